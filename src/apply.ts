@@ -1,0 +1,367 @@
+/** `apply` and `plan`: what policies find due, and the run that archives it. */
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { archiveBase, archiveName } from './archive/name.ts'
+import type { Config } from './config.ts'
+import { cutoffAt, type Cutoff } from './cutoff.ts'
+import type { Finding } from './database/database.ts'
+import { openDatabase } from './database/open.ts'
+import { hasCode, messageOf, RetentionError } from './errors.ts'
+import { formatTableName, milliseconds, type Duration } from './fields.ts'
+import { Ledger, type LedgerEntry } from './ledger.ts'
+import { planPolicy, policyCutoff, surveyPolicy, type PlanContext, type PolicyPlan } from './plan.ts'
+import type { Policy } from './policy.ts'
+import { loadProject, selectPolicies, type ProjectOptions } from './project.ts'
+import { reported, type ApplyReport, type ArchiveReport, type PolicyReport, type PolicyStatus } from './report.ts'
+import { archiveStep, newRun, type RunContext } from './runner.ts'
+import { openTarget } from './target/open.ts'
+import type { Target } from './target/target.ts'
+
+/** How far a run has come. */
+export interface Progress {
+  readonly policy: string
+  /** Rows archived so far, and rows that are to be. */
+  readonly rows: number
+  readonly due: number
+  /** Archives made so far, and archives planned. */
+  readonly step: number
+  readonly steps: number
+}
+
+/** What `apply` can be told. */
+export interface ApplyOptions extends ProjectOptions {
+  /** The policies to apply, by name. Default: all. */
+  policies?: readonly string[]
+  /** Plans and changes nothing. Default false. */
+  dryRun?: boolean
+  /** The most rows to archive in this run. Default: no limit. */
+  limitRows?: number
+  /** Begins no new step after this long. Default: no limit. */
+  maxTime?: Duration
+  /** A day, as `2026-10-23`: only rows before it. It can only narrow what a policy finds due. */
+  before?: string
+  /** Goes on where `maxRows` or `maxPercent` would refuse. Default false. */
+  allowLarge?: boolean
+  /** The time that cutoffs are computed from. Default: the clock. */
+  now?: Date
+  /** Aborted, it lets the running step finish and begins no other. */
+  signal?: AbortSignal
+  /** Aborted, it rolls the running step back. */
+  rollbackSignal?: AbortSignal
+  /** Is told after every step. */
+  onProgress?: (progress: Progress) => void
+}
+
+/**
+ * Applies policies: archives what is due, verifies it, deletes it, and records it in the ledger. One policy's failure
+ * does not stop the others: how each ended is in the report.
+ * @throws RetentionError when it cannot begin: a mistake in config, policies or options, no database, a newer ledger.
+ */
+export async function apply(options: ApplyOptions = {}): Promise<ApplyReport> {
+  if (options.dryRun === true) return plan(options)
+  return run(options, 'write', async (policy, context, limits) => {
+    if (options.signal?.aborted === true) return notBegunReport(policy, context)
+    const lock = await context.database.lock(context.ledger.lockName(policy.name))
+    if (lock === undefined) return lockedReport(policy, context)
+    try {
+      return await applyPolicy(policy, context, limits)
+    } finally {
+      await lock.release()
+    }
+  })
+}
+
+/** Plans what `apply` would do with the same options. Only reads. @throws as `apply`. */
+export async function plan(options: ApplyOptions = {}): Promise<ApplyReport> {
+  return run(options, 'read', planReport)
+}
+
+interface Limits {
+  readonly options: ApplyOptions
+  /** Milliseconds since 1970. */
+  readonly deadline: number
+  /** Rows that this run may still archive. */
+  rows: number
+}
+
+type PolicyWork = (policy: Policy, context: RunContext, limits: Limits) => Promise<PolicyReport>
+
+async function run(options: ApplyOptions, access: 'read' | 'write', work: PolicyWork): Promise<ApplyReport> {
+  const started = new Date()
+  const now = options.now ?? started
+  const { config, policies } = await loadProject(options)
+  const selected = selectPolicies(policies, options.policies ?? [])
+  const before = beforeOption(options.before, config.timezone)
+  const limits = limitsOf(options, started)
+  const database = await openDatabase(config, access)
+  try {
+    const ledger =
+      access === 'write'
+        ? await Ledger.forWriting(database, config.ledger)
+        : await Ledger.forReading(database, config.ledger)
+    if (access === 'write') await ledger.forgetEndedHolds(now)
+    const context: RunContext = {
+      config,
+      database,
+      ledger,
+      now,
+      before,
+      run: newRun(started),
+      signal: options.signal,
+      rollbackSignal: options.rollbackSignal,
+    }
+    const reports: PolicyReport[] = []
+    for (const policy of selected) {
+      const report = work(policy, context, limits)
+      reports.push(
+        await report.catch((error: unknown) =>
+          reportOf(policy, context, undefined, 0, failureOf(error, options), options),
+        ),
+      )
+    }
+    return {
+      run: context.run,
+      dryRun: access === 'read',
+      startedAt: started.toISOString(),
+      finishedAt: new Date().toISOString(),
+      policies: reports,
+    }
+  } finally {
+    await database.close()
+  }
+}
+
+/** Archives what one policy finds due, pass after pass, until nothing is left or nothing more can be done. */
+async function applyPolicy(policy: Policy, context: RunContext, limits: Limits): Promise<PolicyReport> {
+  const { options } = limits
+  const target = targetOf(policy, context.config)
+  const done: Done = { entries: [], skipped: 0, inTheWay: [] }
+  let first: PolicyPlan | undefined
+  let failure: Failure | undefined
+  try {
+    await target.check()
+    // Rows that become due by a late insert or update while we run are met by another pass. That each pass but the
+    // last archives something makes an end of it; for a table that is written in the past without pause, the bound.
+    for (let pass = 1; pass <= 10; pass += 1) {
+      const planned = await planPolicy(policy, context, limits.rows)
+      first ??= planned
+      refuse(planned, options)
+      if (planned.steps.length === 0) break
+      if (pass === 1) await target.prepare()
+      const before = rowsOf(done)
+      await applySteps(planned, target, context, limits, done, first.due)
+      if (rowsOf(done) === before || done.skipped > 0 || isOver(limits)) break
+    }
+  } catch (error) {
+    failure = failureOf(error, options)
+  }
+  const left = await surveyPolicy(policy, context).catch(() => undefined)
+  const remaining = left?.due ?? Math.max(0, (first?.due ?? 0) - rowsOf(done))
+  return {
+    ...reportOf(policy, context, first, remaining, failure, options),
+    archived: rowsOf(done),
+    skipped: done.skipped,
+    warnings: [...warningsOf(first), ...done.inTheWay.map((text): Finding => ({ level: 'warning', text }))],
+    archives: done.entries.map(({ name, location, rows, bytes, sha256, from, to }) => ({
+      name,
+      location,
+      rows,
+      bytes,
+      sha256,
+      from,
+      to,
+    })),
+  }
+}
+
+/** What has been done for a policy so far. */
+interface Done {
+  readonly entries: LedgerEntry[]
+  skipped: number
+  readonly inTheWay: string[]
+}
+
+async function applySteps(
+  { policy, cutoff, time, steps }: PolicyPlan,
+  target: Target,
+  context: RunContext,
+  limits: Limits,
+  done: Done,
+  due: number,
+): Promise<void> {
+  const { bom } = policy.archive ?? context.config.archive
+  for (const [index, step] of steps.entries()) {
+    if (index > 0 && policy.pause > 0) await sleep(policy.pause, undefined, { signal: context.signal }).catch(() => {})
+    if (isOver(limits)) return
+    const result = await archiveStep({ policy, cutoff, step, storage: time?.storage ?? '', target, bom }, context)
+    if (result.entry !== undefined) done.entries.push(result.entry)
+    limits.rows -= result.entry?.rows ?? 0
+    done.skipped += result.skipped
+    done.inTheWay.push(...result.inTheWay)
+    limits.options.onProgress?.({ policy: policy.name, rows: rowsOf(done), due, step: index + 1, steps: steps.length })
+  }
+}
+
+function rowsOf({ entries }: Done): number {
+  return entries.reduce((rows, entry) => rows + entry.rows, 0)
+}
+
+async function planReport(policy: Policy, context: RunContext, limits: Limits): Promise<PolicyReport> {
+  const target = targetOf(policy, context.config)
+  let planned: PolicyPlan | undefined
+  let archives: ArchiveReport[] = []
+  let failure: Failure | undefined
+  try {
+    planned = await planPolicy(policy, context, limits.rows)
+    refuse(planned, limits.options)
+    await target.check()
+    archives = await plannedArchives(planned, target, context)
+  } catch (error) {
+    failure = failureOf(error, limits.options)
+  }
+  const rows = archives.reduce((sum, archive) => sum + archive.rows, 0)
+  limits.rows -= rows
+  const due = planned?.due ?? 0
+  return { ...reportOf(policy, context, planned, due - rows, failure, limits.options), remaining: due, archives }
+}
+
+/** The archives that apply would make. Their numbers are those that would be claimed if nobody else claimed any. */
+async function plannedArchives(
+  { policy, cutoff, steps }: PolicyPlan,
+  target: Target,
+  context: PlanContext,
+): Promise<ArchiveReport[]> {
+  const base = archiveBase(policy.name, cutoff.day)
+  const last = await context.database.read((db) => context.ledger.lastNumber(db, base))
+  return steps.map((step, index) => {
+    const name = archiveName(base, last + index + 1)
+    return {
+      name,
+      location: target.locate(name),
+      rows: step.rows,
+      bytes: step.estimatedBytes,
+      sha256: null,
+      from: step.from,
+      to: step.to,
+    }
+  })
+}
+
+/** @throws RetentionError `REFUSED`, `PLAN_TOO_LARGE` */
+function refuse(planned: PolicyPlan, options: ApplyOptions): void {
+  const refusals = planned.findings.filter(({ level }) => level === 'refusal')
+  const [refusal] = refusals
+  if (refusal !== undefined) {
+    const hints = refusals.flatMap(({ hint }) => (hint === undefined ? [] : [hint]))
+    throw new RetentionError(
+      'REFUSED',
+      refusals.map(({ text }) => text).join('\n'),
+      hints.length === 0 ? {} : { hint: hints.join('\n') },
+    )
+  }
+  if (planned.tooLarge !== undefined && options.allowLarge !== true) {
+    throw new RetentionError('PLAN_TOO_LARGE', planned.tooLarge, {
+      hint: 'Check the policy; if it is right, run with --allow-large.',
+    })
+  }
+}
+
+function statusOf(planned: PolicyPlan | undefined, remaining: number, options: ApplyOptions): PolicyStatus {
+  if (options.signal?.aborted === true && remaining > 0) return 'interrupted'
+  if (remaining > 0) return 'partial'
+  return planned === undefined || planned.due === 0 ? 'nothing-due' : 'applied'
+}
+
+/** An error, and how it ends a policy. */
+interface Failure {
+  readonly error: RetentionError
+  readonly status: PolicyStatus
+}
+
+function failureOf(error: unknown, options: ApplyOptions): Failure {
+  if (options.rollbackSignal?.aborted === true) {
+    return {
+      error: new RetentionError('INTERRUPTED', 'Interrupted; the running step was rolled back', { cause: error }),
+      status: 'interrupted',
+    }
+  }
+  const refused = hasCode(error, 'REFUSED') || hasCode(error, 'PLAN_TOO_LARGE') || hasCode(error, 'TARGET_UNUSABLE')
+  return {
+    error:
+      error instanceof RetentionError
+        ? error
+        : new RetentionError('DATABASE_FAILED', messageOf(error), { cause: error }),
+    status: refused ? 'refused' : 'failed',
+  }
+}
+
+function notBegunReport(policy: Policy, context: PlanContext): PolicyReport {
+  const error = new RetentionError('INTERRUPTED', `Interrupted before policy "${policy.name}" was begun`)
+  return reportOf(policy, context, undefined, 0, { error, status: 'interrupted' }, {})
+}
+
+function lockedReport(policy: Policy, context: PlanContext): PolicyReport {
+  const error = new RetentionError('POLICY_LOCKED', `Another run holds policy "${policy.name}"`, {
+    hint: 'Let it finish; what it leaves, the next run takes.',
+  })
+  return reportOf(policy, context, undefined, 0, { error, status: 'locked' }, {})
+}
+
+/** A report in which nothing has been archived. */
+function reportOf(
+  policy: Policy,
+  context: PlanContext,
+  planned: PolicyPlan | undefined,
+  remaining: number,
+  failure: Failure | undefined,
+  options: ApplyOptions,
+): PolicyReport {
+  return {
+    policy: policy.name,
+    table: formatTableName(planned?.table?.name ?? policy.table),
+    cutoff: (planned?.cutoff ?? policyCutoff(policy, context)).instant,
+    due: planned?.due ?? 0,
+    archived: 0,
+    skipped: 0,
+    held: planned?.held ?? 0,
+    undated: planned?.undated ?? 0,
+    remaining,
+    status: failure?.status ?? statusOf(planned, remaining, options),
+    ...(failure === undefined ? {} : { error: reported(failure.error) }),
+    warnings: warningsOf(planned),
+    archives: [],
+  }
+}
+
+function warningsOf(planned: PolicyPlan | undefined): Finding[] {
+  return (planned?.findings ?? []).filter(({ level }) => level === 'warning')
+}
+
+function targetOf(policy: Policy, config: Config): Target {
+  return openTarget(policy.archive ?? config.archive, config.folder)
+}
+
+function isOver({ options, deadline, rows }: Limits): boolean {
+  return (
+    options.signal?.aborted === true || options.rollbackSignal?.aborted === true || Date.now() >= deadline || rows <= 0
+  )
+}
+
+function limitsOf(options: ApplyOptions, started: Date): Limits {
+  const { limitRows, maxTime } = options
+  if (limitRows !== undefined && !(Number.isSafeInteger(limitRows) && limitRows > 0)) {
+    throw new RetentionError('USAGE', `--limit-rows is ${limitRows}; allowed: a whole number, at least 1`)
+  }
+  const time = maxTime === undefined ? Infinity : milliseconds(maxTime)
+  if (time === undefined)
+    throw new RetentionError('USAGE', `--max-time is "${maxTime}"; allowed: a duration, such as "30s" or "10m"`)
+  return { options, deadline: started.getTime() + time, rows: limitRows ?? Infinity }
+}
+
+function beforeOption(before: string | undefined, timezone: string): Cutoff | undefined {
+  if (before === undefined) return undefined
+  const cutoff = cutoffAt(before, timezone)
+  if (cutoff === undefined)
+    throw new RetentionError('USAGE', `--before is "${before}"; allowed: a day, such as 2026-10-23`)
+  return cutoff
+}

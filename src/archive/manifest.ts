@@ -1,0 +1,96 @@
+/** The manifest: the small JSON beside an archive that says what it holds; alone it is enough to restore. */
+import * as v from 'valibot'
+
+import { messageOf, RetentionError } from '../errors.ts'
+
+/** The version of the manifest's form that this tool writes. */
+export const manifestFormat = 1
+
+const column = v.object({
+  name: v.string(),
+  type: v.string(),
+  nullable: v.boolean(),
+})
+
+const file = v.object({
+  /** The table the rows are from. */
+  table: v.object({ schema: v.optional(v.string()), name: v.string() }),
+  /** The CSV's name, beside the manifest. */
+  file: v.string(),
+  /** The CSV's columns, in its order, with the database's types. */
+  columns: v.pipe(v.array(column), v.minLength(1)),
+  /** The columns that tell rows apart; empty where the table has no key. */
+  key: v.array(v.string()),
+  /** The statements that make the table. */
+  ddl: v.array(v.string()),
+  rows: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  /** The CSV itself. */
+  csv: v.object({ bytes: v.number(), sha256: v.string() }),
+  /** The CSV as it is stored; the same, as long as it is neither compressed nor sealed. */
+  stored: v.object({ bytes: v.number(), sha256: v.string() }),
+})
+
+const schema = v.object({
+  format: v.literal(manifestFormat),
+  /** Which database the archive is from. */
+  database: v.object({ kind: v.picklist(['postgres', 'sqlite']), version: v.string() }),
+  policy: v.string(),
+  /** The column that aged the rows. */
+  column: v.string(),
+  /** Rows before this instant were due. */
+  cutoff: v.string(),
+  /** No archived row's timestamp lies outside these two. */
+  firstTimestamp: v.string(),
+  lastTimestamp: v.string(),
+  /** One CSV for each table. */
+  files: v.pipe(v.array(file), v.minLength(1)),
+  host: v.string(),
+  run: v.string(),
+  toolVersion: v.string(),
+  createdAt: v.string(),
+})
+
+/** What a manifest says. */
+export type Manifest = v.InferOutput<typeof schema>
+
+/** What a manifest says of one CSV. */
+export type ManifestFile = Manifest['files'][number]
+
+/** A column of a CSV. */
+export type ManifestColumn = ManifestFile['columns'][number]
+
+/** A manifest as it is stored. */
+export function formatManifest(manifest: Manifest): string {
+  return `${JSON.stringify(manifest, null, 2)}\n`
+}
+
+/**
+ * Reads a manifest.
+ * @param name what to call it in messages
+ * @throws RetentionError `MANIFEST_INVALID`
+ */
+export function parseManifest(text: string, name: string): Manifest {
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch (error) {
+    throw new RetentionError('MANIFEST_INVALID', `${name} is not JSON: ${messageOf(error)}`, { cause: error })
+  }
+  const format = typeof json === 'object' && json !== null && 'format' in json ? json.format : undefined
+  if (typeof format === 'number' && format > manifestFormat) {
+    throw new RetentionError(
+      'MANIFEST_INVALID',
+      `${name} has format ${format}; this version reads up to ${manifestFormat}`,
+      {
+        hint: 'Upgrade retention on this machine.',
+      },
+    )
+  }
+  const result = v.safeParse(schema, json)
+  if (result.success) return result.output
+  const [issue] = result.issues
+  throw new RetentionError(
+    'MANIFEST_INVALID',
+    `${name} is no manifest: ${v.getDotPath(issue) ?? 'it'}: ${issue.message}`,
+  )
+}

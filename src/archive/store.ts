@@ -1,0 +1,114 @@
+/** Stores archives and manifests on a target and reads them back whole. */
+import { createHash, type Hash } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+
+import { RetentionError } from '../errors.ts'
+import type { Target } from '../target/target.ts'
+import { RecordCounter } from './csv.ts'
+
+/** The size and checksum of some bytes. */
+export interface Digest {
+  readonly bytes: number
+  /** SHA-256, in hexadecimal. */
+  readonly sha256: string
+}
+
+/** Bytes that were stored and read back. */
+export interface Stored extends Digest {
+  /** How many records they hold, taken as CSV. */
+  readonly records: number
+}
+
+/** Counts and hashes the bytes that pass. */
+export class Meter {
+  readonly #hash: Hash = createHash('sha256')
+  #bytes = 0
+
+  update(chunk: Buffer): void {
+    this.#hash.update(chunk)
+    this.#bytes += chunk.length
+  }
+
+  /** Of all bytes so far. To be called once. */
+  digest(): Digest {
+    return { bytes: this.#bytes, sha256: this.#hash.digest('hex') }
+  }
+}
+
+/** Passes bytes on through a meter. */
+export function metered(meter: {
+  update(chunk: Buffer): void
+}): (source: AsyncIterable<Buffer>) => AsyncIterable<Buffer> {
+  return async function* (source) {
+    for await (const chunk of source) {
+      meter.update(chunk)
+      yield chunk
+    }
+  }
+}
+
+/**
+ * Stores a stream under a name that must be free, and proves by reading it back that the target holds every byte.
+ * @throws RetentionError `ARCHIVE_EXISTS`, or `ARCHIVE_CHANGED` when other bytes came back.
+ */
+export async function store(
+  target: Target,
+  name: string,
+  source: AsyncIterable<Buffer>,
+  signal?: AbortSignal,
+): Promise<Stored> {
+  const meter = new Meter()
+  const draft = await target.create(name)
+  try {
+    await pipeline(source, metered(meter), draft.sink, signal === undefined ? {} : { signal })
+    await draft.publish()
+  } catch (error) {
+    await draft.discard()
+    throw error
+  }
+  const written = meter.digest()
+  const { digest: back, records } = await readWhole(target, name)
+  if (back.sha256 !== written.sha256) {
+    throw new RetentionError(
+      'ARCHIVE_CHANGED',
+      `${target.locate(name)} was stored with ${written.bytes} bytes, but ${back.bytes} other bytes were read back`,
+      { hint: 'Nothing was deleted. Check the disk.' },
+    )
+  }
+  return { ...written, records }
+}
+
+/** Stores a text as `store` does. */
+export async function storeText(target: Target, name: string, text: string): Promise<Stored> {
+  return store(target, name, Readable.from([Buffer.from(text)]))
+}
+
+/** Reads a stored archive whole: its size, checksum and number of records. */
+export async function readWhole(target: Target, name: string): Promise<{ digest: Digest; records: number }> {
+  const meter = new Meter()
+  const counter = new RecordCounter()
+  // Chunks of a byte stream are buffers; the type of Readable does not know.
+  for await (const chunk of (await target.read(name)) as AsyncIterable<Buffer>) {
+    meter.update(chunk)
+    counter.update(chunk)
+  }
+  return { digest: meter.digest(), records: counter.records }
+}
+
+/** A small stored file's text. @throws RetentionError `ARCHIVE_NOT_FOUND`, `ARCHIVE_CHANGED` when it is too large. */
+export async function readText(target: Target, name: string): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of (await target.read(name)) as AsyncIterable<Buffer>) {
+    chunks.push(chunk)
+    bytes += chunk.length
+    if (bytes > largestText) {
+      throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(name)} is larger than any manifest`)
+    }
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** A manifest is a few kilobytes; tables with a thousand columns make it a few hundred. */
+const largestText = 16 * 1024 * 1024

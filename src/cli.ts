@@ -1,0 +1,64 @@
+/** The command line: which commands there are, and what becomes of mistakes in how they are called. */
+import yargs from 'yargs'
+
+import { applyCommand } from './commands/apply.ts'
+import { fail, type CommonArguments } from './commands/command.ts'
+import { initCommand } from './commands/init.ts'
+import { planCommand } from './commands/plan.ts'
+import { restoreCommand } from './commands/restore.ts'
+import { statusCommand } from './commands/status.ts'
+import { verifyCommand } from './commands/verify.ts'
+import { RetentionError } from './errors.ts'
+import { toolVersion } from './version.ts'
+
+/** Runs one command line; sets the process's exit code. */
+export async function main(args: readonly string[]): Promise<void> {
+  quietTypeScriptWarnings()
+  const parser = yargs([...args])
+    .scriptName('retention')
+    .usage('$0 <command>\n\nArchives rows past their time to CSV, verifies, deletes, and puts them back.')
+    .parserConfiguration({ 'duplicate-arguments-array': false })
+    .option('config', {
+      type: 'string',
+      describe: 'The config file; by default retention.config.ts is looked for',
+      requiresArg: true,
+    })
+    .option('json', { type: 'boolean', default: false, describe: 'Print one JSON document on stdout' })
+    .option('quiet', { type: 'boolean', default: false, describe: 'Print nothing but errors' })
+    .command(initCommand)
+    .command(planCommand)
+    .command(applyCommand)
+    .command(statusCommand)
+    .command(restoreCommand)
+    .command(verifyCommand)
+    .demandCommand(1, 'Name a command.')
+    .strict()
+    .recommendCommands()
+    .wrap(Math.min(100, process.stdout.columns ?? 100))
+    .version(toolVersion)
+    .help()
+    .exitProcess(false)
+    .fail((message, error) => {
+      // Commands report their own errors; what comes here is a mistake in how one was called.
+      throw error ?? new RetentionError('USAGE', message, { hint: 'See "retention --help".' })
+    })
+  try {
+    await parser.parseAsync()
+  } catch (error) {
+    fail(error, { json: args.includes('--json') } satisfies Pick<CommonArguments, 'json'>)
+  }
+}
+
+/**
+ * Node warns, on stderr, when a config or policy in TypeScript lies in a package that does not say which kind of
+ * modules it has, and (in older versions) that it takes types away at all. Neither is of use to somebody who runs us.
+ */
+function quietTypeScriptWarnings(): void {
+  const listeners = process.listeners('warning')
+  process.removeAllListeners('warning')
+  process.on('warning', (warning) => {
+    const code = 'code' in warning ? warning.code : undefined
+    if (code === 'MODULE_TYPELESS_PACKAGE_JSON' || /type stripping/i.test(warning.message)) return
+    for (const listener of listeners) listener(warning)
+  })
+}

@@ -1,0 +1,105 @@
+/** `retention apply` */
+import type { CommandModule } from 'yargs'
+
+import type { ApplyOptions } from '../apply.ts'
+import { exitCode } from '../exit-codes.ts'
+import type { ApplyReport } from '../report.ts'
+import { given, numberOption, present, projectOptions, type CommonArguments } from './command.ts'
+
+/** The arguments of apply and plan. */
+export interface ApplyArguments extends CommonArguments {
+  policies: string[] | undefined
+  'limit-rows': number | undefined
+  'max-time': string | undefined
+  before: string | undefined
+  'allow-large': boolean
+  'dry-run'?: boolean
+}
+
+/** The options of apply that plan has as well. */
+export const planOptions = {
+  'limit-rows': numberOption('limit-rows', 'The most rows to archive'),
+  'max-time': { type: 'string', describe: 'Begin no new step after this long, such as 10m', requiresArg: true },
+  before: { type: 'string', describe: 'Only rows before this day, such as 2026-01-31', requiresArg: true },
+  'allow-large': { type: 'boolean', default: false, describe: 'Go on where maxRows or maxPercent would refuse' },
+} as const
+
+export const applyCommand: CommandModule<CommonArguments, ApplyArguments> = {
+  command: 'apply [policies..]',
+  describe: 'Archive what is due, verify it, delete it',
+  builder: (parser) =>
+    parser
+      .positional('policies', { type: 'string', array: true, describe: 'Only these policies' })
+      .options(planOptions)
+      .option('dry-run', { type: 'boolean', default: false, describe: 'The same as "retention plan"' }),
+  handler: async (argv) => {
+    if (argv['dry-run'] === true) {
+      const { planCommand } = await import('./plan.ts')
+      return planCommand.handler(argv)
+    }
+    const interruption = await listenForSignals(argv.quiet)
+    const { progressBar } = await import('../print/progress.ts')
+    const bar = progressBar(argv.quiet)
+    await present(
+      argv,
+      async () => {
+        const { apply } = await import('../apply.ts')
+        return apply({ ...applyOptions(argv), ...interruption.signals, onProgress: bar.update }).finally(bar.stop)
+      },
+      async () => {
+        const { printApply } = await import('../print/apply.ts')
+        const { codeOfApply } = await import('../exit-codes.ts')
+        return {
+          print: (report: ApplyReport) => printApply(report),
+          code: (report: ApplyReport) =>
+            interruption.signals.signal.aborted ? exitCode.interrupted : codeOfApply(report),
+        }
+      },
+    )
+    interruption.stop()
+  },
+}
+
+/** The library's options for a command line. */
+export function applyOptions(argv: ApplyArguments): ApplyOptions {
+  return {
+    ...projectOptions(argv),
+    ...given({
+      policies: argv.policies,
+      limitRows: argv['limit-rows'],
+      maxTime: argv['max-time'],
+      before: argv.before,
+      allowLarge: argv['allow-large'],
+    }),
+  }
+}
+
+interface Interruption {
+  readonly signals: { readonly signal: AbortSignal; readonly rollbackSignal: AbortSignal }
+  stop: () => void
+}
+
+/** The first signal lets the running step finish, the second rolls it back. */
+async function listenForSignals(quiet: boolean): Promise<Interruption> {
+  const finish = new AbortController()
+  const rollback = new AbortController()
+  const say = (text: string): void => void (quiet || process.stderr.write(`\n${text}\n`))
+  const onSignal = (): void => {
+    if (finish.signal.aborted) {
+      say('Rolling the running step back.')
+      rollback.abort()
+      return
+    }
+    say('Finishing the running step; once more rolls it back.')
+    finish.abort()
+  }
+  process.on('SIGINT', onSignal)
+  process.on('SIGTERM', onSignal)
+  return {
+    signals: { signal: finish.signal, rollbackSignal: rollback.signal },
+    stop: () => {
+      process.off('SIGINT', onSignal)
+      process.off('SIGTERM', onSignal)
+    },
+  }
+}

@@ -1,0 +1,82 @@
+/** What all commands do alike: run, print a report for people or for scripts, and end with the right exit code. */
+import type { Options } from 'yargs'
+
+import { messageOf, RetentionError } from '../errors.ts'
+import { codeOfError } from '../exit-codes.ts'
+import { printError } from '../print/error.ts'
+import { reported } from '../report.ts'
+
+/** The options of every command. */
+export interface CommonArguments {
+  config: string | undefined
+  json: boolean
+  quiet: boolean
+}
+
+/** A command's report, for people and as an exit code. */
+export interface Presentation<Report> {
+  print: (report: Report) => string
+  code: (report: Report) => number
+}
+
+/** Runs a command's work and presents its report. */
+export async function present<Report>(
+  { json, quiet }: Pick<CommonArguments, 'json' | 'quiet'>,
+  work: () => Promise<Report>,
+  load: () => Promise<Presentation<Report>>,
+): Promise<void> {
+  try {
+    const report = await work()
+    const { print, code } = await load()
+    if (json) await write(`${JSON.stringify(report, null, 2)}\n`)
+    else if (!quiet) await write(print(report))
+    process.exitCode = code(report)
+  } catch (error) {
+    fail(error, { json })
+  }
+}
+
+/** Reports an error and sets the exit code. */
+export function fail(error: unknown, { json }: Pick<CommonArguments, 'json'>): void {
+  const known = error instanceof RetentionError ? error : undefined
+  if (json)
+    process.stdout.write(
+      `${JSON.stringify({ error: known === undefined ? { code: 'UNEXPECTED', message: messageOf(error) } : reported(known) }, null, 2)}\n`,
+    )
+  process.stderr.write(printError(error))
+  process.exitCode = codeOfError(error)
+}
+
+/** The options of a library call that come from the common arguments. */
+export function projectOptions({ config }: CommonArguments): { config?: string } {
+  return config === undefined ? {} : { config }
+}
+
+/** Some options, without those that were not given. */
+export function given<T extends Record<string, unknown>>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  // What is left of the entries is exactly what the type says.
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>
+  }
+}
+
+/** A number on the command line; yargs itself would take any text for one. */
+export function numberOption(name: string, describe: string): Options & { coerce: (value: unknown) => number } {
+  return {
+    describe,
+    type: 'string',
+    requiresArg: true,
+    coerce: (value: unknown) => {
+      const number = Number(value)
+      if (typeof value === 'string' && value.trim() !== '' && !Number.isNaN(number)) return number
+      throw new RetentionError('USAGE', `--${name} is ${JSON.stringify(value)}; allowed: a number`)
+    },
+  }
+}
+
+/** Waits until the text is handed over: a pipe may take only part of it at once. */
+async function write(text: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    process.stdout.write(text, (error) => (error ? reject(error) : resolve()))
+  })
+}

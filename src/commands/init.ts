@@ -1,0 +1,69 @@
+/** `retention init` */
+import type { CommandModule } from 'yargs'
+
+import type { Candidate } from '../database/database.ts'
+import { RetentionError } from '../errors.ts'
+import { exitCode } from '../exit-codes.ts'
+import type { InitChoice, InitReport } from '../init.ts'
+import { given, numberOption, present, projectOptions, type CommonArguments } from './command.ts'
+
+interface InitArguments extends CommonArguments {
+  database: string | undefined
+  table: string | undefined
+  column: string | undefined
+  days: number | undefined
+  yes: boolean
+}
+
+export const initCommand: CommandModule<CommonArguments, InitArguments> = {
+  command: 'init',
+  describe: 'Look at the database and write a first config and policy',
+  builder: (parser) =>
+    parser
+      .option('database', {
+        type: 'string',
+        describe: 'The database; by default DATABASE_URL or sqlite:./local.db',
+        requiresArg: true,
+      })
+      .option('table', { type: 'string', describe: 'The table of the first policy', requiresArg: true })
+      .option('column', { type: 'string', describe: 'The column that ages its rows', requiresArg: true })
+      .option('days', numberOption('days', 'How many days a row lives'))
+      .option('yes', {
+        type: 'boolean',
+        default: false,
+        describe: 'Ask nothing; write what --table, --column and --days say',
+      }),
+  handler: async (argv) =>
+    present(
+      argv,
+      async () => {
+        const { init } = await import('../init.ts')
+        return init({ ...projectOptions(argv), ...given({ database: argv.database }), choose: await chooser(argv) })
+      },
+      async () => {
+        const { printInit } = await import('../print/init.ts')
+        return { print: (report: InitReport) => printInit(report), code: () => exitCode.done }
+      },
+    ),
+}
+
+type Choose = (candidates: readonly Candidate[]) => Promise<InitChoice | undefined>
+
+async function chooser(argv: InitArguments): Promise<Choose> {
+  if (argv.yes || argv.table !== undefined) return async (candidates) => chosen(argv, candidates)
+  if (process.stdin.isTTY && process.stdout.isTTY && !argv.json) {
+    const { askForPolicy } = await import('../print/ask.ts')
+    return askForPolicy
+  }
+  // Without a terminal nobody can be asked: the tables are shown, and nothing is written.
+  return async () => undefined
+}
+
+function chosen({ table, column, days }: InitArguments, candidates: readonly Candidate[]): InitChoice {
+  if (table === undefined)
+    throw new RetentionError('USAGE', '--yes needs --table', {
+      hint: 'Such as: retention init --yes --table events --column created_at --days 90',
+    })
+  const candidate = candidates.find((one) => one.table.name === table)
+  return { table, column: column ?? candidate?.column ?? '', days: days ?? 30 }
+}

@@ -1,0 +1,54 @@
+/** `retention restore <file>` */
+import type { CommandModule } from 'yargs'
+
+import { exitCode } from '../exit-codes.ts'
+import type { RestoreReport } from '../report.ts'
+import { given, present, projectOptions, type CommonArguments } from './command.ts'
+
+interface RestoreArguments extends CommonArguments {
+  file: string
+  'dry-run': boolean
+  'on-conflict': 'error' | 'skip' | 'overwrite'
+  into: string | undefined
+  hold: string
+}
+
+export const restoreCommand: CommandModule<CommonArguments, RestoreArguments> = {
+  command: 'restore <file>',
+  describe: "Put an archive's rows back",
+  builder: (parser) =>
+    parser
+      .positional('file', { type: 'string', demandOption: true, describe: "The archive's name, path or location" })
+      .option('dry-run', { type: 'boolean', default: false, describe: 'Do everything and undo it' })
+      .option('on-conflict', {
+        choices: ['error', 'skip', 'overwrite'] as const,
+        default: 'error' as const,
+        describe: 'What to do with rows whose key is in the table already',
+      })
+      .option('into', { type: 'string', describe: 'Put the rows into this table instead', requiresArg: true })
+      .option('hold', {
+        type: 'string',
+        default: '7d',
+        describe: 'How long apply leaves the rows alone: a duration, "forever" or "none"',
+        requiresArg: true,
+      }),
+  handler: async (argv) =>
+    present(
+      argv,
+      async () => {
+        const { restore } = await import('../restore.ts')
+        return restore({
+          ...projectOptions(argv),
+          ...given({ into: argv.into }),
+          file: argv.file,
+          dryRun: argv['dry-run'],
+          onConflict: argv['on-conflict'],
+          hold: argv.hold,
+        })
+      },
+      async () => {
+        const { printRestore } = await import('../print/restore.ts')
+        return { print: (report: RestoreReport) => printRestore(report), code: () => exitCode.done }
+      },
+    ),
+}

@@ -1,0 +1,143 @@
+/** The configuration: its fields, their defaults, and how it is found and read. */
+import path from 'node:path'
+
+import * as v from 'valibot'
+
+import { RetentionError } from './errors.ts'
+import {
+  duration,
+  tableName,
+  target,
+  targetFields,
+  text,
+  timezone,
+  type Duration,
+  type TableName,
+  type TargetConfig,
+  type TargetInput,
+} from './fields.ts'
+import { loadFile } from './load-file.ts'
+import { check, type Checked } from './validate.ts'
+
+/** What `retention.config.ts` exports. Every field may be left out. */
+export interface ConfigInput {
+  /**
+   * The database: `sqlite:./local.db` or `postgres://user:password@host/name`. A relative path starts at the
+   * config's folder. Default: the environment's `DATABASE_URL`, and `sqlite:./local.db` where that is empty.
+   */
+  database?: string
+  /** The folder of the policies. Default `./policies`. */
+  policies?: string
+  /** Where archives go, unless a policy says otherwise. Default `./backups`. */
+  archive?: string | TargetInput
+  /** The IANA time zone whose midnights are the cutoffs. Default `UTC`. */
+  timezone?: string
+  /** The ledger's table, `table` or (Postgres) `schema.table`. Default `retention_ledger`. */
+  ledger?: string
+  /** How long a step waits for a lock before it steps back and tries again. Default `2s`. */
+  lockTimeout?: Duration
+  /** How long one statement of a step, or the pause between two, may take on Postgres. Default `10m`. */
+  stepTimeout?: Duration
+}
+
+/** A configuration, checked and with its defaults filled in. */
+export interface Config {
+  /** The file it came from, or what stands for it in messages. */
+  readonly file: string
+  /** Where relative paths start. */
+  readonly folder: string
+  /** The database's address. May hold a password: never shown. */
+  readonly database: string
+  /** The folder of the policies, absolute. */
+  readonly policies: string
+  readonly archive: TargetConfig
+  readonly timezone: string
+  readonly ledger: TableName
+  /** Milliseconds. */
+  readonly lockTimeout: number
+  /** Milliseconds. */
+  readonly stepTimeout: number
+}
+
+/** Gives an editor the types of a configuration; returns it as it is. */
+export function defineConfig(config: ConfigInput): ConfigInput {
+  return config
+}
+
+const fields = ['database', 'policies', 'archive', 'timezone', 'ledger', 'lockTimeout', 'stepTimeout'] as const
+
+const databaseAllowed = '"sqlite:./file.db" or "postgres://user:password@host/name"'
+
+const ledgerAllowed = 'a name of letters, digits and "_", up to 40 bytes, or "schema.name"'
+
+const schema = v.strictObject(
+  {
+    database: v.optional(
+      v.pipe(
+        text(databaseAllowed),
+        v.check((value) => /^(sqlite|file|postgres|postgresql):/i.test(value), databaseAllowed),
+      ),
+      () => process.env['DATABASE_URL'] || 'sqlite:./local.db',
+    ),
+    policies: v.optional(text('a folder, such as "./policies"'), './policies'),
+    archive: v.optional(target, './backups'),
+    timezone: v.optional(timezone, 'UTC'),
+    ledger: v.optional(
+      v.pipe(
+        v.string(ledgerAllowed),
+        v.check((value) => /^([\p{L}_][\p{L}\p{N}_]*\.)?[\p{L}_][\p{L}\p{N}_]*$/u.test(value), ledgerAllowed),
+        // Room for the names of the ledger's other tables within Postgres's 63 bytes.
+        v.check((value) => Buffer.byteLength(value.split('.').at(-1) ?? '') <= 40, ledgerAllowed),
+        tableName,
+      ),
+      'retention_ledger',
+    ),
+    lockTimeout: v.optional(duration, '2s'),
+    stepTimeout: v.optional(duration, '10m'),
+  },
+  'an object, as defineConfig({ database, policies, … }) makes it',
+)
+
+/** Checks what a config file exports. */
+export function checkConfig(input: unknown, file: string, folder: string): Checked<Config> {
+  const checked = check(schema, input, file, [...fields, ...targetFields])
+  if ('mistakes' in checked) return checked
+  const { policies, ...rest } = checked.value
+  return { value: { ...rest, file, folder, policies: path.resolve(folder, policies) } }
+}
+
+/** A config file's content, not yet checked, and where it lies. */
+export interface ConfigFile {
+  readonly file: string
+  readonly content: unknown
+}
+
+/**
+ * Finds the config file from `from` upwards to the project's root (the nearest folder with a package.json), as
+ * cosmiconfig does: `retention.config.ts`, `.retentionrc.json`, a `retention` field in package.json and so on.
+ */
+export async function findConfig(from: string): Promise<ConfigFile> {
+  const { cosmiconfig, getDefaultSearchPlaces } = await import('cosmiconfig')
+  const searchPlaces = [
+    ...getDefaultSearchPlaces('retention'),
+    ...['mts', 'cts', 'json', 'yaml', 'yml'].map((extension) => `retention.config.${extension}`),
+  ]
+  const loaders = Object.fromEntries(
+    [...extensions, 'noExt'].map((extension) => [extension, async (file: string) => loadFile(file)]),
+  )
+  const explorer = cosmiconfig('retention', { searchStrategy: 'project', searchPlaces, loaders, cache: false })
+  const found = await explorer.search(from)
+  if (found === null) {
+    throw new RetentionError('CONFIG_NOT_FOUND', `No retention.config.ts in ${from} or above it`, {
+      hint: 'Run "retention init" to write one, or name it with --config.',
+    })
+  }
+  return { file: found.filepath, content: found.config }
+}
+
+/** Reads the config file that somebody named. */
+export async function readConfig(file: string): Promise<ConfigFile> {
+  return { file, content: await loadFile(file) }
+}
+
+const extensions = ['.ts', '.mts', '.cts', '.js', '.mjs', '.cjs', '.json', '.yaml', '.yml']

@@ -1,0 +1,126 @@
+/** Cuts due rows into the ranges that steps take. Only reads. */
+import { sql } from 'kysely'
+
+import type { Db, OrderPart, RowSelection, Sql, SqlValue } from './database/database.ts'
+
+/** A place in a table's order: a time, and where rows share it, the key as well. */
+type Position = readonly SqlValue[]
+
+/** The due rows from one place up to a time, that time included; where rows share it, up to and without a place. */
+export interface Range {
+  readonly from: Position
+  readonly through: SqlValue
+  readonly before?: Position
+}
+
+/** A range and how many rows it held when it was cut. */
+export interface Cut {
+  readonly range: Range
+  readonly rows: number
+}
+
+/**
+ * Cuts the due rows into ranges. Cuts lie between different times, so that an index on the time column answers; only
+ * where more rows than may be taken share one time are they told apart by key. Ranges have both their ends among the
+ * rows found: a row that comes later, between two of them, is left for the next plan.
+ * @param size the most rows that the next range may hold; 0 ends it
+ */
+export async function* cut(db: Db, due: RowSelection, size: () => number): AsyncGenerator<Cut> {
+  const [time] = due.order
+  if (time === undefined) return
+  let start = await timeAt(db, due, time, 0)
+  while (start !== undefined && size() > 0) {
+    const most = size()
+    const rest = also(due, sql`${time.value} >= ${time.bind(start)}`)
+    const next = await timeAt(db, rest, time, most)
+    const some = next === undefined ? rest : also(rest, sql`${time.value} < ${time.bind(next)}`)
+    const through = await timeAt(db, some, time, 0, 'desc')
+    const rows = through === undefined ? 0 : await countRows(db, some)
+    if (through !== undefined && rows <= most) {
+      yield { range: { from: [start], through }, rows }
+      start = next
+    } else {
+      yield* cutTies(db, due, start, size)
+      start = await timeAt(db, also(due, sql`${time.value} > ${time.bind(start)}`), time, 0)
+    }
+  }
+}
+
+/** True for the rows of a range. */
+export function rangeWhere(order: readonly OrderPart[], { from, through, before }: Range): Sql<boolean> {
+  const [time] = order
+  const parts = [compare(order, '>=', from)]
+  if (time !== undefined) parts.push(sql<boolean>`${time.value} <= ${time.bind(through)}`)
+  if (before !== undefined) parts.push(compare(order, '<', before))
+  return sql<boolean>`(${sql.join(parts, sql` and `)})`
+}
+
+/** How many rows are selected. */
+export async function countRows(db: Db, { table, where }: Pick<RowSelection, 'table' | 'where'>): Promise<number> {
+  const { rows } = await sql<{ rows: unknown }>`select count(*) as rows from ${table.sql} where ${where}`.execute(db)
+  return Number(rows[0]?.rows ?? 0)
+}
+
+/** The time of the first row; undefined where there is none. */
+export async function firstTime(db: Db, rows: RowSelection): Promise<SqlValue | undefined> {
+  const [time] = rows.order
+  return time === undefined ? undefined : timeAt(db, rows, time, 0)
+}
+
+/** Cuts the rows of one time by their keys. */
+async function* cutTies(db: Db, due: RowSelection, time: SqlValue, size: () => number): AsyncGenerator<Cut> {
+  let from: Position | undefined = [time]
+  while (from !== undefined && size() > 0) {
+    const rest: RowSelection = within(due, { from, through: time })
+    const before: Position | undefined = await placeAt(db, rest, size())
+    const range: Range = before === undefined ? { from, through: time } : { from, through: time, before }
+    const rows = await countRows(db, within(due, range))
+    if (rows > 0) yield { range, rows }
+    from = before
+  }
+}
+
+function within(rows: RowSelection, range: Range): RowSelection {
+  return also(rows, rangeWhere(rows.order, range))
+}
+
+function also(rows: RowSelection, where: Sql): RowSelection {
+  return { ...rows, where: sql<boolean>`(${rows.where} and ${where})` }
+}
+
+/** Compares a row's place with another. A row comparison goes by its first part, then the next. */
+function compare(order: readonly OrderPart[], operator: '>=' | '<', place: Position): Sql<boolean> {
+  const parts = order.slice(0, place.length)
+  const values = sql.join(parts.map((part) => part.value))
+  const bounds = sql.join(parts.map((part, index) => part.bind(place[index] ?? null)))
+  const symbol = operator === '<' ? sql`<` : sql`>=`
+  return parts.length === 1
+    ? sql<boolean>`${values} ${symbol} ${bounds}`
+    : sql<boolean>`(${values}) ${symbol} (${bounds})`
+}
+
+/** The time of the row that so many rows come before; undefined where there are not so many. */
+async function timeAt(
+  db: Db,
+  rows: RowSelection,
+  time: OrderPart,
+  offset: number,
+  direction: 'asc' | 'desc' = 'asc',
+): Promise<SqlValue | undefined> {
+  const found = await sql<{ time: SqlValue }>`
+    select ${time.read} as time from ${rows.table.sql} where ${rows.where}
+    order by ${time.value} ${direction === 'asc' ? sql`` : sql`desc`} limit 1 offset ${sql.lit(offset)}
+  `.execute(db)
+  return found.rows[0]?.time
+}
+
+/** The place of the row that so many rows come before; undefined where there are not so many. */
+async function placeAt(db: Db, rows: RowSelection, offset: number): Promise<Position | undefined> {
+  const columns = sql.join(rows.order.map((part, index) => sql`${part.read} as ${sql.id(`p${index}`)}`))
+  const order = sql.join(rows.order.map((part) => part.value))
+  const found = await sql<Record<string, SqlValue>>`
+    select ${columns} from ${rows.table.sql} where ${rows.where} order by ${order} limit 1 offset ${sql.lit(offset)}
+  `.execute(db)
+  const [row] = found.rows
+  return row === undefined ? undefined : rows.order.map((_, index) => row[`p${index}`] ?? null)
+}

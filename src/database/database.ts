@@ -1,0 +1,225 @@
+/** What the rest of the house knows of a database; everything else about it stays behind this interface. */
+import type { Readable } from 'node:stream'
+
+import type { Kysely, RawBuilder } from 'kysely'
+
+import type { Cutoff } from '../cutoff.ts'
+import type { TableName } from '../fields.ts'
+
+/** Kysely over tables that are known only at run time; queries are written with its `sql` tag. */
+export type Db = Kysely<unknown>
+
+/** A value as the database's driver takes and gives it, exact. */
+export type SqlValue = string | number | bigint | Buffer | null
+
+/** A piece of SQL. */
+export type Sql<T = unknown> = RawBuilder<T>
+
+/** What a look at the live schema brought up about a policy. */
+export interface Finding {
+  /** A refusal stops the policy before anything is touched; a warning is worth knowing. */
+  readonly level: 'refusal' | 'warning'
+  /** What is so, with names and values. */
+  readonly text: string
+  /** What to do about it. */
+  readonly hint?: string
+}
+
+/** A column of a table. */
+export interface Column {
+  readonly name: string
+  /** The database's own name of the type. */
+  readonly type: string
+  readonly nullable: boolean
+  /** Computed by the database, and so never archived nor restored. */
+  readonly generated: boolean
+}
+
+/** One of the expressions that order a table's rows: the time column, then the key. */
+export interface OrderPart {
+  /** The expression itself. */
+  readonly value: Sql
+  /** The expression, read so that `bind` can give it back exactly. */
+  readonly read: Sql<SqlValue>
+  /** A value that was read, for a comparison with `value`. */
+  bind(value: SqlValue): Sql
+}
+
+/** How a table's time column tells due rows from others. */
+export interface TimeColumn {
+  /** How it stores time, in a few words. */
+  readonly storage: string
+  /** True for rows before the cutoff; never for undated ones. */
+  due(cutoff: Cutoff): Sql<boolean>
+  /** True for rows without a usable time. */
+  readonly undated: Sql<boolean>
+  /** A value that was read from the column, as ISO 8601. */
+  format(value: SqlValue): string
+}
+
+/** A table as it is now. */
+export interface Table {
+  readonly name: TableName
+  /** The name for SQL, quoted. */
+  readonly sql: Sql
+  /** All columns in the table's order. */
+  readonly columns: readonly Column[]
+  /** The columns that tell rows apart; empty where there is none. */
+  readonly key: readonly string[]
+  /** The key as one text, to recognise a row by; undefined without a key. */
+  readonly keyText: Sql<string> | undefined
+  /** Rows that must stay although they are past the cutoff, and why. */
+  readonly kept: { readonly where: Sql<boolean>; readonly why: string } | undefined
+}
+
+/** A policy's table and time column, as far as they could be made out, and what was found about them. */
+export interface Inspection {
+  readonly table: Table | undefined
+  readonly time: TimeColumn | undefined
+  /** The time column, then what tells rows with equal times apart. */
+  readonly order: readonly OrderPart[]
+  readonly findings: readonly Finding[]
+}
+
+/** What is asked of a table. */
+export interface InspectRequest {
+  readonly table: TableName
+  readonly column: string
+  readonly where: string | undefined
+  readonly columnTimezone: string
+  readonly cutoff: Cutoff
+  /** `TimeColumn.storage` as found before. SQLite must read all rows to learn it, which is done once a run. */
+  readonly storage?: string
+}
+
+/** A lock on a policy, held until released or until the process ends, however it ends. */
+export interface Lock {
+  release(): Promise<void>
+}
+
+/** A stream of CSV bytes, header first, and how many rows it turned out to hold. */
+export interface CsvExport {
+  readonly columns: readonly Column[]
+  readonly csv: Readable
+  /** Rows in the stream; to be asked once it has ended. */
+  rows(): Promise<number>
+}
+
+/**
+ * The transaction of one step. The order of events is the runner's; what each event means is the database's:
+ *
+ * | event     | Postgres                                         | SQLite                                          |
+ * |-----------|--------------------------------------------------|-------------------------------------------------|
+ * | `begin`   | transaction; the table locked against DDL        | read snapshot                                   |
+ * | `export`  | the rows that DELETE returns                     | the rows of the snapshot                        |
+ * | `remove`  | nothing: exporting has deleted them              | write lock; proof that nothing changed; DELETE  |
+ * | `commit`  | commit                                           | commit                                          |
+ */
+export interface StepTransaction {
+  /** For the ledger's row; after `remove` only. */
+  readonly db: Db
+  /** Begins, and looks at the table again, now that it cannot change any more. */
+  begin(request: InspectRequest): Promise<Inspection>
+  /** @param skipLocked leaves out rows that another transaction holds, instead of waiting for them */
+  export(rows: RowSelection, skipLocked: boolean): Promise<CsvExport>
+  /**
+   * Makes sure that exactly the exported rows are gone.
+   * @throws RetentionError `ROWS_CHANGED` when they have changed since they were exported.
+   */
+  remove(): Promise<void>
+  /**
+   * Returns when the step is durable.
+   * @throws RetentionError `COMMIT_UNKNOWN` when the connection broke on the way.
+   */
+  commit(): Promise<void>
+  /** Undoes everything; never throws. */
+  rollback(): Promise<void>
+}
+
+/** Rows of a table. */
+export interface RowSelection {
+  readonly table: Table
+  readonly where: Sql<boolean>
+  readonly order: readonly OrderPart[]
+}
+
+/** How restore treats rows whose key is in the table already. */
+export type OnConflict = 'error' | 'skip' | 'overwrite'
+
+/** The transaction of one restore. */
+export interface RestoreTransaction {
+  readonly db: Db
+  /** Begins, locks the table against DDL and looks at it; undefined where there is no such table. */
+  begin(table: TableName): Promise<RestoreTable | undefined>
+  /** Loads an archive's CSV into a place of its own beside the table; returns its number of rows. */
+  stage(columns: readonly string[], csv: Readable): Promise<number>
+  /** The first keys that are in the table already, and how many there are. */
+  conflicts(): Promise<{ count: number; keys: string[] }>
+  /** Puts the staged rows into the table; returns how many were put. */
+  insert(onConflict: OnConflict): Promise<number>
+  /** The staged rows as they now are in the table, as the archive's CSV. Rows that were skipped come as staged. */
+  readBack(): Promise<Readable>
+  /** The keys of the rows that were put into the table, as `Table.keyText` writes them, as a query. */
+  placedKeys(): Sql<{ key: string }>
+  /** The least and greatest value that the rows put into the table have in a column, as `OrderPart.bind` takes them. */
+  placedRange(column: string): Promise<{ first: SqlValue; last: SqlValue }>
+  /** Lets sequences go on behind the restored values; returns what should be known about it. */
+  advanceSequences(): Promise<string[]>
+  commit(): Promise<void>
+  /** Undoes everything; never throws. */
+  rollback(): Promise<void>
+}
+
+/** A table that rows are to be restored into. */
+export interface RestoreTable extends Table {
+  readonly findings: readonly Finding[]
+  /** Triggers that run when rows are inserted. */
+  readonly insertTriggers: readonly string[]
+}
+
+/** A table with a time column, as `init` shows it. */
+export interface Candidate {
+  readonly table: TableName
+  readonly column: string
+  /** Rows; an estimate where counting would take long. */
+  readonly rows: number
+  readonly bytes: number
+  readonly oldest: string | undefined
+  readonly newest: string | undefined
+  /** Rows that a policy of so many days would find due. */
+  readonly due: readonly { readonly days: number; readonly rows: number }[]
+  /** Whether the counts are the planner's estimates. */
+  readonly estimated: boolean
+}
+
+/** One database. */
+export interface Database {
+  readonly kind: 'postgres' | 'sqlite'
+  /** Its address, without secrets. */
+  readonly location: string
+  /** The server's or library's version. */
+  readonly version: string
+  /** Runs queries that only read, in one transaction. */
+  read<T>(work: (db: Db) => Promise<T>): Promise<T>
+  /** Runs queries in one short transaction of their own. */
+  write<T>(work: (db: Db) => Promise<T>): Promise<T>
+  /** Looks at a policy's table, thoroughly. */
+  inspect(db: Db, request: InspectRequest): Promise<Inspection>
+  /** The average size of a selected row as CSV, from a sample, in bytes. */
+  averageRowBytes(db: Db, rows: RowSelection): Promise<number>
+  /** The statements that make a table as it is now, for the manifest. */
+  ddl(db: Db, table: TableName): Promise<string[]>
+  /** Whether a table is there. */
+  tableExists(db: Db, table: TableName): Promise<boolean>
+  /** Tables with a column that could age their rows. */
+  candidates(db: Db, days: readonly number[], now: Date): Promise<Candidate[]>
+  /** Takes a lock of that name at once, or returns undefined: somebody else has it. */
+  lock(name: string): Promise<Lock | undefined>
+  /** A transaction for one step. */
+  step(): Promise<StepTransaction>
+  /** A transaction for one restore. */
+  restore(): Promise<RestoreTransaction>
+  /** The column type that the ledger keeps instants in. */
+  readonly instantType: 'timestamptz' | 'text'
+  close(): Promise<void>
+}

@@ -1,0 +1,134 @@
+/** Postgres behind the house's one interface. */
+import { sql } from 'kysely'
+
+import type { TableName } from '../../fields.ts'
+import type {
+  Candidate,
+  Database,
+  Db,
+  Inspection,
+  InspectRequest,
+  Lock,
+  RestoreTransaction,
+  RowSelection,
+  StepTransaction,
+} from '../database.ts'
+import { candidates } from './candidates.ts'
+import { Connections, postgresLocation, Transaction, type Limits } from './connection.ts'
+import { tableDdl } from './ddl.ts'
+import { findTable, inspect } from './inspect.ts'
+import { PostgresRestore } from './restore.ts'
+import { PostgresStep } from './step.ts'
+
+/** Connects to a Postgres database. @throws RetentionError `DATABASE_UNREACHABLE` */
+export async function openPostgres(address: string, limits: Limits): Promise<Database> {
+  const location = postgresLocation(address)
+  const connections = new Connections(address, location, limits)
+  try {
+    const client = await connections.connect()
+    client.release()
+  } catch (error) {
+    await connections.close()
+    throw error
+  }
+  return new PostgresDatabase(connections, location)
+}
+
+class PostgresDatabase implements Database {
+  readonly kind = 'postgres'
+  readonly instantType = 'timestamptz'
+  readonly location: string
+  readonly #connections: Connections
+
+  constructor(connections: Connections, location: string) {
+    this.#connections = connections
+    this.location = location
+  }
+
+  get version(): string {
+    return `${Math.floor(this.#connections.serverVersion / 10000)}.${this.#connections.serverVersion % 10000}`
+  }
+
+  async read<T>(work: (db: Db) => Promise<T>): Promise<T> {
+    // Counting what is due in a large table may take longer than any step.
+    return this.#transaction('read only', { ...this.#connections.limits, step: 0 }, work)
+  }
+
+  async write<T>(work: (db: Db) => Promise<T>): Promise<T> {
+    return this.#transaction('read write', this.#connections.limits, work)
+  }
+
+  async inspect(db: Db, request: InspectRequest): Promise<Inspection> {
+    return inspect(db, request, true)
+  }
+
+  async averageRowBytes(db: Db, { table, where }: RowSelection): Promise<number> {
+    const columns = sql.join(table.columns.filter((column) => !column.generated).map((column) => sql.id(column.name)))
+    const { rows } = await sql<{ bytes: number }>`
+      select coalesce(avg(octet_length(sample::text)), 0)::float8 as bytes
+      from (select ${columns} from ${table.sql} where ${where} limit 500) sample
+    `.execute(db)
+    return rows[0]?.bytes ?? 0
+  }
+
+  async ddl(db: Db, table: TableName): Promise<string[]> {
+    const found = await findTable(db, table)
+    return found === undefined ? [] : tableDdl(db, found.oid)
+  }
+
+  async tableExists(db: Db, table: TableName): Promise<boolean> {
+    return (await findTable(db, table)) !== undefined
+  }
+
+  async candidates(db: Db, days: readonly number[], now: Date): Promise<Candidate[]> {
+    return candidates(db, days, now)
+  }
+
+  /**
+   * An advisory lock of a transaction that stays open as long as the lock is held. Unlike a session's, it holds behind
+   * a transaction pooler; the transaction has no snapshot and no transaction number, and so holds back no vacuum.
+   */
+  async lock(name: string): Promise<Lock | undefined> {
+    const transaction = await Transaction.begin(this.#connections, 'read only', { lock: 0, step: 0 })
+    try {
+      // Should this machine vanish, the server gives the lock up after about a minute.
+      await sql`
+        select set_config('tcp_keepalives_idle', '30', true), set_config('tcp_keepalives_interval', '10', true),
+          set_config('tcp_keepalives_count', '3', true)
+      `.execute(transaction.db)
+      const { rows } = await sql<{ held: boolean }>`
+        select pg_try_advisory_xact_lock(hashtextextended(${`retention ${name}`}, 0)) as held
+      `.execute(transaction.db)
+      if (rows[0]?.held === true) return { release: () => transaction.rollback() }
+    } catch (error) {
+      await transaction.rollback()
+      throw error
+    }
+    await transaction.rollback()
+    return undefined
+  }
+
+  async step(): Promise<StepTransaction> {
+    return new PostgresStep(this.#connections)
+  }
+
+  async restore(): Promise<RestoreTransaction> {
+    return new PostgresRestore(this.#connections)
+  }
+
+  async close(): Promise<void> {
+    await this.#connections.close()
+  }
+
+  async #transaction<T>(mode: 'read only' | 'read write', limits: Limits, work: (db: Db) => Promise<T>): Promise<T> {
+    const transaction = await Transaction.begin(this.#connections, mode, limits)
+    try {
+      const result = await work(transaction.db)
+      await transaction.commit()
+      return result
+    } catch (error) {
+      await transaction.rollback()
+      throw error
+    }
+  }
+}

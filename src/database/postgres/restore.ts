@@ -1,0 +1,246 @@
+/** One restore on Postgres: staged beside the table, inserted, and read back from where it was put. */
+import type { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+
+import { sql } from 'kysely'
+import { DatabaseError } from 'pg'
+import { from as copyFrom, to as copyTo } from 'pg-copy-streams'
+
+import { RetentionError } from '../../errors.ts'
+import { formatTableName, type TableName } from '../../fields.ts'
+import type { Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
+import { postgresError, Transaction, type Connections } from './connection.ts'
+import { findTable, type CatalogTable } from './inspect.ts'
+import { withLiterals } from './literal.ts'
+import { advanceSequences } from './sequences.ts'
+
+/** The archive's rows, in its order. */
+const staged = sql.id('pg_temp', 'retention_staged')
+/** Where the i-th inserted row was put. */
+const placed = sql.id('pg_temp', 'retention_placed')
+/** True for the table's rows that were put there. */
+const isPlaced = sql`(tableoid, ctid) in (select retention_table, retention_place from ${placed})`
+
+export class PostgresRestore implements RestoreTransaction {
+  readonly #connections: Connections
+  #transaction: Transaction | undefined
+  #table: CatalogTable | undefined
+  #columns: readonly string[] = []
+
+  constructor(connections: Connections) {
+    this.#connections = connections
+  }
+
+  get db(): Db {
+    return this.#begun().transaction.db
+  }
+
+  async begin(name: TableName): Promise<RestoreTable | undefined> {
+    this.#transaction = await Transaction.begin(this.#connections, 'read write')
+    const { db } = this.#transaction
+    this.#table = await findTable(db, name)
+    if (this.#table === undefined || !['r', 'p'].includes(this.#table.kind)) return undefined
+    await sql`lock table ${this.#table.sql} in row exclusive mode`.execute(db)
+    return { ...this.#table, ...(await insertFacts(db, this.#table)) }
+  }
+
+  async stage(columns: readonly string[], csv: Readable): Promise<number> {
+    const { transaction, table } = this.#begun()
+    const { db, client } = transaction
+    this.#columns = columns
+    // The table's own column types, without its constraints and defaults.
+    await sql`create temporary table retention_staged on commit drop as select ${this.#list()} from ${table.sql} with no data`.execute(
+      db,
+    )
+    await sql`alter table ${staged}
+      add column ${this.#own('n')} bigint generated always as identity,
+      add column ${this.#own('skip')} boolean not null default false`.execute(db)
+    const text = withLiterals(
+      sql`copy ${staged} (${this.#list()}) from stdin with (format csv, header true, encoding 'UTF8')`,
+    )
+    const copy = client.query(copyFrom(text))
+    transaction.copying = true
+    await pipeline(csv, copy).catch((error: unknown) => {
+      throw error instanceof DatabaseError ? postgresError(error) : error
+    })
+    transaction.copying = false
+    await sql`analyze ${staged}`.execute(db)
+    return copy.rowCount
+  }
+
+  async conflicts(): Promise<{ count: number; keys: string[] }> {
+    const { transaction, table } = this.#begun()
+    const key = this.#key()
+    if (key.length === 0) return { count: 0, keys: [] }
+    await sql`
+      update ${staged} as s set ${this.#own('skip')} = true from ${table.sql} as t
+      where ${sql.join(
+        key.map((name) => sql`t.${sql.id(name)} = s.${sql.id(name)}`),
+        sql` and `,
+      )}
+    `.execute(transaction.db)
+    const shown = sql.join(key.map((name) => sql`${sql.id(name)}::text`))
+    const { rows } = await sql<{ count: string; keys: string[] | null }>`
+      select
+        count(*)::text as count,
+        (select array_agg(key) from (
+          select concat_ws(', ', ${shown}) as key from ${staged} where ${this.#own('skip')} order by ${this.#own('n')} limit 5
+        ) first) as keys
+      from ${staged} where ${this.#own('skip')}
+    `.execute(transaction.db)
+    return { count: Number(rows[0]?.count ?? 0), keys: rows[0]?.keys ?? [] }
+  }
+
+  async insert(onConflict: OnConflict): Promise<number> {
+    const { transaction, table } = this.#begun()
+    const { db } = transaction
+    if (onConflict === 'overwrite') {
+      await sql`update ${staged} set ${this.#own('skip')} = false`.execute(db)
+    }
+    await sql`create temporary table retention_placed (
+      i bigint generated always as identity, retention_table oid, retention_place tid
+    ) on commit drop`.execute(db)
+    // Rows are inserted, returned and numbered in the archive's order, so that the i-th place is the i-th row's.
+    // If that were ever otherwise, reading back would show it.
+    const { numAffectedRows } = await sql`
+      with put as (
+        insert into ${table.sql} (${this.#list()}) overriding system value
+        select ${this.#list()} from ${staged} where not ${this.#own('skip')} order by ${this.#own('n')}
+        ${onConflict === 'overwrite' && this.#key().length > 0 ? this.#overwrite() : sql``}
+        returning tableoid, ctid
+      )
+      insert into ${placed} (retention_table, retention_place) select tableoid, ctid from put
+    `.execute(db)
+    return Number(numAffectedRows ?? 0)
+  }
+
+  async readBack(): Promise<Readable> {
+    const { transaction, table } = this.#begun()
+    const columns = sql.join(
+      this.#columns.map(
+        (name) =>
+          sql`case when s.${this.#own('skip')} then s.${sql.id(name)} else t.${sql.id(name)} end as ${sql.id(name)}`,
+      ),
+    )
+    const text = withLiterals(
+      sql`copy (
+        select ${columns}
+        from (
+          select *, row_number() over (partition by ${this.#own('skip')} order by ${this.#own('n')}) as ${this.#own('i')} from ${staged}
+        ) s
+        left join ${placed} p on p.i = s.${this.#own('i')} and not s.${this.#own('skip')}
+        left join ${table.sql} t on t.ctid = p.retention_place and t.tableoid = p.retention_table
+        order by s.${this.#own('n')}
+      ) to stdout with (format csv, header true, encoding 'UTF8')`,
+    )
+    const csv = transaction.client.query(copyTo(text))
+    csv.on('error', () => {})
+    return csv
+  }
+
+  placedKeys(): Sql<{ key: string }> {
+    const { table } = this.#begun()
+    return sql<{ key: string }>`
+      select ${table.keyText ?? sql`null`} as key from ${table.sql} where ${isPlaced}`
+  }
+
+  async placedRange(column: string): Promise<{ first: SqlValue; last: SqlValue }> {
+    const { transaction, table } = this.#begun()
+    const { rows } = await sql<{ first: string | null; last: string | null }>`
+      select min(${sql.id(column)})::text as first, max(${sql.id(column)})::text as last
+      from ${table.sql} where ${isPlaced}
+    `.execute(transaction.db)
+    return rows[0] ?? { first: null, last: null }
+  }
+
+  async advanceSequences(): Promise<string[]> {
+    const { transaction, table } = this.#begun()
+    return advanceSequences(transaction.db, table, this.#columns, staged)
+  }
+
+  async commit(): Promise<void> {
+    await this.#begun().transaction.commit()
+  }
+
+  async rollback(): Promise<void> {
+    await this.#transaction?.rollback()
+  }
+
+  /** The archive's columns that make up the table's key, if all are there. */
+  #key(): readonly string[] {
+    const { table } = this.#begun()
+    return table.key.every((name) => this.#columns.includes(name)) ? table.key : []
+  }
+
+  #overwrite(): Sql {
+    const { table } = this.#begun()
+    const key = this.#key()
+    const changeable = this.#columns.filter(
+      (name) =>
+        !key.includes(name) && table.catalogColumns.find((column) => column.name === name)?.identity !== 'always',
+    )
+    const set = (changeable.length > 0 ? changeable : key.slice(0, 1)).map(
+      (name) => sql`${sql.id(name)} = excluded.${sql.id(name)}`,
+    )
+    return sql`on conflict (${sql.join(key.map((name) => sql.id(name)))}) do update set ${sql.join(set)}`
+  }
+
+  #list(): Sql {
+    return sql.join(this.#columns.map((name) => sql.id(name)))
+  }
+
+  /** A column of ours in the staging table, under a name that none of the archive's columns has. */
+  #own(name: string): Sql {
+    let own = `retention_${name}`
+    while (this.#columns.includes(own)) own += '_'
+    return sql.id(own)
+  }
+
+  #begun(): { transaction: Transaction; table: CatalogTable } {
+    if (this.#transaction === undefined || this.#table === undefined) {
+      throw new RetentionError('DATABASE_FAILED', 'The restore has not begun')
+    }
+    return { transaction: this.#transaction, table: this.#table }
+  }
+}
+
+async function insertFacts(db: Db, table: CatalogTable): Promise<Pick<RestoreTable, 'findings' | 'insertTriggers'>> {
+  const { rows } = await sql<{
+    rowSecurity: boolean
+    mayInsert: boolean
+    user: string
+    grant: string
+    triggers: string[]
+  }>`
+    select
+      row_security_active(c.oid) as "rowSecurity",
+      has_table_privilege(c.oid, 'SELECT') and has_table_privilege(c.oid, 'INSERT') as "mayInsert",
+      current_user::text as "user",
+      format('GRANT SELECT, INSERT ON %I.%I TO %I;', n.nspname, c.relname, current_user) as "grant",
+      array(
+        select distinct t.tgname::text from pg_trigger t
+        where t.tgrelid in (select c.oid union select relid from pg_partition_tree(c.oid))
+          and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgtype & 4 = 4
+      ) as triggers
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = ${table.oid}::oid
+  `.execute(db)
+  const [facts] = rows
+  const name = formatTableName(table.name)
+  const findings: RestoreTable['findings'][number][] = []
+  if (facts?.mayInsert === false) {
+    findings.push({
+      level: 'refusal',
+      text: `Role "${facts.user}" may not read and insert rows of ${name}`,
+      hint: facts.grant,
+    })
+  }
+  if (facts?.rowSecurity === true) {
+    findings.push({
+      level: 'refusal',
+      text: `Row-level security on ${name} applies to role "${facts.user}"`,
+      hint: "Run as a role with BYPASSRLS, or as the table's owner.",
+    })
+  }
+  return { findings, insertTriggers: facts?.triggers ?? [] }
+}

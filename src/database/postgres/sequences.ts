@@ -1,0 +1,52 @@
+/** Keeps sequences behind the values that a restore has put back. */
+import { sql } from 'kysely'
+
+import type { Db, Sql, Table } from '../database.ts'
+
+/**
+ * Moves every sequence that fills one of the columns past the greatest restored value; never back.
+ * @returns what could not be done, for people
+ */
+export async function advanceSequences(
+  db: Db,
+  table: Table & { oid: string },
+  columns: readonly string[],
+  restored: Sql,
+): Promise<string[]> {
+  const notes: string[] = []
+  for (const { column, sequence, mayUpdate } of await sequencesOf(db, table.oid)) {
+    if (!columns.includes(column)) continue
+    const { rows } = await sql<{ highest: string; behind: boolean }>`
+      select highest::text, highest > last.value as behind
+      from (select max(${sql.id(column)})::bigint as highest from ${restored}) restored,
+        (select coalesce(pg_sequence_last_value(${sequence}::regclass), 0) as value) last,
+        pg_sequence s
+      where s.seqrelid = ${sequence}::regclass and s.seqincrement > 0 and highest is not null
+    `.execute(db)
+    const [state] = rows
+    if (state === undefined || !state.behind) continue
+    if (mayUpdate) await sql`select setval(${sequence}::regclass, ${state.highest}::bigint)`.execute(db)
+    else
+      notes.push(
+        `Sequence ${sequence} is behind ${state.highest}, and this role may not move it: SELECT setval('${sequence}', ${state.highest});`,
+      )
+  }
+  return notes
+}
+
+/** Sequences that an identity column owns, or that a column's default takes its values from. */
+async function sequencesOf(db: Db, oid: string): Promise<{ column: string; sequence: string; mayUpdate: boolean }[]> {
+  const { rows } = await sql<{ column: string; sequence: string; mayUpdate: boolean }>`
+    select distinct a.attname::text as column, s.oid::regclass::text as sequence, has_sequence_privilege(s.oid, 'UPDATE') as "mayUpdate"
+    from pg_attribute a
+    left join pg_attrdef def on def.adrelid = a.attrelid and def.adnum = a.attnum
+    join pg_depend d on
+      d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
+        and d.refobjid = a.attrelid and d.refobjsubid = a.attnum and d.deptype in ('a', 'i')
+      or d.classid = 'pg_attrdef'::regclass and d.objid = def.oid and d.refclassid = 'pg_class'::regclass
+    join pg_class s on s.relkind = 'S' and s.oid in (d.objid, d.refobjid)
+    where a.attrelid = ${oid}::oid and a.attnum > 0 and not a.attisdropped
+      and a.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)
+  `.execute(db)
+  return rows
+}

@@ -1,0 +1,95 @@
+/** One step on Postgres: the bytes of the archive come out of DELETE … RETURNING itself. */
+import { finished } from 'node:stream/promises'
+
+import { sql } from 'kysely'
+import { to as copyTo } from 'pg-copy-streams'
+
+import { RetentionError } from '../../errors.ts'
+import type { CsvExport, Db, Inspection, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
+import { postgresError, Transaction, type Connections } from './connection.ts'
+import { findTable, inspect } from './inspect.ts'
+import { withLiterals } from './literal.ts'
+
+export class PostgresStep implements StepTransaction {
+  readonly #connections: Connections
+  #transaction: Transaction | undefined
+
+  constructor(connections: Connections) {
+    this.#connections = connections
+  }
+
+  get db(): Db {
+    return this.#open().db
+  }
+
+  async begin(request: InspectRequest): Promise<Inspection> {
+    this.#transaction = await Transaction.begin(this.#connections, 'read write')
+    const { db } = this.#transaction
+    const table = await findTable(db, request.table)
+    // Against this lock nobody can add a foreign key, a trigger or a rule, or change a column, until we commit:
+    // what is found now stays true. It is the lock that DELETE takes itself, and blocks no reader and no writer.
+    if (table?.kind === 'r' || table?.kind === 'p') await sql`lock table ${table.sql} in row exclusive mode`.execute(db)
+    return inspect(db, request, false)
+  }
+
+  async export(rows: RowSelection, skipLocked: boolean): Promise<CsvExport> {
+    const transaction = this.#open()
+    const columns = rows.table.columns.filter((column) => !column.generated)
+    const deletion = skipLocked ? deleteUnlocked(rows, columns) : deleteAll(rows, columns)
+    const text = withLiterals(sql`copy (${deletion}) to stdout with (format csv, header true, encoding 'UTF8')`)
+    const csv = transaction.client.query(copyTo(text))
+    transaction.copying = true
+    let failure: unknown
+    // Foreign keys are checked after the last byte: the error then comes when nobody reads the stream any more.
+    csv.on('error', (error) => {
+      failure = postgresError(error)
+    })
+    return {
+      columns,
+      csv,
+      rows: async () => {
+        await finished(csv).catch(() => {})
+        // The connection answers in turn: with this answer, that of COPY has come too, with its row count.
+        await transaction.client.query('select').catch((error: unknown) => {
+          throw failure ?? postgresError(error)
+        })
+        transaction.copying = false
+        return csv.rowCount
+      },
+    }
+  }
+
+  async remove(): Promise<void> {
+    // Exporting has deleted them.
+  }
+
+  async commit(): Promise<void> {
+    await this.#open().commit()
+  }
+
+  async rollback(): Promise<void> {
+    await this.#transaction?.rollback()
+  }
+
+  #open(): Transaction {
+    if (this.#transaction === undefined) throw new RetentionError('DATABASE_FAILED', 'The step has not begun')
+    return this.#transaction
+  }
+}
+
+function deleteAll({ table, where }: RowSelection, columns: RowSelection['table']['columns']): Sql {
+  const returning = sql.join(columns.map((column) => sql.id(column.name)))
+  return sql`delete from ${table.sql} where ${where} returning ${returning}`
+}
+
+/** Leaves rows that somebody else holds where they are. A tenth slower: for steps that ran into such rows. */
+function deleteUnlocked({ table, where }: RowSelection, columns: RowSelection['table']['columns']): Sql {
+  const returning = sql.join(columns.map((column) => sql.id('retention_due', column.name)))
+  return sql`
+    delete from ${table.sql} as retention_due
+    using (
+      select tableoid as retention_table, ctid as retention_place from ${table.sql} where ${where} for update skip locked
+    ) as retention_free
+    where retention_due.tableoid = retention_free.retention_table and retention_due.ctid = retention_free.retention_place
+    returning ${returning}`
+}

@@ -1,0 +1,139 @@
+/** The connection to a SQLite file, and what its errors mean. */
+import { existsSync, statSync } from 'node:fs'
+import path from 'node:path'
+
+import Sqlite from 'better-sqlite3'
+import { Kysely, SqliteDialect, type CompiledQuery, type SqliteDatabase } from 'kysely'
+
+import { codeOf, messageOf, RetentionError } from '../../errors.ts'
+import type { Db, Sql } from '../database.ts'
+
+/** How long SQLite itself waits for a lock before it gives up, in milliseconds. */
+const busyTimeout = 5000
+
+/** One connection to a SQLite file. */
+export class Connection {
+  readonly file: string
+  /** The driver itself, for what Kysely does not offer. */
+  readonly raw: Sqlite.Database
+  /** Runs Kysely's queries on the same connection. */
+  readonly db: Db
+
+  constructor(file: string, raw: Sqlite.Database) {
+    this.file = file
+    this.raw = raw
+    this.db = new Kysely<unknown>({ dialect: new SqliteDialect({ database: withOurErrors(raw) }) })
+  }
+
+  /** A statement of the driver for a query, with the parameters it is to be run with. */
+  prepare(query: Sql): { statement: Sqlite.Statement<unknown[]>; parameters: readonly unknown[] } {
+    const compiled: CompiledQuery = query.compile(this.db)
+    return { statement: this.raw.prepare(compiled.sql), parameters: compiled.parameters }
+  }
+
+  /** A pragma's one value. */
+  pragma(name: string): unknown {
+    return this.raw.pragma(name, { simple: true })
+  }
+
+  /** @throws RetentionError `DATABASE_BUSY` when somebody else is writing for longer than we wait. */
+  begin(mode: 'deferred' | 'immediate'): void {
+    attempt(() => this.raw.exec(`begin ${mode}`))
+  }
+
+  commit(): void {
+    attempt(() => this.raw.exec('commit'))
+  }
+
+  /** Undoes what is open, if anything is. */
+  rollback(): void {
+    if (this.raw.inTransaction) this.raw.exec('rollback')
+  }
+
+  close(): void {
+    this.raw.close()
+  }
+}
+
+/**
+ * Opens a SQLite file that must be there.
+ * @throws RetentionError `DATABASE_UNREACHABLE`
+ */
+export function connect(file: string, readOnly: boolean): Connection {
+  if (!existsSync(file)) {
+    throw new RetentionError('DATABASE_UNREACHABLE', `There is no SQLite file ${file}`, {
+      hint: 'Check "database" in the config, or DATABASE_URL. Relative paths start at the config\'s folder; the file is never created.',
+    })
+  }
+  if (!statSync(file).isFile()) throw new RetentionError('DATABASE_UNREACHABLE', `${file} is not a file`)
+  try {
+    const raw = new Sqlite(file, { fileMustExist: true, readonly: readOnly, timeout: busyTimeout })
+    // Integers beyond 2^53 stay exact, and 1 (an integer) is told from 1.0 (a real).
+    raw.defaultSafeIntegers(true)
+    // Fails on a file that is no database, which opening does not look at.
+    raw.pragma('schema_version')
+    // A commit must be on the disk when it returns, also in WAL mode, where the driver's default is weaker.
+    if (!readOnly) raw.pragma('synchronous = full')
+    return new Connection(file, raw)
+  } catch (error) {
+    throw new RetentionError('DATABASE_UNREACHABLE', `Cannot open ${file}: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+/**
+ * The path in `sqlite:./a.db`, `sqlite:///./a.db`, `sqlite:////var/a.db` or `file:./a.db`, absolute.
+ * @param folder where a relative path starts
+ */
+export function sqliteFile(address: string, folder: string): string {
+  const rest = address.replace(/^(sqlite|file):/i, '').replace(/^\/\/(?!\/?$)/, '')
+  // Three slashes are an empty host and then a path; only ./ and ../ after them mean a relative one.
+  const written = rest
+    .replace(/^\/(?=\.\.?\/)/, '')
+    .replace(/^\/(?=[a-z]:[\\/])/i, '')
+    .replace(/^\/\//, '/')
+  if (written === '' || written === ':memory:') {
+    throw new RetentionError('CONFIG_INVALID', `"database" names no SQLite file: ${JSON.stringify(address)}`, {
+      hint: 'Write it as sqlite:./local.db',
+    })
+  }
+  return path.resolve(folder, written)
+}
+
+/** An error of SQLite as one of ours. */
+export function sqliteError(error: unknown): RetentionError {
+  if (error instanceof RetentionError) return error
+  const code = codeOf(error) ?? ''
+  const message = `SQLite: ${messageOf(error)}`
+  if (/^SQLITE_(BUSY|LOCKED)/.test(code)) {
+    return new RetentionError('DATABASE_BUSY', message, {
+      hint: 'Another process is using the database file. Run again later.',
+      cause: error,
+    })
+  }
+  return new RetentionError('DATABASE_FAILED', message, { cause: error })
+}
+
+/** Runs something whose errors are SQLite's. */
+export function attempt<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    throw sqliteError(error)
+  }
+}
+
+/** The driver as Kysely uses it, with our errors instead of its own. */
+function withOurErrors(raw: Sqlite.Database): SqliteDatabase {
+  return {
+    close: () => raw.close(),
+    prepare: (text) => {
+      const statement = attempt(() => raw.prepare(text))
+      return {
+        reader: statement.reader,
+        all: (parameters) => attempt(() => statement.all(...parameters)),
+        run: (parameters) => attempt(() => statement.run(...parameters)),
+        iterate: (parameters) => attempt(() => statement.iterate(...parameters)),
+      }
+    },
+  }
+}

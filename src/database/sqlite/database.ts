@@ -1,0 +1,111 @@
+/** SQLite behind the house's one interface. */
+import { sql } from 'kysely'
+
+import type { TableName } from '../../fields.ts'
+import type {
+  Candidate,
+  Database,
+  Db,
+  Inspection,
+  InspectRequest,
+  Lock,
+  RestoreTransaction,
+  RowSelection,
+  StepTransaction,
+} from '../database.ts'
+import { candidates } from './candidates.ts'
+import { connect, type Connection } from './connection.ts'
+import { findTable, inspect } from './inspect.ts'
+import { lockBeside } from './lock.ts'
+import { SqliteRestore } from './restore.ts'
+import { SqliteStep } from './step.ts'
+
+/** Opens a SQLite file that must be there. @throws RetentionError `DATABASE_UNREACHABLE` */
+export async function openSqlite(file: string, readOnly: boolean): Promise<Database> {
+  const connection = connect(file, readOnly)
+  const { rows } = await sql<{ version: string }>`select sqlite_version() as version`.execute(connection.db)
+  return new SqliteDatabase(connection, rows[0]?.version ?? '')
+}
+
+class SqliteDatabase implements Database {
+  readonly kind = 'sqlite'
+  readonly instantType = 'text'
+  readonly location: string
+  readonly version: string
+  readonly #connection: Connection
+
+  constructor(connection: Connection, version: string) {
+    this.#connection = connection
+    this.location = `sqlite:${connection.file}`
+    this.version = version
+  }
+
+  async read<T>(work: (db: Db) => Promise<T>): Promise<T> {
+    return this.#transaction('deferred', work)
+  }
+
+  async write<T>(work: (db: Db) => Promise<T>): Promise<T> {
+    return this.#transaction('immediate', work)
+  }
+
+  async inspect(db: Db, request: InspectRequest): Promise<Inspection> {
+    return inspect(db, request, true)
+  }
+
+  async averageRowBytes(db: Db, { table, where }: RowSelection): Promise<number> {
+    const columns = table.columns.filter((column) => !column.generated).map((column) => sql.id(column.name))
+    const lengths = sql.join(
+      columns.map((column) => sql`coalesce(length(cast(${column} as blob)), 0) + 3`),
+      sql` + `,
+    )
+    const { rows } = await sql<{ bytes: number | null }>`
+      select avg(${lengths}) as bytes from (select * from ${table.sql} where ${where} limit 500)
+    `.execute(db)
+    return rows[0]?.bytes ?? 0
+  }
+
+  async ddl(db: Db, table: TableName): Promise<string[]> {
+    const { rows } = await sql<{ ddl: string }>`
+      select sql as ddl from sqlite_schema
+      where lower(tbl_name) = lower(${table.name}) and sql is not null and type in ('table', 'index')
+      order by type = 'table' desc, name
+    `.execute(db)
+    return rows.map((row) => `${row.ddl};`)
+  }
+
+  async tableExists(db: Db, table: TableName): Promise<boolean> {
+    return (await findTable(db, table)) !== undefined
+  }
+
+  async candidates(db: Db, days: readonly number[], now: Date): Promise<Candidate[]> {
+    return candidates(db, days, now)
+  }
+
+  async lock(name: string): Promise<Lock | undefined> {
+    return lockBeside(this.#connection.file, name)
+  }
+
+  async step(): Promise<StepTransaction> {
+    return new SqliteStep(this.#connection)
+  }
+
+  async restore(): Promise<RestoreTransaction> {
+    return new SqliteRestore(this.#connection)
+  }
+
+  async close(): Promise<void> {
+    this.#connection.close()
+  }
+
+  async #transaction<T>(mode: 'deferred' | 'immediate', work: (db: Db) => Promise<T>): Promise<T> {
+    this.#connection.begin(mode)
+    try {
+      const result = await work(this.#connection.db)
+      this.#connection.commit()
+      return result
+    } catch (error) {
+      this.#connection.rollback()
+      throw error
+    }
+  }
+}

@@ -1,0 +1,89 @@
+/** A table's rows as an archive's CSV, and back. */
+import { sql } from 'kysely'
+
+import { formatRows, InvalidText, type Cell } from '../../archive/csv.ts'
+import { RetentionError } from '../../errors.ts'
+import type { Column, RowSelection, Sql } from '../database.ts'
+import { attempt, type Connection } from './connection.ts'
+
+/** Rows that are turned into text at once. */
+const batch = 500
+
+/** What the driver puts where text is not valid UTF-8; also a character that text may really contain. */
+const replacement = '\ufffd'
+
+/**
+ * Selected rows as CSV, the header first, in their order, a few hundred at a time.
+ * @param count is told how many rows each piece holds
+ */
+export function* csvOf(
+  connection: Connection,
+  rows: RowSelection,
+  columns: readonly Column[],
+  count: (rows: number) => void,
+): Generator<Buffer> {
+  yield Buffer.from(formatRows([columns.map((column) => column.name)]))
+  const names = columns.map((column) => sql.id(column.name))
+  // What the rows are ordered by also finds a row again: its last parts are its key.
+  const found = rows.order.map((part) => part.read)
+  const order = sql.join(rows.order.map((part) => part.value))
+  const { statement, parameters } = connection.prepare(
+    sql`select ${sql.join([...names, ...found])} from ${rows.table.sql} where ${rows.where} order by ${order}`,
+  )
+  const exact = exactReader(connection, rows, names)
+  // The driver's rows in raw mode are arrays of its own value types.
+  const iterator = attempt(() => statement.raw(true).iterate(...parameters)) as IterableIterator<Cell[]>
+  let lines: Cell[][] = []
+  try {
+    for (const row of iterator) {
+      const cells = row.slice(0, columns.length)
+      const doubtful = cells.some((cell) => typeof cell === 'string' && cell.includes(replacement))
+      lines.push(doubtful ? exact(cells, row.slice(columns.length)) : cells)
+      if (lines.length < batch) continue
+      count(lines.length)
+      yield Buffer.from(formatRows(lines))
+      lines = []
+    }
+  } finally {
+    iterator.return?.()
+  }
+  if (lines.length === 0) return
+  count(lines.length)
+  yield Buffer.from(formatRows(lines))
+}
+
+/** Reads a row's text again as bytes, which the driver leaves alone. */
+function exactReader(
+  connection: Connection,
+  rows: RowSelection,
+  names: readonly Sql[],
+): (cells: Cell[], place: Cell[]) => Cell[] {
+  return (cells, place) => {
+    const where = sql.join(
+      rows.order.map((part, index) => sql`${part.value} is ${part.bind(bindable(place[index]))}`),
+      sql` and `,
+    )
+    const blobs = sql.join(names.map((name) => sql`cast(${name} as blob)`))
+    const { statement, parameters } = connection.prepare(sql`select ${blobs} from ${rows.table.sql} where ${where}`)
+    const found = attempt(() => statement.raw(true).get(...parameters)) as (Buffer | null)[] | undefined
+    if (found === undefined) {
+      throw new RetentionError(
+        'DATABASE_FAILED',
+        'A row has text in its key that is not valid UTF-8, and cannot be archived exactly',
+        {
+          hint: 'Leave such rows out with "where", or mend their keys.',
+        },
+      )
+    }
+    return cells.map((cell, index) => {
+      const bytes = found[index]
+      if (typeof cell !== 'string' || !Buffer.isBuffer(bytes)) return cell
+      return bytes.equals(Buffer.from(cell)) ? cell : new InvalidText(bytes)
+    })
+  }
+}
+
+function bindable(cell: Cell | undefined): string | number | bigint | Buffer | null {
+  if (cell === undefined || cell instanceof InvalidText) throw new TypeError('not a value that the driver has read')
+  return cell
+}

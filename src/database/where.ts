@@ -1,0 +1,17 @@
+/** A policy's own predicate, as a part of our queries. */
+import { sql } from 'kysely'
+
+import type { Sql } from './database.ts'
+
+/** The predicate in brackets, or `true` for a policy without one; the line break ends a comment it may end with. */
+export function wherePredicate(where: string | undefined): Sql<boolean> {
+  return where === undefined ? sql<boolean>`true` : sql<boolean>`(${sql.raw(where)}\n)`
+}
+
+/**
+ * A query that fails unless the text is one whole predicate. One that cannot stand alone, `a = 1) or (true` say, would
+ * change the meaning of the query around it; between CASE WHEN and THEN it is a syntax error. Nothing is run.
+ */
+export function predicateTest(where: string, table: Sql): Sql {
+  return sql`explain select case when ${sql.raw(where)}\n then 1 end from ${table}`
+}

@@ -1,0 +1,56 @@
+/** Exit codes, all in one place. */
+import { RetentionError } from './errors.ts'
+import type { ApplyReport, StatusReport, VerifyReport } from './report.ts'
+
+/** What the process's exit code says. */
+export const exitCode = {
+  done: 0,
+  failed: 1,
+  /** The command line, the config or a policy file is wrong. */
+  usage: 2,
+  /** `status --exit-code`: something is due; `verify`: something does not match. */
+  attention: 3,
+  /** Stopped early, by a limit, the time or locked rows, with due rows left. */
+  partial: 4,
+  /** Nothing could run: another run holds the policies. */
+  locked: 11,
+  interrupted: 130,
+} as const
+
+/** The exit code of an error that ended a command. */
+export function codeOfError(error: unknown): number {
+  if (!(error instanceof RetentionError)) return exitCode.failed
+  switch (error.code) {
+    case 'USAGE':
+    case 'CONFIG_NOT_FOUND':
+    case 'CONFIG_INVALID':
+    case 'POLICY_UNKNOWN':
+      return exitCode.usage
+    case 'POLICY_LOCKED':
+      return exitCode.locked
+    case 'INTERRUPTED':
+      return exitCode.interrupted
+    default:
+      return exitCode.failed
+  }
+}
+
+/** The exit code of apply and plan. 0 says that what was due is archived, or that a plan could do so. */
+export function codeOfApply({ policies }: ApplyReport): number {
+  const some = (...statuses: readonly string[]): boolean => policies.some(({ status }) => statuses.includes(status))
+  if (some('interrupted')) return exitCode.interrupted
+  if (some('failed', 'refused')) return exitCode.failed
+  if (policies.every(({ status }) => status === 'locked')) return exitCode.locked
+  return some('partial', 'locked') ? exitCode.partial : exitCode.done
+}
+
+/** The exit code of `status --exit-code`. */
+export function codeOfStatus({ policies }: StatusReport): number {
+  const attention = policies.some(({ due, overdue, error }) => due > 0 || overdue || error !== undefined)
+  return attention ? exitCode.attention : exitCode.done
+}
+
+/** The exit code of verify. */
+export function codeOfVerify({ findings }: VerifyReport): number {
+  return findings.length > 0 ? exitCode.attention : exitCode.done
+}

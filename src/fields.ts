@@ -1,0 +1,134 @@
+/** The kinds of value that config and policy fields share: durations, time zones, table names, targets. */
+import ms, { type StringValue } from 'ms'
+import * as v from 'valibot'
+
+import { isTimezone } from './cutoff.ts'
+
+/** A table as a policy or config names it; without a schema, the database's search path decides. */
+export interface TableName {
+  readonly schema: string | undefined
+  readonly name: string
+}
+
+/** A length of time: milliseconds, or a number with a unit, such as `'500ms'`, `'2s'`, `'10m'`, `'30d'`. */
+export type Duration = number | string
+
+/** A duration in milliseconds; undefined where it is none. */
+export function milliseconds(duration: Duration): number | undefined {
+  if (typeof duration === 'number') return Number.isFinite(duration) && duration >= 0 ? duration : undefined
+  if (!/^\d+(\.\d+)?\s*[a-z]+$/i.test(duration.trim())) return undefined
+  // `ms` types its input as a template of units; it returns undefined for whatever does not fit.
+  const parsed: number | undefined = ms(duration.trim() as StringValue)
+  return parsed
+}
+
+/**
+ * Splits `schema.table`; a part with a dot of its own is written in double quotes, `"a.b"."c d"`, as in SQL.
+ * Unlike in SQL, letters are taken as they stand, quoted or not. Undefined where the text is no table name.
+ */
+export function parseTableName(text: string): TableName | undefined {
+  const part = /"((?:[^"]|"")+)"|([^".]+)/y
+  const parts: string[] = []
+  for (;;) {
+    const match = part.exec(text)
+    if (match === null) return undefined
+    parts.push(match[1]?.replaceAll('""', '"') ?? match[2] ?? '')
+    if (part.lastIndex === text.length) break
+    if (text[part.lastIndex] !== '.') return undefined
+    part.lastIndex += 1
+  }
+  const [first = '', second] = parts
+  if (parts.length > 2 || parts.some((name) => name.includes('\0'))) return undefined
+  return second === undefined ? { schema: undefined, name: first } : { schema: first, name: second }
+}
+
+/** `schema.table` for people and for the ledger; parts that need it are quoted so that it can be read back. */
+export function formatTableName(table: TableName): string {
+  const part = (name: string): string => (/[".]/.test(name) ? `"${name.replaceAll('"', '""')}"` : name)
+  return table.schema === undefined ? part(table.name) : `${part(table.schema)}.${part(table.name)}`
+}
+
+/** A non-empty text. */
+export const text = (allowed: string) =>
+  v.pipe(
+    v.string(allowed),
+    v.check((value) => value.trim() !== '', allowed),
+  )
+
+/** A whole number from `least` to `most`. */
+export const wholeNumber = (least: number, most: number) => {
+  const allowed = `a whole number, at least ${least}${most === Infinity ? '' : ` and at most ${most}`}`
+  return v.pipe(
+    v.number(allowed),
+    v.check((value) => Number.isSafeInteger(value) && value >= least && value <= most, allowed),
+  )
+}
+
+const durationAllowed = 'a duration, such as 500 (milliseconds), "2s", "10m" or "30d"'
+
+/** A duration, turned into milliseconds. */
+export const duration = v.pipe(
+  v.union([v.number(), v.string()], durationAllowed),
+  v.check((value) => milliseconds(value) !== undefined, durationAllowed),
+  v.transform((value) => milliseconds(value) ?? 0),
+)
+
+/** The name of a time zone. */
+export const timezone = v.pipe(
+  v.string('an IANA time zone, such as "UTC" or "Asia/Seoul"'),
+  v.check(isTimezone, 'an IANA time zone, such as "UTC" or "Asia/Seoul"'),
+)
+
+/** A table name, taken apart. */
+export const tableName = v.pipe(
+  text('a table, as "table" or "schema.table"'),
+  v.check((value) => parseTableName(value) !== undefined, 'a table, as "table" or "schema.table"'),
+  v.transform((value) => parseTableName(value) ?? { schema: undefined, name: value }),
+)
+
+/** Where archives go, as a config or policy writes it. */
+export interface TargetInput {
+  /** A folder; a relative path starts at the config's folder. */
+  to: string
+  /**
+   * Says that the folder outlives the process, where the environment suggests otherwise (CI, Kubernetes and the
+   * like). Default false.
+   */
+  durable?: boolean
+  /** Whether archives begin with a UTF-8 byte order mark, so that spreadsheets show every script right. Default true. */
+  bom?: boolean
+}
+
+/** A target with its defaults filled in. */
+export interface TargetConfig {
+  readonly to: string
+  readonly durable: boolean
+  readonly bom: boolean
+}
+
+/** The fields of a target. */
+export const targetFields = ['to', 'durable', 'bom'] as const
+
+const targetAllowed = 'a folder, such as "./backups", or { to, durable, bom }'
+const folder = v.pipe(
+  text('a folder, such as "./backups"'),
+  v.check((to) => !/^[a-z][a-z0-9+.-]+:\/\//i.test(to), 'a folder; addresses such as s3:// are not supported yet'),
+)
+
+/** A target: a folder's path, or an object. */
+export const target = v.lazy((input) =>
+  typeof input === 'object' && input !== null
+    ? v.strictObject(
+        {
+          to: folder,
+          durable: v.optional(v.boolean('true or false'), false),
+          bom: v.optional(v.boolean('true or false'), true),
+        },
+        targetAllowed,
+      )
+    : v.pipe(
+        v.string(targetAllowed),
+        folder,
+        v.transform((to): TargetConfig => ({ to, durable: false, bom: true })),
+      ),
+)

@@ -1,0 +1,207 @@
+/** Finds the archive that somebody names, and what is known of it: from the ledger, its manifest, or both. */
+import { lstat } from 'node:fs/promises'
+import path from 'node:path'
+
+import { readHeader } from './archive/csv.ts'
+import { archiveOfManifest, manifestName } from './archive/name.ts'
+import { parseManifest, type Manifest } from './archive/manifest.ts'
+import { Meter, readText, readWhole } from './archive/store.ts'
+import type { Config } from './config.ts'
+import type { Database } from './database/database.ts'
+import { hasCode, RetentionError } from './errors.ts'
+import { parseTableName, type TableName } from './fields.ts'
+import type { Ledger, LedgerEntry } from './ledger.ts'
+import { LocalTarget } from './target/local.ts'
+import { openTarget } from './target/open.ts'
+import type { Target } from './target/target.ts'
+import { didYouMean } from './validate.ts'
+
+/** An archive whose stored bytes are those that were recorded. */
+export interface FoundArchive {
+  readonly name: string
+  readonly policy: string
+  readonly table: TableName
+  /** The CSV's columns, in its order. */
+  readonly columns: readonly string[]
+  /** The column that aged the rows; undefined where only the ledger is left to ask. */
+  readonly column: string | undefined
+  readonly rows: number
+  /** Of the CSV. */
+  readonly sha256: string
+  readonly target: Target
+  /** Undefined where the ledger does not know it. */
+  readonly entry: LedgerEntry | undefined
+  /** Undefined where the manifest is missing. */
+  readonly manifest: Manifest | undefined
+  readonly manifestSha256: string | undefined
+  readonly databaseKind: Database['kind'] | undefined
+}
+
+/** Where to look. */
+export interface Place {
+  readonly config: Config
+  readonly database: Database
+  readonly ledger: Ledger
+  readonly cwd: string
+}
+
+/**
+ * Finds an archive by its name, its path or its location, and checks its bytes.
+ * @throws RetentionError `ARCHIVE_NOT_FOUND`, `ARCHIVE_CHANGED`, `MANIFEST_INVALID`
+ */
+export async function findArchive(file: string, place: Place): Promise<FoundArchive> {
+  const written = path.basename(file)
+  const name = archiveOfManifest(written) ?? written
+  const entry = await place.database.read((db) => place.ledger.find(db, name))
+  const target = await targetWith(file, name, entry, place)
+  const read = await readManifest(target, name, entry)
+  const found = entry === undefined ? fromManifest(name, read, target) : fromLedger(entry, read, target)
+  const { digest, records } = await readWhole(target, name)
+  const expected = entry?.storedSha256 ?? read?.manifest.files[0]?.stored.sha256
+  if (digest.sha256 !== expected) {
+    throw new RetentionError(
+      'ARCHIVE_CHANGED',
+      `${target.locate(name)} is not what was stored: its SHA-256 is ${digest.sha256}, and ${entry === undefined ? 'its manifest' : 'the ledger'} has ${expected ?? 'none'}`,
+      { hint: 'Nothing has been restored. Take the file from a backup; "retention verify" checks the others.' },
+    )
+  }
+  if (records !== found.rows) {
+    throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(name)} holds ${records} rows, not ${found.rows}`)
+  }
+  const header = await readHeader(await target.read(name))
+  if (header.length !== found.columns.length || header.some((column, index) => column !== found.columns[index])) {
+    throw new RetentionError(
+      'ARCHIVE_CHANGED',
+      `The header of ${name} is (${header.join(', ')}), not (${found.columns.join(', ')})`,
+    )
+  }
+  return found
+}
+
+/** The target of an entry: as the config's folder now leads to it, or else where the ledger saw it last. */
+export async function targetOfEntry(entry: LedgerEntry, config: Config): Promise<Target> {
+  const configured = openTarget({ to: entry.target, durable: true, bom: true }, config.folder)
+  if (await configured.has(entry.path)) return configured
+  const recorded = folderTarget(path.dirname(entry.location))
+  return (await recorded.has(entry.path)) ? recorded : configured
+}
+
+async function targetWith(
+  file: string,
+  name: string,
+  entry: LedgerEntry | undefined,
+  { config, ledger, database, cwd }: Place,
+): Promise<Target> {
+  // A path that leads to a file is taken at its word; whether it is the right one, its checksum tells.
+  const folder = path.dirname(path.resolve(cwd, file))
+  if ((file !== name || entry === undefined) && (await isThere(path.join(folder, name)))) return folderTarget(folder)
+  if (entry !== undefined) return targetOfEntry(entry, config)
+  const configured = openTarget(config.archive, config.folder)
+  if (file === name && (await configured.has(name))) return configured
+  const known = await database.read((db) => ledger.entries(db))
+  throw new RetentionError(
+    'ARCHIVE_NOT_FOUND',
+    `There is no archive "${file}"${didYouMean(
+      name,
+      known.map((other) => other.name),
+    )}`,
+    {
+      hint: 'Name it as "retention status --archives" lists it, or give the path of its CSV file.',
+    },
+  )
+}
+
+interface ReadManifest {
+  readonly manifest: Manifest
+  readonly sha256: string
+}
+
+async function readManifest(
+  target: Target,
+  name: string,
+  entry: LedgerEntry | undefined,
+): Promise<ReadManifest | undefined> {
+  const file = manifestName(name)
+  let text: string
+  try {
+    text = await readText(target, file)
+  } catch (error) {
+    // The ledger knows enough to restore without it.
+    if (entry !== undefined && hasCode(error, 'ARCHIVE_NOT_FOUND')) return undefined
+    if (!hasCode(error, 'ARCHIVE_NOT_FOUND')) throw error
+    throw new RetentionError(
+      'ARCHIVE_NOT_FOUND',
+      `The ledger does not know ${name}, and it has no manifest ${target.locate(file)}`,
+      {
+        hint: 'Put the manifest beside it; without one nobody knows what the file should hold.',
+        cause: error,
+      },
+    )
+  }
+  const manifest = parseManifest(text, target.locate(file))
+  if (manifest.files[0]?.file !== name) {
+    throw new RetentionError(
+      'MANIFEST_INVALID',
+      `${target.locate(file)} is the manifest of ${manifest.files[0]?.file ?? 'no file'}`,
+    )
+  }
+  const meter = new Meter()
+  meter.update(Buffer.from(text))
+  const { sha256 } = meter.digest()
+  if (entry !== undefined && sha256 !== entry.manifestSha256) {
+    throw new RetentionError(
+      'MANIFEST_INVALID',
+      `${target.locate(file)} has been changed since it was stored: its SHA-256 is not the ledger's`,
+    )
+  }
+  return { manifest, sha256 }
+}
+
+function fromLedger(entry: LedgerEntry, read: ReadManifest | undefined, target: Target): FoundArchive {
+  return {
+    name: entry.name,
+    policy: entry.policy,
+    table: parseTableName(entry.table) ?? { schema: undefined, name: entry.table },
+    columns: entry.columns,
+    column: read?.manifest.column,
+    rows: entry.rows,
+    sha256: entry.sha256,
+    target,
+    entry,
+    manifest: read?.manifest,
+    manifestSha256: read?.sha256,
+    databaseKind: read?.manifest.database.kind,
+  }
+}
+
+function fromManifest(name: string, read: ReadManifest | undefined, target: Target): FoundArchive {
+  const manifest = read?.manifest
+  const [file] = manifest?.files ?? []
+  if (manifest === undefined || file === undefined)
+    throw new RetentionError('MANIFEST_INVALID', `${name} has no manifest`)
+  return {
+    name,
+    policy: manifest.policy,
+    table: { schema: file.table.schema, name: file.table.name },
+    columns: file.columns.map((column) => column.name),
+    column: manifest.column,
+    rows: file.rows,
+    sha256: file.csv.sha256,
+    target,
+    entry: undefined,
+    manifest,
+    manifestSha256: read?.sha256,
+    databaseKind: manifest.database.kind,
+  }
+}
+
+function folderTarget(folder: string): Target {
+  return new LocalTarget(folder, folder, true)
+}
+
+async function isThere(file: string): Promise<boolean> {
+  return lstat(file).then(
+    () => true,
+    () => false,
+  )
+}

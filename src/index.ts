@@ -1,0 +1,24 @@
+/** Everything the command line does, as functions. */
+export { apply, plan, type ApplyOptions, type Progress } from './apply.ts'
+export { defineConfig, type ConfigInput } from './config.ts'
+export { RetentionError, type ErrorCode } from './errors.ts'
+export type { Duration, TargetInput } from './fields.ts'
+export { init, type InitChoice, type InitOptions, type InitReport } from './init.ts'
+export type { ArchiveState, Hold, LedgerEntry } from './ledger.ts'
+export { definePolicy, type PolicyInput } from './policy.ts'
+export type { ProjectOptions } from './project.ts'
+export type {
+  ApplyReport,
+  ArchiveReport,
+  PolicyReport,
+  PolicyStanding,
+  PolicyStatus,
+  ReportedError,
+  RestoreReport,
+  StatusReport,
+  VerifyFinding,
+  VerifyReport,
+} from './report.ts'
+export { restore, type RestoreOptions } from './restore.ts'
+export { status, type StatusOptions } from './status.ts'
+export { verify, type VerifyOptions } from './verify.ts'

@@ -1,0 +1,166 @@
+/** `init`: looks at a database and writes a first config and policy. Never overwrites anything. */
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+
+import { checkConfig, findConfig, type Config } from './config.ts'
+import type { Candidate } from './database/database.ts'
+import { openDatabase } from './database/open.ts'
+import { codeOf, hasCode, RetentionError } from './errors.ts'
+import { formatTableName, parseTableName } from './fields.ts'
+import { loadConfig, type ProjectOptions } from './project.ts'
+import { didYouMean } from './validate.ts'
+
+/** The first policy, as somebody chose it. */
+export interface InitChoice {
+  /** The table, as `table` or `schema.table`. */
+  table: string
+  /** The column that ages its rows. */
+  column: string
+  /** How many days a row lives. */
+  days: number
+}
+
+/** What `init` can be told. */
+export interface InitOptions extends ProjectOptions {
+  /** The database to look at, where there is no config yet. Default: `DATABASE_URL`, or `sqlite:./local.db`. */
+  database?: string
+  /** Decides on the first policy, given the tables that could have one; undefined: write nothing. */
+  choose: (candidates: readonly Candidate[]) => Promise<InitChoice | undefined>
+  /** The time that ages are computed from. Default: the clock. */
+  now?: Date
+}
+
+/** What `init` found and wrote. */
+export interface InitReport {
+  /** The database, without secrets. */
+  readonly database: string
+  readonly candidates: readonly Candidate[]
+  /** Files that were written, or added to. */
+  readonly written: readonly string[]
+}
+
+/** The ages that a newcomer may think of. */
+const ages = [30, 90, 365] as const
+
+/**
+ * Lists tables with a time column and, once a choice is made, writes `retention.config.ts` (where there is no config),
+ * a policy, and a line in `.gitignore`.
+ * @throws RetentionError `USAGE` when the choice cannot work or a file of that name is there already.
+ */
+export async function init(options: InitOptions): Promise<InitReport> {
+  const folder = path.resolve(options.cwd ?? '.')
+  const { config, isNew } = await existingConfig(options, folder)
+  const database = await openDatabase(config, 'read')
+  try {
+    const candidates = await database.read((db) => database.candidates(db, ages, options.now ?? new Date()))
+    const report = { database: database.location, candidates }
+    const choice = await options.choose(candidates)
+    if (choice === undefined) return { ...report, written: [] }
+    checkChoice(choice, candidates)
+    const policy = path.join(config.policies, `${policyName(choice.table)}.ts`)
+    const written = [await writeNew(policy, policyText(choice))]
+    if (isNew) written.unshift(await writeNew(config.file, configText(options.database)))
+    const ignored = await ignoreBackups(config.folder)
+    return { ...report, written: ignored === undefined ? written : [...written, ignored] }
+  } finally {
+    await database.close()
+  }
+}
+
+async function existingConfig(options: InitOptions, folder: string): Promise<{ config: Config; isNew: boolean }> {
+  try {
+    if (options.config === undefined) await findConfig(folder)
+    return { config: await loadConfig(options), isNew: false }
+  } catch (error) {
+    if (!hasCode(error, 'CONFIG_NOT_FOUND')) throw error
+  }
+  const file = path.join(folder, 'retention.config.ts')
+  const checked = checkConfig(options.database === undefined ? {} : { database: options.database }, file, folder)
+  if ('value' in checked) return { config: checked.value, isNew: true }
+  throw new RetentionError('USAGE', checked.mistakes.map(({ text }) => text).join('\n'))
+}
+
+function checkChoice({ table, column, days }: InitChoice, candidates: readonly Candidate[]): void {
+  const names = candidates.map((candidate) => formatTableName(candidate.table))
+  const wanted = parseTableName(table)
+  const found = candidates.find(
+    (candidate) => wanted !== undefined && formatTableName(candidate.table) === formatTableName(wanted),
+  )
+  if (found === undefined) {
+    throw new RetentionError('USAGE', `No table "${table}" with a time column${didYouMean(table, names)}`, {
+      hint: names.length === 0 ? 'No table of this database has one.' : `Tables that have one: ${names.join(', ')}.`,
+    })
+  }
+  if (column === '') throw new RetentionError('USAGE', 'The column has no name')
+  if (!Number.isSafeInteger(days) || days < 1)
+    throw new RetentionError('USAGE', `--days is ${days}; allowed: a whole number, at least 1`)
+}
+
+function policyName(table: string): string {
+  return table
+    .replaceAll('"', '')
+    .replaceAll(/[^\p{L}\p{N}_-]+/gu, '_')
+    .replace(/^[_-]+(?=\p{L})/u, '')
+}
+
+async function writeNew(file: string, text: string): Promise<string> {
+  await mkdir(path.dirname(file), { recursive: true })
+  try {
+    await writeFile(file, text, { flag: 'wx' })
+    return file
+  } catch (error) {
+    if (codeOf(error) !== 'EEXIST') throw error
+    throw new RetentionError('USAGE', `${file} is there already; it is left as it is`, {
+      hint: 'Edit it, or remove it first.',
+      cause: error,
+    })
+  }
+}
+
+/** Archives hold people's data, and do not belong into a repository. */
+async function ignoreBackups(folder: string): Promise<string | undefined> {
+  const file = path.join(folder, '.gitignore')
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    if (codeOf(error) !== 'ENOENT') throw error
+    return ''
+  })
+  if (/^\/?backups\/?(\*|$)/m.test(text)) return undefined
+  await writeFile(file, `${text}${text === '' || text.endsWith('\n') ? '' : '\n'}backups/\n`)
+  return file
+}
+
+function configText(database: string | undefined): string {
+  // A password does not belong into a file of the repository: only a path to a SQLite file is written down.
+  const fallback = database !== undefined && /^(sqlite|file):/i.test(database) ? database : 'sqlite:./local.db'
+  return `import { defineConfig } from 'retention'
+
+export default defineConfig({
+  database: process.env.DATABASE_URL || ${quoted(fallback)},
+  policies: './policies',
+  // Must outlive the machine that runs this: on CI, in containers and the like, mount a disk that stays,
+  // and say so with { to: '/mnt/backups', durable: true }.
+  archive: './backups',
+  timezone: 'UTC', // days begin at midnight here
+})
+`
+}
+
+function policyText({ table, column, days }: InitChoice): string {
+  const variable = `${policyName(table)
+    .toUpperCase()
+    .replaceAll(/[^A-Z0-9]+/g, '_')}_RETENTION_DAYS`
+  return `import { definePolicy } from 'retention'
+
+// Rows that are older are archived to CSV, verified, and deleted by "retention apply".
+export default definePolicy({
+  table: ${quoted(table)},
+  column: ${quoted(column)},
+  // "||" and not "??": an empty variable must not become 0 days.
+  days: Number(process.env.${variable} || ${days}),
+})
+`
+}
+
+function quoted(text: string): string {
+  return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`
+}

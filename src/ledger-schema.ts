@@ -1,0 +1,191 @@
+/** The ledger's own tables, and how they are brought from one version to the next. */
+import { sql, type ColumnDefinitionBuilder, type Kysely } from 'kysely'
+
+import type { Database, Db } from './database/database.ts'
+import { messageOf, RetentionError } from './errors.ts'
+import { formatTableName, type TableName } from './fields.ts'
+
+/** One archive, as the ledger keeps it. */
+export type LedgerTable = {
+  name: string
+  policy: string
+  table_name: string
+  state: string
+  location: string
+  target: string
+  path: string
+  rows: number | string | bigint
+  bytes: number | string | bigint
+  sha256: string
+  stored_sha256: string
+  manifest_sha256: string
+  cutoff: string | Date
+  first_timestamp: string
+  last_timestamp: string
+  columns: string
+  fingerprint: string
+  run: string
+  host: string
+  tool_version: string
+  archived_at: string | Date
+  restored_at: string | Date | null
+}
+
+/** The tables of a ledger. Their real names begin with the ledger's, which the config chooses. */
+export type LedgerTables = {
+  ledger: LedgerTable
+  /** One row: the version of this schema. */
+  version: { version: number | string | bigint }
+  /** The last number claimed for archives of one base name. */
+  names: { base: string; last: number | string | bigint }
+  /** Rows that apply leaves alone for a while. */
+  holds: {
+    id: string
+    table_name: string
+    policy: string
+    archive: string
+    reason: string
+    first_value: string | null
+    last_value: string | null
+    created_at: string | Date
+    created_by: string
+    until: string | Date | null
+  }
+  /** The keys of held rows. Named so that no column of a user's table is mistaken for them in a query over both. */
+  held_rows: { retention_hold: string; retention_key: string }
+}
+
+/** The table names of a ledger. */
+export function ledgerTableNames(ledger: TableName): Record<keyof LedgerTables, TableName> {
+  const named = (suffix: string): TableName => ({ schema: ledger.schema, name: `${ledger.name}${suffix}` })
+  return {
+    ledger,
+    version: named('_version'),
+    names: named('_names'),
+    holds: named('_holds'),
+    held_rows: named('_held_rows'),
+  }
+}
+
+type Migration = (
+  db: Db,
+  names: Record<keyof LedgerTables, TableName>,
+  instant: Database['instantType'],
+) => Promise<void>
+
+/** Migration n brings the schema from version n to n + 1. Landed ones are never changed. */
+const migrations: readonly Migration[] = [
+  async (db, names, instant) => {
+    const create = (table: keyof LedgerTables): ReturnType<Kysely<unknown>['schema']['createTable']> =>
+      (names[table].schema === undefined ? db : db.withSchema(names[table].schema)).schema.createTable(
+        names[table].name,
+      )
+    const needed = (column: ColumnDefinitionBuilder): ColumnDefinitionBuilder => column.notNull()
+    const key = (column: ColumnDefinitionBuilder): ColumnDefinitionBuilder => column.notNull().primaryKey()
+    await create('version').addColumn('version', 'integer', needed).execute()
+    await create('ledger')
+      .addColumn('name', 'text', key)
+      .addColumn('policy', 'text', needed)
+      .addColumn('table_name', 'text', needed)
+      .addColumn('state', 'text', (column) => needed(column).check(sql`state in ('archived', 'restored', 'pruned')`))
+      .addColumn('location', 'text', needed)
+      .addColumn('target', 'text', needed)
+      .addColumn('path', 'text', needed)
+      .addColumn('rows', 'bigint', needed)
+      .addColumn('bytes', 'bigint', needed)
+      .addColumn('sha256', 'text', needed)
+      .addColumn('stored_sha256', 'text', needed)
+      .addColumn('manifest_sha256', 'text', needed)
+      .addColumn('cutoff', instant, needed)
+      .addColumn('first_timestamp', 'text', needed)
+      .addColumn('last_timestamp', 'text', needed)
+      .addColumn('columns', 'text', needed)
+      .addColumn('fingerprint', 'text', needed)
+      .addColumn('run', 'text', needed)
+      .addColumn('host', 'text', needed)
+      .addColumn('tool_version', 'text', needed)
+      .addColumn('archived_at', instant, needed)
+      .addColumn('restored_at', instant)
+      .execute()
+    await create('names').addColumn('base', 'text', key).addColumn('last', 'integer', needed).execute()
+    await create('holds')
+      .addColumn('id', 'text', key)
+      .addColumn('table_name', 'text', needed)
+      .addColumn('policy', 'text', needed)
+      .addColumn('archive', 'text', needed)
+      .addColumn('reason', 'text', needed)
+      .addColumn('first_value', 'text')
+      .addColumn('last_value', 'text')
+      .addColumn('created_at', instant, needed)
+      .addColumn('created_by', 'text', needed)
+      .addColumn('until', instant)
+      .execute()
+    await create('held_rows')
+      .addColumn('retention_hold', 'text', needed)
+      .addColumn('retention_key', 'text', needed)
+      .addPrimaryKeyConstraint(`${names.held_rows.name}_pkey`, ['retention_hold', 'retention_key'])
+      .execute()
+  },
+]
+
+/** The version that this tool reads and writes. */
+export const ledgerVersion = migrations.length
+
+/**
+ * The version of a ledger; 0 where there is none.
+ * @throws RetentionError `LEDGER_TOO_NEW`
+ */
+export async function readVersion(database: Database, db: Db, ledger: TableName): Promise<number> {
+  const { version: table } = ledgerTableNames(ledger)
+  if (!(await database.tableExists(db, table))) return 0
+  const { rows } = await sql<{ version: unknown }>`select version from ${qualified(table)}`.execute(db)
+  const version = Number(rows[0]?.version ?? 0)
+  if (version > ledgerVersion) {
+    throw new RetentionError(
+      'LEDGER_TOO_NEW',
+      `The ledger ${formatTableName(ledger)} has version ${version}; this version of retention knows versions up to ${ledgerVersion}`,
+      { hint: 'Upgrade retention on this machine. Nothing has been changed.' },
+    )
+  }
+  return version
+}
+
+/**
+ * Brings the ledger to this tool's version, in one transaction.
+ * @throws RetentionError `LEDGER_TOO_NEW`, `LEDGER_INVALID`
+ */
+export async function migrateLedger(database: Database, ledger: TableName): Promise<void> {
+  const current = await database.read((db) => readVersion(database, db, ledger))
+  if (current === ledgerVersion) return
+  try {
+    await database.write((db) => migrate(database, db, ledger))
+  } catch (error) {
+    // Two first runs at once: one of them makes the tables, and the other finds them made.
+    if ((await database.read((db) => readVersion(database, db, ledger))) === ledgerVersion) return
+    throw new RetentionError(
+      'LEDGER_INVALID',
+      `The ledger ${formatTableName(ledger)} cannot be set up: ${messageOf(error)}`,
+      {
+        hint: 'The role needs CREATE on the schema for the first run. A table of that name that is not ours is in the way: choose another "ledger".',
+        cause: error,
+      },
+    )
+  }
+}
+
+async function migrate(database: Database, db: Db, ledger: TableName): Promise<void> {
+  const names = ledgerTableNames(ledger)
+  const from = await readVersion(database, db, ledger)
+  for (const migration of migrations.slice(from)) await migration(db, names, database.instantType)
+  const version = qualified(names.version)
+  await (
+    from === 0
+      ? sql`insert into ${version} (version) values (${ledgerVersion})`
+      : sql`update ${version} set version = ${ledgerVersion}`
+  ).execute(db)
+}
+
+/** A table's name for SQL. */
+export function qualified(table: TableName): ReturnType<typeof sql.id> {
+  return table.schema === undefined ? sql.id(table.name) : sql.id(table.schema, table.name)
+}

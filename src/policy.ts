@@ -1,0 +1,185 @@
+/** Policies: their fields, their defaults, and how a folder of them is read. */
+import { readdir } from 'node:fs/promises'
+import path from 'node:path'
+
+import * as v from 'valibot'
+
+import { codeOf, RetentionError } from './errors.ts'
+import {
+  duration,
+  tableName,
+  target,
+  targetFields,
+  text,
+  timezone,
+  wholeNumber,
+  type Duration,
+  type TableName,
+  type TargetConfig,
+  type TargetInput,
+} from './fields.ts'
+import { loadFile } from './load-file.ts'
+import { check, type Checked, type Mistake } from './validate.ts'
+
+/** What a file in `policies/` exports. The file's name is the policy's name. */
+export interface PolicyInput {
+  /** The table, as `table` or `schema.table`. */
+  table: string
+  /** The column whose timestamp ages a row. */
+  column: string
+  /** How many days a row lives: a whole number, at least 1. */
+  days: number
+  /** Where this policy's archives go. Default: the config's `archive`. */
+  archive?: string | TargetInput
+  /** An SQL predicate; only rows that it is true for can be due. Default: all rows. */
+  where?: string
+  /** The most rows that one step, and so one archive, takes. Default 50 000. */
+  batch?: number
+  /** How long to rest between two steps. Default none. */
+  pause?: Duration
+  /** Refuses a run in which more rows than this are due, unless `--allow-large`. Default: no limit. */
+  maxRows?: number
+  /** Refuses a run in which more than this share of the table is due, unless `--allow-large`. Default: no limit. */
+  maxPercent?: number
+  /** The time zone of values that carry none. Default `UTC`. */
+  columnTimezone?: string
+}
+
+/** A policy, checked and with its defaults filled in. */
+export interface Policy {
+  readonly name: string
+  readonly file: string
+  readonly table: TableName
+  readonly column: string
+  readonly days: number
+  readonly archive: TargetConfig | undefined
+  readonly where: string | undefined
+  readonly batch: number
+  /** Milliseconds. */
+  readonly pause: number
+  readonly maxRows: number | undefined
+  readonly maxPercent: number | undefined
+  readonly columnTimezone: string
+}
+
+/** Gives an editor the types of a policy; returns it as it is. */
+export function definePolicy(policy: PolicyInput): PolicyInput {
+  return policy
+}
+
+const fields = [
+  'table',
+  'column',
+  'days',
+  'archive',
+  'where',
+  'batch',
+  'pause',
+  'maxRows',
+  'maxPercent',
+  'columnTimezone',
+] as const
+
+const percentAllowed = 'a number above 0 and at most 100'
+
+const schema = v.strictObject(
+  {
+    table: tableName,
+    column: text('the name of a column'),
+    days: wholeNumber(1, 100_000),
+    archive: v.optional(target),
+    where: v.optional(text('an SQL predicate, such as "status = \'closed\'"')),
+    batch: v.optional(wholeNumber(1, 10_000_000), 50_000),
+    pause: v.optional(duration, 0),
+    maxRows: v.optional(wholeNumber(1, Infinity)),
+    maxPercent: v.optional(
+      v.pipe(
+        v.number(percentAllowed),
+        v.check((share) => share > 0 && share <= 100, percentAllowed),
+      ),
+    ),
+    columnTimezone: v.optional(timezone, 'UTC'),
+  },
+  'an object with table, column and days, as definePolicy({ … }) makes it, as the default export',
+)
+
+/** Checks what a policy file exports. */
+export function checkPolicy(input: unknown, file: string): Checked<Policy> {
+  const name = policyName(file)
+  const checked = check(schema, input, file, [...fields, ...targetFields])
+  const named: Mistake[] =
+    namePattern.test(name) && Buffer.byteLength(name) <= longestName
+      ? []
+      : [
+          {
+            file,
+            text: `the file's name is the policy's name; allowed: letters, digits, "_", "-" and ".", up to ${longestName} bytes`,
+          },
+        ]
+  if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
+  if (named.length > 0) return { mistakes: named }
+  const { archive, where, maxRows, maxPercent, ...rest } = checked.value
+  return { value: { ...rest, name, file, archive, where, maxRows, maxPercent } }
+}
+
+/** A folder's policies in the order of their names, and what is wrong with the others. */
+export async function readPolicies(folder: string): Promise<{ policies: Policy[]; mistakes: Mistake[] }> {
+  const files = await policyFiles(folder)
+  const policies: Policy[] = []
+  const mistakes: Mistake[] = []
+  for (const file of files) {
+    const content = await loadFile(file).then(
+      (value) => ({ value }),
+      (error: unknown) => ({ error }),
+    )
+    if ('error' in content) {
+      if (!(content.error instanceof RetentionError)) throw content.error
+      mistakes.push({ file, text: content.error.message.replace(`${file}: `, '') })
+      continue
+    }
+    const checked = checkPolicy(content.value, file)
+    if ('value' in checked) policies.push(checked.value)
+    else mistakes.push(...checked.mistakes)
+  }
+  return { policies, mistakes: [...duplicates(files), ...mistakes] }
+}
+
+const extensions = /\.([cm]?[jt]s|json|ya?ml)$/
+const namePattern = /^[\p{L}\p{N}_][\p{L}\p{N}_.-]*$/u
+/** Leaves room, in a file name of 255 bytes, for cutoff, number and the manifest's ending. */
+const longestName = 150
+
+function policyName(file: string): string {
+  return path.basename(file).replace(extensions, '')
+}
+
+async function policyFiles(folder: string): Promise<string[]> {
+  let names: string[]
+  try {
+    names = await readdir(folder)
+  } catch (error) {
+    if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'ENOTDIR') throw error
+    throw new RetentionError('CONFIG_INVALID', `The policies folder ${folder} does not exist`, {
+      hint: 'Run "retention init" to write a policy, or set "policies" in the config.',
+      cause: error,
+    })
+  }
+  return names
+    .filter((name) => extensions.test(name) && !name.startsWith('.') && !/\.d\.[cm]?ts$/.test(name))
+    .toSorted()
+    .map((name) => path.join(folder, name))
+}
+
+/** Two files of one name would share archives; letter case is no difference, as on some disks it is none. */
+function duplicates(files: readonly string[]): Mistake[] {
+  const first = new Map<string, string>()
+  const mistakes: Mistake[] = []
+  for (const file of files) {
+    const name = policyName(file).toLowerCase()
+    const other = first.get(name)
+    if (other === undefined) first.set(name, file)
+    else
+      mistakes.push({ file, text: `duplicate policy "${policyName(file)}": ${path.basename(other)} has that name too` })
+  }
+  return mistakes
+}

@@ -1,0 +1,49 @@
+/** What apply did, for people. */
+import type { ApplyReport, PolicyReport } from '../report.ts'
+import { archivesTable, errorLines, heading } from './policy.ts'
+import { counted, indent, size, style, warnings } from './style.ts'
+
+export function printApply(report: ApplyReport): string {
+  return report.policies.map(printPolicy).join('\n')
+}
+
+function printPolicy(policy: PolicyReport): string {
+  return [
+    `${heading(policy)}\n`,
+    `${indent(result(policy))}\n`,
+    policy.archives.length === 0 ? '' : `${archivesTable(policy.archives)}\n`,
+    policy.error === undefined ? '' : errorLines(policy.error),
+    warnings(policy.warnings),
+  ].join('')
+}
+
+function result(policy: PolicyReport): string {
+  const { archived, archives, remaining, skipped, held } = policy
+  const bytes = archives.reduce((sum, archive) => sum + archive.bytes, 0)
+  const done =
+    archived === 0
+      ? 'nothing archived'
+      : `${counted(archived, 'row')} archived and deleted, ${counted(archives.length, 'archive')}, ${size(bytes)}`
+  const left = [
+    remaining > 0 ? `${counted(remaining, 'due row')} left` : '',
+    skipped > 0 ? `${counted(skipped, 'row')} skipped: another transaction holds them` : '',
+    held > 0 ? `${counted(held, 'row')} held` : '',
+  ].filter((text) => text !== '')
+  const tail = left.length === 0 ? '' : style('dim', ` (${left.join(', ')})`)
+  switch (policy.status) {
+    case 'applied':
+      return `${style('green', '✔')} ${done}${tail}`
+    case 'nothing-due':
+      return `${style('green', '✔')} nothing due${tail}`
+    case 'partial':
+      return `${style('yellow', '◐')} stopped early: ${done}${tail}`
+    case 'interrupted':
+      return `${style('yellow', '◐')} interrupted: ${done}${tail}`
+    case 'locked':
+      return `${style('yellow', '◌')} not begun`
+    case 'refused':
+      return `${style('red', '✖')} refused${archived === 0 ? '' : `: ${done}`}${tail}`
+    case 'failed':
+      return `${style('red', '✖')} failed: ${done}${tail}`
+  }
+}

@@ -1,0 +1,35 @@
+/** What apply would do, for people. */
+import type { ApplyReport, PolicyReport } from '../report.ts'
+import { archivesTable, errorLines, heading } from './policy.ts'
+import { counted, indent, size, style, warnings } from './style.ts'
+
+export function printPlan(report: ApplyReport): string {
+  const steps = report.policies.reduce((sum, { archives }) => sum + archives.length, 0)
+  const end = steps === 0 ? '' : `\n${style('dim', 'Nothing has been changed. "retention apply" does it.')}\n`
+  return `${report.policies.map(printPolicy).join('\n')}${end}`
+}
+
+function printPolicy(policy: PolicyReport): string {
+  return [
+    `${heading(policy)}\n`,
+    `${indent(result(policy))}\n`,
+    policy.archives.length === 0 ? '' : `${archivesTable(policy.archives)}\n`,
+    policy.error === undefined ? '' : errorLines(policy.error),
+    warnings(policy.warnings),
+  ].join('')
+}
+
+function result({ status, due, archives, held, undated }: PolicyReport): string {
+  if (status === 'refused' || status === 'failed')
+    return `${style('red', '✖')} ${status}${due === 0 ? '' : `; ${counted(due, 'row')} due`}`
+  const rows = archives.reduce((sum, archive) => sum + archive.rows, 0)
+  const bytes = archives.reduce((sum, archive) => sum + archive.bytes, 0)
+  const aside = [
+    held > 0 ? `${counted(held, 'row')} held` : '',
+    undated > 0 ? `${counted(undated, 'row')} undated` : '',
+  ].filter((text) => text !== '')
+  const tail = aside.length === 0 ? '' : style('dim', ` (${aside.join(', ')})`)
+  if (due === 0) return `${style('green', '✔')} nothing due${tail}`
+  const part = rows === due ? '' : `; this run would take ${counted(rows, 'row')}`
+  return `${style('cyan', '→')} ${counted(due, 'row')} due${part}, ${counted(archives.length, 'archive')}, about ${size(bytes)}${tail}`
+}

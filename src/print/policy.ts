@@ -1,0 +1,34 @@
+/** What plan and apply print alike. */
+import type { ArchiveReport, PolicyReport, ReportedError } from '../report.ts'
+import { day, indent, moment, number, size, style, table } from './style.ts'
+
+/** `name  table, before cutoff`. */
+export function heading({ policy, table: name, cutoff }: PolicyReport): string {
+  return `${style('bold', policy)}  ${style('dim', `${name}, rows before ${day(cutoff)}`)}`
+}
+
+/** Archives as a table; long lists are cut in the middle. */
+export function archivesTable(archives: readonly ArchiveReport[]): string {
+  const row = (archive: ArchiveReport): string[] => [
+    archive.name,
+    number(archive.rows),
+    `${archive.sha256 === null ? '~ ' : ''}${size(archive.bytes)}`,
+    moment(archive.from),
+    moment(archive.to),
+  ]
+  const rows =
+    archives.length <= 12
+      ? archives.map(row)
+      : [
+          ...archives.slice(0, 9).map(row),
+          [`… ${archives.length - 11} more`, '', '', '', ''],
+          ...archives.slice(-2).map(row),
+        ]
+  return table(['archive', 'rows', 'size', 'from', 'to'], rows, ['rows', 'size'])
+}
+
+/** An error in a report. */
+export function errorLines({ message, hint }: ReportedError): string {
+  const lines = hint === undefined ? message : `${message}\n${style('dim', hint)}`
+  return `${indent(lines)}\n`
+}

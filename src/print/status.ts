@@ -1,0 +1,61 @@
+/** How policies stand, for people. */
+import type { LedgerEntry } from '../ledger.ts'
+import type { PolicyStanding, StatusReport } from '../report.ts'
+import { errorLines } from './policy.ts'
+import { counted, day, moment, number, size, style, table, warnings } from './style.ts'
+
+export function printStatus({ policies, archives }: StatusReport, withArchives: boolean): string {
+  const overview = table(
+    ['policy', 'cutoff', 'due', 'undated', 'oldest', 'archived', 'last applied'],
+    policies.map((policy) => [
+      style('bold', policy.policy),
+      day(policy.cutoff),
+      dueText(policy),
+      number(policy.undated),
+      policy.oldest === null ? '–' : moment(policy.oldest),
+      policy.archives === 0 ? '–' : `${counted(policy.archived, 'row')}, ${size(policy.archivedBytes)}`,
+      policy.lastAppliedAt === null ? 'never' : moment(policy.lastAppliedAt),
+    ]),
+    ['due', 'undated'],
+  )
+  const details = policies.map(printDetails).join('')
+  return `${overview}\n${details}${withArchives ? `\n${printArchives(archives)}` : ''}`
+}
+
+function dueText({ due, overdue, error }: PolicyStanding): string {
+  if (error !== undefined) return style('red', '✖')
+  if (overdue) return style('red', `${number(due)} overdue`)
+  return due > 0 ? style('yellow', number(due)) : style('green', '0')
+}
+
+function printDetails(policy: PolicyStanding): string {
+  const notes = [
+    ...(policy.changed
+      ? [{ level: 'warning' as const, text: `Policy "${policy.policy}" has changed since it last archived something` }]
+      : []),
+    ...policy.warnings,
+    ...policy.holds.map((hold) => ({
+      level: 'warning' as const,
+      text: `Rows of ${hold.archive} are held ${hold.until === null ? 'for ever' : `until ${moment(hold.until)}`} (${hold.reason}, by ${hold.createdBy})`,
+    })),
+  ]
+  const text = `${policy.error === undefined ? '' : errorLines(policy.error)}${warnings(notes)}`
+  return text === '' ? '' : `\n${style('bold', policy.policy)}\n${text}`
+}
+
+function printArchives(archives: readonly LedgerEntry[]): string {
+  if (archives.length === 0) return 'The ledger has no archives yet.\n'
+  return `${table(
+    ['archive', 'state', 'rows', 'size', 'from', 'to', 'archived at'],
+    archives.map((archive) => [
+      archive.name,
+      archive.state === 'archived' ? archive.state : style('dim', archive.state),
+      number(archive.rows),
+      size(archive.bytes),
+      moment(archive.from),
+      moment(archive.to),
+      moment(archive.archivedAt),
+    ]),
+    ['rows', 'size'],
+  )}\n`
+}

@@ -1,0 +1,101 @@
+/** A config and its policies, loaded together so that all mistakes are told at once. */
+import path from 'node:path'
+
+import { checkConfig, findConfig, readConfig, type Config, type ConfigInput } from './config.ts'
+import { RetentionError } from './errors.ts'
+import { readPolicies, type Policy } from './policy.ts'
+import { didYouMean, type Mistake } from './validate.ts'
+
+/** Which project a library call is about. */
+export interface ProjectOptions {
+  /**
+   * The config file's path, or the configuration itself (its relative paths then start at `cwd`).
+   * Default: the file that cosmiconfig finds from `cwd` upwards.
+   */
+  config?: string | ConfigInput
+  /** Where to look for the config, and where a relative `config` path starts. Default: the process's folder. */
+  cwd?: string
+}
+
+/** A checked config with its checked policies. */
+export interface Project {
+  readonly config: Config
+  readonly policies: readonly Policy[]
+}
+
+/**
+ * Loads a config and all its policies.
+ * @throws RetentionError `CONFIG_NOT_FOUND`, or `CONFIG_INVALID` with every mistake of every file in its message.
+ */
+export async function loadProject(options: ProjectOptions): Promise<Project> {
+  const { config, folder, mistakes } = await loadCheckedConfig(options)
+  // With mistakes in the config its policies are read all the same, so that theirs are told in the same run.
+  const read = await readPolicies(folder).catch((error: unknown) => {
+    if (config !== undefined) throw error
+    return { policies: [], mistakes: [] }
+  })
+  const all = [...mistakes, ...read.mistakes]
+  if (config === undefined || all.length > 0) throw invalid(all)
+  if (read.policies.length === 0) {
+    throw new RetentionError('CONFIG_INVALID', `There are no policies in ${folder}`, {
+      hint: 'Run "retention init" to write one.',
+    })
+  }
+  return { config, policies: read.policies }
+}
+
+/** Loads the config alone. @throws as `loadProject`. */
+export async function loadConfig(options: ProjectOptions): Promise<Config> {
+  const { config, mistakes } = await loadCheckedConfig(options)
+  if (config === undefined) throw invalid(mistakes)
+  return config
+}
+
+/**
+ * The policies of those names, or all where none is named.
+ * @throws RetentionError `POLICY_UNKNOWN`.
+ */
+export function selectPolicies(policies: readonly Policy[], names: readonly string[]): readonly Policy[] {
+  const known = policies.map((policy) => policy.name)
+  const unknown = names.filter((name) => !known.includes(name))
+  if (unknown.length > 0) {
+    const named = unknown.map((name) => `"${name}"${didYouMean(name, known)}`).join(', ')
+    throw new RetentionError('POLICY_UNKNOWN', `No policy is called ${named}`, {
+      hint: `The policies are: ${known.join(', ')}.`,
+    })
+  }
+  return names.length === 0 ? policies : policies.filter((policy) => names.includes(policy.name))
+}
+
+interface CheckedConfig {
+  readonly config: Config | undefined
+  /** The folder of the policies, as far as it can be told. */
+  readonly folder: string
+  readonly mistakes: readonly Mistake[]
+}
+
+async function loadCheckedConfig(options: ProjectOptions): Promise<CheckedConfig> {
+  const cwd = path.resolve(options.cwd ?? '.')
+  const { file, folder, content } = await source(options.config, cwd)
+  const checked = checkConfig(content, file, folder)
+  if ('value' in checked) return { config: checked.value, folder: checked.value.policies, mistakes: [] }
+  return { config: undefined, folder: path.join(folder, 'policies'), mistakes: checked.mistakes }
+}
+
+async function source(
+  config: ProjectOptions['config'],
+  cwd: string,
+): Promise<{ file: string; folder: string; content: unknown }> {
+  if (typeof config === 'object') return { file: 'config', folder: cwd, content: config }
+  const found = config === undefined ? await findConfig(cwd) : await readConfig(path.resolve(cwd, config))
+  return { ...found, folder: path.dirname(found.file) }
+}
+
+function invalid(mistakes: readonly Mistake[]): RetentionError {
+  const lines = mistakes.map(({ file, text }) => `${path.relative('.', file) || file}: ${text}`)
+  const count = mistakes.length === 1 ? 'There is a mistake' : `There are ${mistakes.length} mistakes`
+  return new RetentionError(
+    'CONFIG_INVALID',
+    [`${count} in the configuration:`, ...lines.map((line) => `  ${line}`)].join('\n'),
+  )
+}

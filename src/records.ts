@@ -1,0 +1,125 @@
+/** What a step leaves in writing: its manifest, and its entry in the ledger. */
+import { hostname } from 'node:os'
+
+import { manifestFormat, type Manifest } from './archive/manifest.ts'
+import type { Digest } from './archive/store.ts'
+import type { Column, Table } from './database/database.ts'
+import { RetentionError } from './errors.ts'
+import { formatTableName } from './fields.ts'
+import type { LedgerEntry } from './ledger.ts'
+import { fingerprint } from './plan.ts'
+import type { RunContext, StepOrder } from './runner.ts'
+import type { Target } from './target/target.ts'
+import { toolVersion } from './version.ts'
+
+/** What is known of a step once its archive is stored. */
+export interface StepFacts {
+  /** The archive's name. */
+  readonly name: string
+  readonly order: StepOrder
+  readonly context: RunContext
+  readonly table: Table
+  /** The CSV's columns. */
+  readonly columns: readonly Column[]
+  readonly ddl: readonly string[]
+  readonly rows: number
+  readonly stored: Digest
+}
+
+/** The manifest of a step. */
+export function manifestOf({ name, order, context, table, columns, ddl, rows, stored }: StepFacts): Manifest {
+  const { policy, cutoff, step } = order
+  const { schema, name: tableName } = table.name
+  const digest = { bytes: stored.bytes, sha256: stored.sha256 }
+  return {
+    format: manifestFormat,
+    database: { kind: context.database.kind, version: context.database.version },
+    policy: policy.name,
+    column: policy.column,
+    cutoff: cutoff.instant,
+    firstTimestamp: step.from,
+    lastTimestamp: step.to,
+    files: [
+      {
+        table: schema === undefined ? { name: tableName } : { schema, name: tableName },
+        file: name,
+        columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
+        key: [...table.key],
+        ddl: [...ddl],
+        rows,
+        csv: digest,
+        stored: digest,
+      },
+    ],
+    host: hostname(),
+    run: context.run,
+    toolVersion,
+    createdAt: new Date().toISOString(),
+  }
+}
+
+/** The ledger's entry for a step. */
+export function entryOf(facts: StepFacts, manifest: Manifest, manifestStored: Digest): LedgerEntry {
+  const { name, order, context, table, columns, rows, stored } = facts
+  return {
+    name,
+    policy: manifest.policy,
+    table: formatTableName(table.name),
+    state: 'archived',
+    location: order.target.locate(name),
+    target: order.target.name,
+    path: name,
+    rows,
+    bytes: stored.bytes,
+    sha256: stored.sha256,
+    storedSha256: stored.sha256,
+    manifestSha256: manifestStored.sha256,
+    cutoff: manifest.cutoff,
+    from: manifest.firstTimestamp,
+    to: manifest.lastTimestamp,
+    columns: columns.map((column) => column.name),
+    fingerprint: fingerprint(order.policy, context.config),
+    run: manifest.run,
+    host: manifest.host,
+    toolVersion: manifest.toolVersion,
+    archivedAt: manifest.createdAt,
+    restoredAt: null,
+  }
+}
+
+/** The ledger's entry for an archive that it did not know, and that has been restored by its manifest alone. */
+export function restoredEntry(
+  name: string,
+  manifest: Manifest,
+  manifestSha256: string,
+  target: Target,
+  now: Date,
+): LedgerEntry {
+  const [file] = manifest.files
+  if (file === undefined) throw new RetentionError('MANIFEST_INVALID', `The manifest of ${name} names no file`)
+  return {
+    name,
+    policy: manifest.policy,
+    table: formatTableName({ schema: file.table.schema, name: file.table.name }),
+    state: 'restored',
+    location: target.locate(name),
+    target: target.name,
+    path: name,
+    rows: file.rows,
+    bytes: file.stored.bytes,
+    sha256: file.csv.sha256,
+    storedSha256: file.stored.sha256,
+    manifestSha256,
+    cutoff: manifest.cutoff,
+    from: manifest.firstTimestamp,
+    to: manifest.lastTimestamp,
+    columns: file.columns.map((column) => column.name),
+    // Nobody knows what the policy was like in full.
+    fingerprint: '',
+    run: manifest.run,
+    host: manifest.host,
+    toolVersion: manifest.toolVersion,
+    archivedAt: manifest.createdAt,
+    restoredAt: now.toISOString(),
+  }
+}

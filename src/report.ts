@@ -1,0 +1,132 @@
+/** The reports that commands give: what `--json` prints, and what the library returns. */
+import type { RetentionError } from './errors.ts'
+import type { Finding } from './database/database.ts'
+import type { Hold, LedgerEntry } from './ledger.ts'
+
+/** How a policy's run ended; in a dry run, how it would end. */
+export type PolicyStatus = 'applied' | 'nothing-due' | 'partial' | 'refused' | 'locked' | 'failed' | 'interrupted'
+
+/** An error as a report carries it. */
+export interface ReportedError {
+  readonly code: string
+  readonly message: string
+  readonly hint?: string
+}
+
+/** One archive that was made, or that a plan would make. */
+export interface ArchiveReport {
+  readonly name: string
+  readonly location: string
+  readonly rows: number
+  /** As stored; in a plan, an estimate. */
+  readonly bytes: number
+  /** Of the CSV; null in a plan. */
+  readonly sha256: string | null
+  /** No row's timestamp lies outside these two; ISO 8601. */
+  readonly from: string
+  readonly to: string
+}
+
+/** What apply did for a policy, or would do. */
+export interface PolicyReport {
+  readonly policy: string
+  readonly table: string
+  /** Rows before this instant are due; ISO 8601. */
+  readonly cutoff: string
+  /** Rows that were due at the start. */
+  readonly due: number
+  /** Rows that were archived. */
+  readonly archived: number
+  /** Rows that were left because another transaction holds them. */
+  readonly skipped: number
+  /** Rows past their time that stay: under a hold, or to keep their number from being used again. */
+  readonly held: number
+  /** Rows without a usable time. */
+  readonly undated: number
+  /** Due rows that are left at the end. */
+  readonly remaining: number
+  readonly status: PolicyStatus
+  readonly error?: ReportedError
+  readonly warnings: readonly Finding[]
+  readonly archives: readonly ArchiveReport[]
+}
+
+/** What one run of apply did, or would do. */
+export interface ApplyReport {
+  readonly run: string
+  readonly dryRun: boolean
+  readonly startedAt: string
+  readonly finishedAt: string
+  readonly policies: readonly PolicyReport[]
+}
+
+/** How a policy stands. */
+export interface PolicyStanding {
+  readonly policy: string
+  readonly table: string
+  readonly cutoff: string
+  readonly due: number
+  readonly held: number
+  readonly undated: number
+  /** The oldest row's timestamp, ISO 8601; null where there is none. */
+  readonly oldest: string | null
+  /** Whether rows have been due for more than two days: apply does not run, or does not get through. */
+  readonly overdue: boolean
+  /** Rows in archives that have not been restored. */
+  readonly archived: number
+  readonly archives: number
+  readonly archivedBytes: number
+  readonly lastAppliedAt: string | null
+  /** Whether the policy has changed since it last archived something. */
+  readonly changed: boolean
+  readonly holds: readonly Hold[]
+  readonly warnings: readonly Finding[]
+  readonly error?: ReportedError
+}
+
+/** How all policies stand, and what the ledger holds. */
+export interface StatusReport {
+  readonly policies: readonly PolicyStanding[]
+  readonly archives: readonly LedgerEntry[]
+}
+
+/** What restore did, or would do. */
+export interface RestoreReport {
+  readonly archive: string
+  readonly location: string
+  readonly table: string
+  readonly dryRun: boolean
+  /** Rows in the archive. */
+  readonly rows: number
+  /** Rows that were put into the table. */
+  readonly restored: number
+  /** Rows whose key was in the table already. */
+  readonly conflicts: number
+  /** Until when apply leaves the rows alone: an instant, `forever`, or null where no hold was placed. */
+  readonly heldUntil: string | null
+  readonly warnings: readonly Finding[]
+}
+
+/** What is wrong with a file. */
+export interface VerifyFinding {
+  readonly kind: 'missing' | 'changed' | 'orphan'
+  readonly name: string
+  readonly location: string
+  readonly text: string
+}
+
+/** What verify found. */
+export interface VerifyReport {
+  /** Archives that were checked. */
+  readonly checked: number
+  readonly rows: number
+  readonly bytes: number
+  readonly findings: readonly VerifyFinding[]
+  /** Files that a run which is under way is about to record. */
+  readonly inProgress: readonly string[]
+}
+
+/** An error as a report carries it. */
+export function reported(error: RetentionError): ReportedError {
+  return { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) }
+}

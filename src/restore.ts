@@ -1,0 +1,119 @@
+/** `restore`: puts an archive's rows back. Which archive, whether it may be, and how long the rows are then held. */
+import type { Database, OnConflict } from './database/database.ts'
+import { openDatabase } from './database/open.ts'
+import { RetentionError } from './errors.ts'
+import { milliseconds, parseTableName, type Duration, type TableName } from './fields.ts'
+import { findArchive, type FoundArchive } from './find-archive.ts'
+import { Ledger } from './ledger.ts'
+import { loadConfig, type ProjectOptions } from './project.ts'
+import type { RestoreReport } from './report.ts'
+import { restoreArchive } from './restore-runner.ts'
+
+/** What `restore` can be told. */
+export interface RestoreOptions extends ProjectOptions {
+  /** The archive: its name, its path, or its location as the ledger has it. */
+  file: string
+  /** Does everything and undoes it. Default false. */
+  dryRun?: boolean
+  /** What to do with rows whose key is in the table already. Default `error`: restore nothing. */
+  onConflict?: OnConflict
+  /** Another table to put the rows into, as `table` or `schema.table`; ledger and holds are then left as they are. */
+  into?: string
+  /** How long apply leaves the rows alone: a duration, `forever` or `none`. Default `7d`. */
+  hold?: Duration
+  /** The time that the hold is counted from. Default: the clock. */
+  now?: Date
+}
+
+/**
+ * Puts an archive's rows back, all or none, and holds them, as they are past their time still.
+ * @throws RetentionError when it cannot; nothing has been changed then.
+ */
+export async function restore(options: RestoreOptions): Promise<RestoreReport> {
+  const now = options.now ?? new Date()
+  const into = intoOption(options.into)
+  const hold = holdOption(options.hold, now)
+  const onConflict = conflictOption(options.onConflict)
+  const config = await loadConfig(options)
+  const database = await openDatabase(config, 'write')
+  try {
+    const ledger =
+      options.dryRun === true
+        ? await Ledger.forReading(database, config.ledger)
+        : await Ledger.forWriting(database, config.ledger)
+    const archive = await findArchive(options.file, { config, database, ledger, cwd: options.cwd ?? '.' })
+    checkRestorable(archive, database, into)
+    const lock = await database.lock(ledger.lockName(archive.policy))
+    if (lock === undefined) {
+      throw new RetentionError(
+        'POLICY_LOCKED',
+        `A run holds policy "${archive.policy}", which ${archive.name} is from`,
+        {
+          hint: 'Try again when it has finished.',
+        },
+      )
+    }
+    try {
+      return await restoreArchive(archive, {
+        database,
+        ledger,
+        now,
+        into,
+        hold,
+        onConflict,
+        dryRun: options.dryRun === true,
+      })
+    } finally {
+      await lock.release()
+    }
+  } finally {
+    await database.close()
+  }
+}
+
+/** @throws RetentionError `ALREADY_RESTORED`, `ARCHIVE_NOT_FOUND`, `MANIFEST_INVALID` */
+function checkRestorable(
+  { name, entry, databaseKind }: FoundArchive,
+  database: Database,
+  into: TableName | undefined,
+): void {
+  if (entry?.state === 'restored' && into === undefined) {
+    throw new RetentionError('ALREADY_RESTORED', `${name} was restored at ${entry.restoredAt ?? 'an unknown time'}`, {
+      hint: 'To put its rows into another table, use --into.',
+    })
+  }
+  if (entry?.state === 'pruned') {
+    throw new RetentionError('ARCHIVE_NOT_FOUND', `${name} has been pruned: it had outlived its own retention`)
+  }
+  if (databaseKind !== undefined && databaseKind !== database.kind) {
+    throw new RetentionError(
+      'MANIFEST_INVALID',
+      `${name} is from ${databaseKind}, and this database is ${database.kind}`,
+      {
+        hint: 'Values are written in the form of the database that they are from.',
+      },
+    )
+  }
+}
+
+function intoOption(into: string | undefined): TableName | undefined {
+  if (into === undefined) return undefined
+  const table = parseTableName(into)
+  if (table === undefined)
+    throw new RetentionError('USAGE', `--into is "${into}"; allowed: a table, as "table" or "schema.table"`)
+  return table
+}
+
+function holdOption(hold: RestoreOptions['hold'], now: Date): Date | 'forever' | undefined {
+  if (hold === 'none') return undefined
+  if (hold === 'forever') return 'forever'
+  const length = milliseconds(hold ?? '7d')
+  if (length === undefined)
+    throw new RetentionError('USAGE', `--hold is "${hold}"; allowed: a duration such as "30d", "forever" or "none"`)
+  return new Date(now.getTime() + length)
+}
+
+function conflictOption(onConflict: OnConflict | undefined): OnConflict {
+  if (onConflict === undefined || ['error', 'skip', 'overwrite'].includes(onConflict)) return onConflict ?? 'error'
+  throw new RetentionError('USAGE', `--on-conflict is "${onConflict}"; allowed: error, skip, overwrite`)
+}

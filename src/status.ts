@@ -1,0 +1,95 @@
+/** `status`: how every policy stands, and what the ledger holds. Only reads. */
+import { openDatabase } from './database/open.ts'
+import { messageOf, RetentionError } from './errors.ts'
+import { formatTableName } from './fields.ts'
+import { Ledger } from './ledger.ts'
+import { fingerprint, isRefused, policyCutoff, surveyPolicy, type PlanContext, type Survey } from './plan.ts'
+import type { Policy } from './policy.ts'
+import { loadProject, selectPolicies, type ProjectOptions } from './project.ts'
+import { reported, type PolicyStanding, type ReportedError, type StatusReport } from './report.ts'
+
+/** What `status` can be told. */
+export interface StatusOptions extends ProjectOptions {
+  /** The policies to report on, by name. Default: all. */
+  policies?: readonly string[]
+  /** The time that cutoffs are computed from. Default: the clock. */
+  now?: Date
+}
+
+/** Rows may be due this long before a policy counts as overdue: a nightly run that failed once is made up for. */
+const graceDays = 2
+
+/**
+ * Reports how policies stand.
+ * @throws RetentionError when it cannot begin: a mistake in config or policies, no database, a newer ledger.
+ */
+export async function status(options: StatusOptions = {}): Promise<StatusReport> {
+  const now = options.now ?? new Date()
+  const { config, policies } = await loadProject(options)
+  const selected = selectPolicies(policies, options.policies ?? [])
+  const database = await openDatabase(config, 'read')
+  try {
+    const ledger = await Ledger.forReading(database, config.ledger)
+    const context: PlanContext = { config, database, ledger, now, before: undefined }
+    const standings: PolicyStanding[] = []
+    for (const policy of selected) standings.push(await standingOf(policy, context))
+    const names = options.policies?.length ? selected.map((policy) => policy.name) : undefined
+    return { policies: standings, archives: await database.read((db) => ledger.entries(db, names)) }
+  } finally {
+    await database.close()
+  }
+}
+
+async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyStanding> {
+  const { ledger, database, config, now } = context
+  const found = await surveyPolicy(policy, context).catch((error: unknown) => error)
+  const survey = isSurvey(found) ? found : undefined
+  const table = formatTableName(survey?.table?.name ?? policy.table)
+  const { summary, holds } = await database.read(async (db) => ({
+    summary: await ledger.summary(db, policy.name),
+    holds: await ledger.holds(db, table, now),
+  }))
+  const error = errorOf(found)
+  return {
+    policy: policy.name,
+    table,
+    cutoff: policyCutoff(policy, context).instant,
+    due: survey?.due ?? 0,
+    held: survey?.held ?? 0,
+    undated: survey?.undated ?? 0,
+    oldest: survey?.oldest ?? null,
+    overdue: survey !== undefined && isOverdue(survey),
+    archived: summary.rows,
+    archives: summary.archives,
+    archivedBytes: summary.bytes,
+    lastAppliedAt: summary.lastAppliedAt,
+    changed: summary.lastFingerprint !== null && summary.lastFingerprint !== fingerprint(policy, config),
+    holds,
+    warnings: (survey?.findings ?? []).filter(({ level }) => level === 'warning'),
+    ...(error === undefined ? {} : { error }),
+  }
+}
+
+function isSurvey(found: unknown): found is Survey {
+  return typeof found === 'object' && found !== null && 'findings' in found
+}
+
+function errorOf(found: unknown): ReportedError | undefined {
+  if (!isSurvey(found)) {
+    return reported(found instanceof RetentionError ? found : new RetentionError('DATABASE_FAILED', messageOf(found)))
+  }
+  if (!isRefused(found)) return undefined
+  const refusals = found.findings.filter(({ level }) => level === 'refusal')
+  const hint = refusals.flatMap((refusal) => (refusal.hint === undefined ? [] : [refusal.hint])).join('\n')
+  return { code: 'REFUSED', message: refusals.map(({ text }) => text).join('\n'), ...(hint === '' ? {} : { hint }) }
+}
+
+/** Whether the oldest due row was due days ago. Times without a zone are taken for UTC: a day's grace hides that. */
+function isOverdue({ oldestDue, cutoff }: Survey): boolean {
+  if (oldestDue === undefined) return false
+  const oldest = Date.parse(
+    /(Z|[+-]\d\d:\d\d)$/i.test(oldestDue) || oldestDue.length <= 10 ? oldestDue : `${oldestDue}Z`,
+  )
+  // What is too old to be read is overdue.
+  return Number.isNaN(oldest) || oldest < Date.parse(cutoff.instant) - graceDays * 24 * 60 * 60 * 1000
+}

@@ -1,0 +1,47 @@
+/** What a place for archives must offer. Every promise about stored files is made here. */
+import type { Readable, Writable } from 'node:stream'
+
+/** A file that is being written and that nobody can see yet. */
+export interface Draft {
+  /** Takes the file's bytes. */
+  readonly sink: Writable
+  /**
+   * Makes the file durable, then visible under its name, in one step that overwrites nothing; returns when both
+   * would survive a power cut.
+   * @throws RetentionError `ARCHIVE_EXISTS` when the name is taken: that file is left as it is.
+   */
+  publish(): Promise<void>
+  /** Gives the draft up and removes it. Does nothing after `publish`. */
+  discard(): Promise<void>
+}
+
+/** A place where archives live. */
+export interface Target {
+  /** What the ledger keeps: the target as the config writes it, without secrets. */
+  readonly name: string
+  /** The full address of a file, for people. */
+  locate(file: string): string
+  /**
+   * Checks, without touching anything, that archives could be stored here.
+   * @throws RetentionError `TARGET_UNUSABLE`
+   */
+  check(): Promise<void>
+  /**
+   * Makes the place ready and proves, by storing and removing a file, that archives can be stored here.
+   * @throws RetentionError `TARGET_UNUSABLE`
+   */
+  prepare(): Promise<void>
+  /** Begins a file of that name. */
+  create(file: string): Promise<Draft>
+  /** Whether a file of that name is there. */
+  has(file: string): Promise<boolean>
+  /**
+   * A file's bytes.
+   * @throws RetentionError `ARCHIVE_NOT_FOUND`
+   */
+  read(file: string): Promise<Readable>
+  /** Removes a file that this process published in a step that was rolled back. */
+  withdraw(file: string): Promise<void>
+  /** The names of all files here. */
+  list(): Promise<string[]>
+}

@@ -1,0 +1,68 @@
+/** Turns what a schema finds wrong in a file into sentences that name the field, its value and what is allowed. */
+import { closest, distance } from 'fastest-levenshtein'
+import * as v from 'valibot'
+
+import { withoutSecrets } from './errors.ts'
+
+/** One thing that is wrong in a file. */
+export interface Mistake {
+  readonly file: string
+  readonly text: string
+}
+
+/** What a schema made of a file's content: the value, or the mistakes in it. */
+export type Checked<T> = { readonly value: T } | { readonly mistakes: readonly Mistake[] }
+
+/** Checks what a file exports against a schema; all mistakes at once. */
+export function check<Schema extends v.GenericSchema>(
+  schema: Schema,
+  input: unknown,
+  file: string,
+  fields: readonly string[],
+): Checked<v.InferOutput<Schema>> {
+  const result = v.safeParse(schema, input)
+  if (result.success) return { value: result.output }
+  return { mistakes: result.issues.map((issue) => ({ file, text: sentence(issue, fields) })) }
+}
+
+/** `" (did you mean "x"?)"` where one of the names is close to what was written, else nothing. */
+export function didYouMean(written: string, names: readonly string[]): string {
+  if (names.length === 0) return ''
+  const nearest = closest(
+    written.toLowerCase(),
+    names.map((name) => name.toLowerCase()),
+  )
+  const name = names.find((candidate) => candidate.toLowerCase() === nearest)
+  const near = distance(written.toLowerCase(), nearest) <= Math.max(2, Math.floor(written.length / 3))
+  return near && name !== undefined ? ` (did you mean "${name}"?)` : ''
+}
+
+/** A value as a person would write it, cut to a readable length, without secrets. */
+export function quote(value: unknown): string {
+  if (typeof value === 'string') return shorten(JSON.stringify(withoutSecrets(value)))
+  if (typeof value === 'number' || typeof value === 'bigint' || value === null || value === undefined) {
+    return String(value)
+  }
+  if (typeof value === 'function') return 'a function'
+  if (value instanceof Promise) return 'a promise'
+  try {
+    return shorten(withoutSecrets(JSON.stringify(value)))
+  } catch {
+    return `a value of type ${typeof value}`
+  }
+}
+
+function shorten(text: string): string {
+  return text.length > 80 ? `${text.slice(0, 79)}…` : text
+}
+
+function sentence(issue: v.BaseIssue<unknown>, fields: readonly string[]): string {
+  const path = v.getDotPath(issue)
+  if (path === null) return `exports ${quote(issue.input)}; allowed: ${issue.message}`
+  if (issue.type === 'strict_object' && issue.expected === 'never') {
+    const field = path.split('.').at(-1) ?? path
+    return `unknown field "${path}"${didYouMean(field, fields)}; allowed: ${fields.join(', ')}`
+  }
+  if (issue.input === undefined) return `field "${path}" is missing; allowed: ${issue.message}`
+  return `field "${path}" is ${quote(issue.input)}; allowed: ${issue.message}`
+}
