@@ -1,5 +1,5 @@
 /** Reads one config or policy file, in whichever of the supported languages it is written. */
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { registerHooks } from 'node:module'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -31,7 +31,8 @@ export async function loadFile(file: string): Promise<unknown> {
 }
 
 async function importDefault(file: string): Promise<unknown> {
-  const url = pathToFileURL(file).href
+  // Node keeps modules by address: with its time in the address, a file that has changed is read again.
+  const url = `${pathToFileURL(file).href}?changed=${(await stat(file)).mtimeMs}`
   try {
     return exported(await import(url))
   } catch (error) {
@@ -40,7 +41,7 @@ async function importDefault(file: string): Promise<unknown> {
     if (!(error instanceof SyntaxError) || !/\b(import statement|token 'export'|import\.meta)/.test(error.message)) {
       throw error
     }
-    const again = `${url}?module`
+    const again = `${url}&module`
     const format = file.endsWith('ts') ? 'module-typescript' : 'module'
     const hooks = registerHooks({
       load: (loaded, context, next) => next(loaded, loaded === again ? { ...context, format } : context),

@@ -1,6 +1,4 @@
 /** Puts one archive back: the order of events of a restore, as runner.ts has that of a step. */
-import { Readable } from 'node:stream'
-
 import { byteOrderMark } from './archive/csv.ts'
 import { metered, Meter } from './archive/store.ts'
 import type { Database, Finding, OnConflict, RestoreTable, RestoreTransaction } from './database/database.ts'
@@ -73,7 +71,7 @@ async function down(archive: FoundArchive, order: RestoreOrder): Promise<Restore
     if (conflicts.count > 0 && onConflict === 'error') throw conflict(archive, table, conflicts)
     // 3. Put the rows in, and read them back from there.
     const restored = await transaction.insert(onConflict)
-    await compare(archive, table, await transaction.readBack())
+    await compare(archive, table, transaction.readBack())
     const notes = order.dryRun ? [] : await transaction.advanceSequences()
     // 4. Hold them and mark the archive, in the same transaction.
     const warnings: Finding[] = notes.map((text) => ({ level: 'warning', text }))
@@ -150,17 +148,17 @@ async function stage(archive: FoundArchive, transaction: RestoreTransaction): Pr
   const meter = new Meter()
   // The chunks of a byte stream are buffers; the type of Readable does not know.
   const csv = (await archive.target.read(archive.name)) as AsyncIterable<Buffer>
-  const rows = await transaction.stage(archive.columns, Readable.from(metered(meter)(csv), { objectMode: false }))
+  const rows = await transaction.stage(archive.columns, metered(meter, csv))
   if (rows !== archive.rows || meter.digest().sha256 !== archive.sha256) {
     throw new RetentionError('ARCHIVE_CHANGED', `${archive.name} changed while it was read`)
   }
 }
 
-async function compare(archive: FoundArchive, table: RestoreTable, csv: Readable): Promise<void> {
+async function compare(archive: FoundArchive, table: RestoreTable, csv: AsyncIterable<Buffer>): Promise<void> {
   // The archive may begin with a byte order mark, which databases do not write.
   const [marked, plain] = [new Meter(), new Meter()]
   marked.update(byteOrderMark)
-  for await (const chunk of csv as AsyncIterable<Buffer>) {
+  for await (const chunk of csv) {
     marked.update(chunk)
     plain.update(chunk)
   }

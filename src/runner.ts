@@ -177,10 +177,9 @@ async function up(
     if (rows === undefined)
       throw new RetentionError('REFUSED', `Policy "${policy.name}" cannot work on its table any more`)
     // 2. Stream the rows into the archive, make it durable, publish it under a name of its own, read it back.
-    const exported = await transaction.export(rows.due, skipLocked)
-    // The chunks of a byte stream are buffers; the type of Readable does not know.
-    const csv = exported.csv as AsyncIterable<Buffer>
-    const stored = await store(target, name, order.bom ? prefixed(byteOrderMark, csv) : csv, context.rollbackSignal)
+    const exported = await transaction.export(rows.due, skipLocked, context.rollbackSignal)
+    const { csv } = exported
+    const stored = await store(target, name, order.bom ? prefixed(byteOrderMark, csv) : csv)
     published.push(name)
     const count = await exported.rows()
     checkCount(name, count, stored.records, policy)

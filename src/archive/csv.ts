@@ -5,9 +5,9 @@
  * SQLite's storage classes survive: text is always quoted, numbers never (a REAL keeps its point), a blob is unquoted
  * `\x…` in hexadecimal, and text that is not valid UTF-8 is unquoted `\t…` in hexadecimal.
  */
-import type { Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 
-import { parse } from 'csv-parse'
+import { parse, type Parser } from 'csv-parse'
 import { stringify, type Options } from 'csv-stringify/sync'
 
 import { messageOf, RetentionError } from '../errors.ts'
@@ -45,14 +45,13 @@ export function formatRows(rows: readonly (readonly Cell[])[]): string {
  * Reads CSV bytes back into rows; the header row comes first, as text cells. A byte order mark is passed over.
  * @throws RetentionError `ARCHIVE_CHANGED`, from the stream, where the bytes are no such CSV.
  */
-export function parseRows(csv: Readable): AsyncIterable<readonly Cell[]> {
+export function parseRows(csv: AsyncIterable<Buffer>): AsyncIterable<readonly Cell[]> {
   const parser = parse({
     bom: true,
     record_delimiter: '\n',
     cast: (value, context) => (context.quoting ? value : readUnquoted(value)),
   })
-  csv.once('error', (error) => parser.destroy(error))
-  return rethrown(csv.pipe(parser))
+  return rethrown(parsed(csv, parser))
 }
 
 /**
@@ -89,14 +88,10 @@ export class RecordCounter {
  * The names in the header row that a CSV begins with.
  * @throws RetentionError `ARCHIVE_CHANGED` where there is none.
  */
-export async function readHeader(csv: Readable): Promise<string[]> {
+export async function readHeader(csv: AsyncIterable<Buffer>): Promise<string[]> {
   const parser = parse({ bom: true, record_delimiter: '\n', to: 1 })
-  csv.once('error', (error) => parser.destroy(error))
   // Without a cast every field is a text.
-  for await (const row of rethrown<string[]>(csv.pipe(parser))) {
-    csv.destroy()
-    return row
-  }
+  for await (const row of rethrown<string[]>(parsed(csv, parser))) return row
   throw new RetentionError('ARCHIVE_CHANGED', 'The archive is empty: it has no header row')
 }
 
@@ -129,6 +124,14 @@ function readUnquoted(value: string): Cell {
       `The field ${JSON.stringify(value)} is neither quoted text nor a number`,
     )
   return number
+}
+
+/** What a parser makes of bytes; an error of either ends it. */
+function parsed<Row>(csv: AsyncIterable<Buffer>, parser: Parser): AsyncIterable<Row> {
+  const bytes = Readable.from(csv, { objectMode: false })
+  bytes.once('error', (error) => parser.destroy(error))
+  parser.once('close', () => bytes.destroy())
+  return bytes.pipe(parser)
 }
 
 async function* rethrown<Row>(rows: AsyncIterable<Row>): AsyncGenerator<Row> {

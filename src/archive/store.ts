@@ -1,11 +1,12 @@
 /** Stores archives and manifests on a target and reads them back whole. */
 import { createHash, type Hash } from 'node:crypto'
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 
 import { RetentionError } from '../errors.ts'
 import type { Target } from '../target/target.ts'
 import { RecordCounter } from './csv.ts'
+
+/** Bytes, piece by piece. */
+type ByteSource = AsyncIterable<Buffer> | Iterable<Buffer>
 
 /** The size and checksum of some bytes. */
 export interface Digest {
@@ -36,32 +37,26 @@ export class Meter {
   }
 }
 
-/** Passes bytes on through a meter. */
-export function metered(meter: {
-  update(chunk: Buffer): void
-}): (source: AsyncIterable<Buffer>) => AsyncIterable<Buffer> {
-  return async function* (source) {
-    for await (const chunk of source) {
-      meter.update(chunk)
-      yield chunk
-    }
+/** Bytes on their way through a meter. */
+export async function* metered(meter: Meter, source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  for await (const chunk of source) {
+    meter.update(chunk)
+    yield chunk
   }
 }
 
 /**
- * Stores a stream under a name that must be free, and proves by reading it back that the target holds every byte.
+ * Stores bytes under a name that must be free, and proves by reading it back that the target holds every byte.
  * @throws RetentionError `ARCHIVE_EXISTS`, or `ARCHIVE_CHANGED` when other bytes came back.
  */
-export async function store(
-  target: Target,
-  name: string,
-  source: AsyncIterable<Buffer>,
-  signal?: AbortSignal,
-): Promise<Stored> {
+export async function store(target: Target, name: string, source: ByteSource): Promise<Stored> {
   const meter = new Meter()
   const draft = await target.create(name)
   try {
-    await pipeline(source, metered(meter), draft.sink, signal === undefined ? {} : { signal })
+    for await (const chunk of source) {
+      meter.update(chunk)
+      await draft.write(chunk)
+    }
     await draft.publish()
   } catch (error) {
     await draft.discard()
@@ -81,7 +76,7 @@ export async function store(
 
 /** Stores a text as `store` does. */
 export async function storeText(target: Target, name: string, text: string): Promise<Stored> {
-  return store(target, name, Readable.from([Buffer.from(text)]))
+  return store(target, name, [Buffer.from(text)])
 }
 
 /** Reads a stored archive whole: its size, checksum and number of records. */

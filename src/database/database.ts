@@ -1,6 +1,4 @@
 /** What the rest of the house knows of a database; everything else about it stays behind this interface. */
-import type { Readable } from 'node:stream'
-
 import type { Kysely, RawBuilder } from 'kysely'
 
 import type { Cutoff } from '../cutoff.ts'
@@ -97,11 +95,11 @@ export interface Lock {
   release(): Promise<void>
 }
 
-/** A stream of CSV bytes, header first, and how many rows it turned out to hold. */
+/** CSV bytes, header first, and how many rows they turned out to hold. */
 export interface CsvExport {
   readonly columns: readonly Column[]
-  readonly csv: Readable
-  /** Rows in the stream; to be asked once it has ended. */
+  readonly csv: AsyncIterable<Buffer>
+  /** Rows in the CSV; to be asked once it has been read to its end. */
   rows(): Promise<number>
 }
 
@@ -120,8 +118,11 @@ export interface StepTransaction {
   readonly db: Db
   /** Begins, and looks at the table again, now that it cannot change any more. */
   begin(request: InspectRequest): Promise<Inspection>
-  /** @param skipLocked leaves out rows that another transaction holds, instead of waiting for them */
-  export(rows: RowSelection, skipLocked: boolean): Promise<CsvExport>
+  /**
+   * @param skipLocked leaves out rows that another transaction holds, instead of waiting for them
+   * @param signal aborted, it makes the reading of the CSV end with an error at once
+   */
+  export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): Promise<CsvExport>
   /**
    * Makes sure that exactly the exported rows are gone.
    * @throws RetentionError `ROWS_CHANGED` when they have changed since they were exported.
@@ -152,13 +153,13 @@ export interface RestoreTransaction {
   /** Begins, locks the table against DDL and looks at it; undefined where there is no such table. */
   begin(table: TableName): Promise<RestoreTable | undefined>
   /** Loads an archive's CSV into a place of its own beside the table; returns its number of rows. */
-  stage(columns: readonly string[], csv: Readable): Promise<number>
+  stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<number>
   /** The first keys that are in the table already, and how many there are. */
   conflicts(): Promise<{ count: number; keys: string[] }>
   /** Puts the staged rows into the table; returns how many were put. */
   insert(onConflict: OnConflict): Promise<number>
   /** The staged rows as they now are in the table, as the archive's CSV. Rows that were skipped come as staged. */
-  readBack(): Promise<Readable>
+  readBack(): AsyncIterable<Buffer>
   /** The keys of the rows that were put into the table, as `Table.keyText` writes them, as a query. */
   placedKeys(): Sql<{ key: string }>
   /** The least and greatest value that the rows put into the table have in a column, as `OrderPart.bind` takes them. */

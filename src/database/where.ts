@@ -13,5 +13,5 @@ export function wherePredicate(where: string | undefined): Sql<boolean> {
  * change the meaning of the query around it; between CASE WHEN and THEN it is a syntax error. Nothing is run.
  */
 export function predicateTest(where: string, table: Sql): Sql {
-  return sql`explain select case when ${sql.raw(where)}\n then 1 end from ${table}`
+  return sql`explain select 1 from ${table} where case when ${sql.raw(where)}\n then 1 = 1 end`
 }

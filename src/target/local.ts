@@ -1,10 +1,9 @@
 /** A folder as target: durable, exclusive, private. */
 import { randomBytes } from 'node:crypto'
-import { constants, createWriteStream } from 'node:fs'
+import { constants } from 'node:fs'
 import { access, link, lstat, mkdir, open, readdir, stat, unlink, type FileHandle } from 'node:fs/promises'
 import path from 'node:path'
 import type { Readable } from 'node:stream'
-import { finished } from 'node:stream/promises'
 
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
 import type { Draft, Target } from './target.ts'
@@ -54,7 +53,6 @@ export class LocalTarget implements Target {
     const probe = `probe-${randomBytes(6).toString('hex')}`
     const draft = await this.create(probe)
     try {
-      await finished(draft.sink.end())
       await draft.publish()
       await unlink(this.locate(probe))
     } catch (error) {
@@ -72,8 +70,6 @@ export class LocalTarget implements Target {
     const handle = await open(temporary, 'wx', fileMode).catch((error: unknown) => {
       throw this.#unusable(`cannot be written: ${messageOf(error)}`, { cause: error })
     })
-    // On the number and not on the handle, which could not be closed before the stream is.
-    const sink = createWriteStream(temporary, { fd: handle.fd, autoClose: false, highWaterMark: chunkBytes })
     let closed = false
     const close = async (): Promise<void> => {
       if (closed) return
@@ -81,7 +77,11 @@ export class LocalTarget implements Target {
       await handle.close()
     }
     return {
-      sink,
+      write: async (chunk) => {
+        await handle.appendFile(chunk).catch((error: unknown) => {
+          throw this.#unusable(`cannot take ${file}: ${messageOf(error)}`, { cause: error })
+        })
+      },
       publish: async () => {
         // The bytes must be on the disk before the name is: a name that survives a power cut stands for whole content.
         await handle.sync()
@@ -98,7 +98,6 @@ export class LocalTarget implements Target {
         await this.#syncFolder(this.#folder)
       },
       discard: async () => {
-        sink.destroy()
         await close()
         await unlink(temporary).catch(ignoreMissing)
       },

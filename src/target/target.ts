@@ -1,10 +1,13 @@
 /** What a place for archives must offer. Every promise about stored files is made here. */
-import type { Readable, Writable } from 'node:stream'
+import type { Readable } from 'node:stream'
 
 /** A file that is being written and that nobody can see yet. */
 export interface Draft {
-  /** Takes the file's bytes. */
-  readonly sink: Writable
+  /**
+   * Takes the next of the file's bytes.
+   * @throws RetentionError `TARGET_UNUSABLE`, on a full disk for example.
+   */
+  write(chunk: Buffer): Promise<void>
   /**
    * Makes the file durable, then visible under its name, in one step that overwrites nothing; returns when both
    * would survive a power cut.

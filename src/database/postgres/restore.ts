@@ -1,15 +1,15 @@
 /** One restore on Postgres: staged beside the table, inserted, and read back from where it was put. */
-import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
 import { sql } from 'kysely'
 import { DatabaseError } from 'pg'
-import { from as copyFrom, to as copyTo } from 'pg-copy-streams'
+import { from as copyFrom } from 'pg-copy-streams'
 
 import { RetentionError } from '../../errors.ts'
 import { formatTableName, type TableName } from '../../fields.ts'
 import type { Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
 import { postgresError, Transaction, type Connections } from './connection.ts'
+import { copyOut } from './copy.ts'
 import { findTable, type CatalogTable } from './inspect.ts'
 import { withLiterals } from './literal.ts'
 import { advanceSequences } from './sequences.ts'
@@ -44,7 +44,7 @@ export class PostgresRestore implements RestoreTransaction {
     return { ...this.#table, ...(await insertFacts(db, this.#table)) }
   }
 
-  async stage(columns: readonly string[], csv: Readable): Promise<number> {
+  async stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<number> {
     const { transaction, table } = this.#begun()
     const { db, client } = transaction
     this.#columns = columns
@@ -114,7 +114,7 @@ export class PostgresRestore implements RestoreTransaction {
     return Number(numAffectedRows ?? 0)
   }
 
-  async readBack(): Promise<Readable> {
+  readBack(): AsyncIterable<Buffer> {
     const { transaction, table } = this.#begun()
     const columns = sql.join(
       this.#columns.map(
@@ -133,9 +133,7 @@ export class PostgresRestore implements RestoreTransaction {
         order by s.${this.#own('n')}
       ) to stdout with (format csv, header true, encoding 'UTF8')`,
     )
-    const csv = transaction.client.query(copyTo(text))
-    csv.on('error', () => {})
-    return csv
+    return copyOut(transaction, text)
   }
 
   placedKeys(): Sql<{ key: string }> {

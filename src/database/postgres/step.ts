@@ -1,12 +1,10 @@
 /** One step on Postgres: the bytes of the archive come out of DELETE … RETURNING itself. */
-import { finished } from 'node:stream/promises'
-
 import { sql } from 'kysely'
-import { to as copyTo } from 'pg-copy-streams'
 
 import { RetentionError } from '../../errors.ts'
 import type { CsvExport, Db, Inspection, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
-import { postgresError, Transaction, type Connections } from './connection.ts'
+import { Transaction, type Connections } from './connection.ts'
+import { copyOut } from './copy.ts'
 import { findTable, inspect } from './inspect.ts'
 import { withLiterals } from './literal.ts'
 
@@ -32,31 +30,13 @@ export class PostgresStep implements StepTransaction {
     return inspect(db, request, false)
   }
 
-  async export(rows: RowSelection, skipLocked: boolean): Promise<CsvExport> {
+  async export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): Promise<CsvExport> {
     const transaction = this.#open()
     const columns = rows.table.columns.filter((column) => !column.generated)
     const deletion = skipLocked ? deleteUnlocked(rows, columns) : deleteAll(rows, columns)
     const text = withLiterals(sql`copy (${deletion}) to stdout with (format csv, header true, encoding 'UTF8')`)
-    const csv = transaction.client.query(copyTo(text))
-    transaction.copying = true
-    let failure: unknown
-    // Foreign keys are checked after the last byte: the error then comes when nobody reads the stream any more.
-    csv.on('error', (error) => {
-      failure = postgresError(error)
-    })
-    return {
-      columns,
-      csv,
-      rows: async () => {
-        await finished(csv).catch(() => {})
-        // The connection answers in turn: with this answer, that of COPY has come too, with its row count.
-        await transaction.client.query('select').catch((error: unknown) => {
-          throw failure ?? postgresError(error)
-        })
-        transaction.copying = false
-        return csv.rowCount
-      },
-    }
+    const copy = copyOut(transaction, text, signal)
+    return { columns, csv: copy, rows: () => copy.rows() }
   }
 
   async remove(): Promise<void> {

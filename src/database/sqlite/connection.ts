@@ -28,7 +28,7 @@ export class Connection {
   /** A statement of the driver for a query, with the parameters it is to be run with. */
   prepare(query: Sql): { statement: Sqlite.Statement<unknown[]>; parameters: readonly unknown[] } {
     const compiled: CompiledQuery = query.compile(this.db)
-    return { statement: this.raw.prepare(compiled.sql), parameters: compiled.parameters }
+    return { statement: attempt(() => this.raw.prepare(compiled.sql)), parameters: compiled.parameters }
   }
 
   /** A pragma's one value. */

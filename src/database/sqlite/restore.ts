@@ -1,6 +1,4 @@
 /** One restore on SQLite: staged beside the table, inserted row by row, and read back from where it was put. */
-import { Readable } from 'node:stream'
-
 import { sql } from 'kysely'
 
 import { InvalidText, parseRows, type Cell } from '../../archive/csv.ts'
@@ -35,7 +33,7 @@ export class SqliteRestore implements RestoreTransaction {
     return { ...table, findings: [], insertTriggers: await triggersOn(this.#connection.db, table, 'insert') }
   }
 
-  async stage(columns: readonly string[], csv: Readable): Promise<number> {
+  async stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<number> {
     this.#columns = columns
     // Columns without a type keep every storage class as it is.
     const cells = sql.join(columns.map((_, index) => sql`${cell(index)}`))
@@ -105,32 +103,26 @@ export class SqliteRestore implements RestoreTransaction {
     return rows
   }
 
-  async readBack(): Promise<Readable> {
-    const table = this.#begun()
+  async *readBack(): AsyncGenerator<Buffer> {
+    const n = sql.id('n')
     const selection = {
-      table: { ...table, sql: sql`(${this.#asPlaced()})` },
+      table: { ...this.#begun(), sql: sql`(${this.#asPlaced()})` },
       where: sql<boolean>`true`,
-      order: [{ value: sql.id('n'), read: sql<bigint>`n`, bind: (value: unknown) => sql`${value}` }],
+      order: [{ value: n, read: sql<bigint>`${n}`, bind: (value: unknown) => sql`${value}` }],
     }
-    const columns = table.columns.filter((column) => this.#columns.includes(column.name))
-    const ordered = this.#columns.flatMap((name) => columns.filter((column) => column.name === name))
-    return Readable.from(
-      csvOf(this.#connection, selection, ordered, () => {}),
-      { objectMode: false },
-    )
+    const columns = this.#columns.map((name, index) => ({ name, value: cell(index) }))
+    yield* csvOf(this.#connection, selection, columns, () => {})
   }
 
   placedKeys(): Sql<{ key: string }> {
     const table = this.#begun()
-    return sql<{ key: string }>`
-      select ${table.keyText ?? sql`null`} as key from ${table.sql}, ${staged}
-      where skip = 0 and ${this.#isPlaced(sql``)}`
+    return sql<{ key: string }>`select ${table.keyText ?? sql`null`} as key from ${table.sql} where ${this.#isPlaced()}`
   }
 
   async placedRange(column: string): Promise<{ first: SqlValue; last: SqlValue }> {
     const { rows } = await sql<{ first: SqlValue; last: SqlValue }>`
-      select min(${sql.id(column)}) as first, max(${sql.id(column)}) as last from ${this.#begun().sql}, ${staged}
-      where skip = 0 and ${this.#isPlaced(sql``)}
+      select min(${sql.id(column)}) as first, max(${sql.id(column)}) as last
+      from ${this.#begun().sql} where ${this.#isPlaced()}
     `.execute(this.db)
     return rows[0] ?? { first: null, last: null }
   }
@@ -151,23 +143,30 @@ export class SqliteRestore implements RestoreTransaction {
 
   /** Every staged row as it is in the table now, or as staged where it was skipped; absent where it is not there. */
   #asPlaced(): Sql {
-    const table = this.#begun()
     const columns = this.#columns.map(
-      (name, index) => sql`case when s.skip = 1 then s.${cell(index)} else t.${sql.id(name)} end as ${sql.id(name)}`,
+      (name, index) => sql`case when s.skip = 1 then s.${cell(index)} else t.${sql.id(name)} end as ${cell(index)}`,
     )
-    return sql`
-      select s.n, ${sql.join(columns)} from ${staged} as s left join ${table.sql} as t on s.skip = 0 and ${this.#isPlaced(sql`t.`)}`
-  }
-
-  /** Whether a row of the table is the one that a staged row was put into. */
-  #isPlaced(prefix: Sql): Sql {
-    const key = this.#key()
-    // An upsert that updates reports no row number, but it has a key to be found by.
-    if (key.length === 0) return sql`${prefix}${sql.id(this.#begun().rowid ?? 'rowid')} = placed`
-    return sql.join(
-      key.map((name) => sql`${prefix}${sql.id(name)} = ${this.#cell(name)}`),
+    const { inTable, inStaged } = this.#places()
+    const same = sql.join(
+      inTable.map((part, index) => sql`t.${part} = s.${inStaged[index] ?? part}`),
       sql` and `,
     )
+    return sql`
+      select s.n, ${sql.join(columns)} from ${staged} as s left join ${this.#begun().sql} as t on s.skip = 0 and ${same}`
+  }
+
+  /** True for rows of the table that staged rows were put into; the query has the table alone, under its own name. */
+  #isPlaced(): Sql<boolean> {
+    const { inTable, inStaged } = this.#places()
+    return sql<boolean>`(${sql.join(inTable)}) in (select ${sql.join(inStaged)} from ${staged} where skip = 0)`
+  }
+
+  /** What a row of the table and the staged row that was put into it have in common. */
+  #places(): { inTable: readonly Sql[]; inStaged: readonly Sql[] } {
+    const key = this.#key()
+    // An upsert that updates reports no row number, but it has a key to be found by.
+    if (key.length === 0) return { inTable: [sql.id(this.#begun().rowid ?? 'rowid')], inStaged: [sql.id('placed')] }
+    return { inTable: key.map((name) => sql.id(name)), inStaged: key.map((name) => this.#cell(name)) }
   }
 
   #overwrite(): Sql {

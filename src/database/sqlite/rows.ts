@@ -3,8 +3,14 @@ import { sql } from 'kysely'
 
 import { formatRows, InvalidText, type Cell } from '../../archive/csv.ts'
 import { RetentionError } from '../../errors.ts'
-import type { Column, RowSelection, Sql } from '../database.ts'
+import type { RowSelection, Sql } from '../database.ts'
 import { attempt, type Connection } from './connection.ts'
+
+/** A column of the CSV: its name, and the expression that it is read from. */
+export interface CsvColumn {
+  readonly name: string
+  readonly value: Sql
+}
 
 /** Rows that are turned into text at once. */
 const batch = 500
@@ -19,11 +25,11 @@ const replacement = '\ufffd'
 export function* csvOf(
   connection: Connection,
   rows: RowSelection,
-  columns: readonly Column[],
+  columns: readonly CsvColumn[],
   count: (rows: number) => void,
 ): Generator<Buffer> {
   yield Buffer.from(formatRows([columns.map((column) => column.name)]))
-  const names = columns.map((column) => sql.id(column.name))
+  const names = columns.map((column) => column.value)
   // What the rows are ordered by also finds a row again: its last parts are its key.
   const found = rows.order.map((part) => part.read)
   const order = sql.join(rows.order.map((part) => part.value))

@@ -3,19 +3,18 @@
  * proof that nothing has changed since, and the delete.
  */
 import { createHash } from 'node:crypto'
-import { Readable } from 'node:stream'
 
 import { sql } from 'kysely'
 
 import { RetentionError } from '../../errors.ts'
-import type { Column, CsvExport, Db, Inspection, InspectRequest, RowSelection, StepTransaction } from '../database.ts'
+import type { CsvExport, Db, Inspection, InspectRequest, RowSelection, StepTransaction } from '../database.ts'
 import { attempt, type Connection } from './connection.ts'
 import { inspect } from './inspect.ts'
-import { csvOf } from './rows.ts'
+import { csvOf, type CsvColumn } from './rows.ts'
 
 interface Exported {
   readonly rows: RowSelection
-  readonly columns: readonly Column[]
+  readonly columns: readonly CsvColumn[]
   count: number
   sha256: string
 }
@@ -44,12 +43,12 @@ export class SqliteStep implements StepTransaction {
   }
 
   // SQLite locks no rows: there is never one to skip.
-  async export(rows: RowSelection): Promise<CsvExport> {
+  async export(rows: RowSelection, _skipLocked: boolean, signal?: AbortSignal): Promise<CsvExport> {
     const columns = rows.table.columns.filter((column) => !column.generated)
-    const exported: Exported = { rows, columns, count: 0, sha256: '' }
+    const csvColumns = columns.map(({ name }) => ({ name, value: sql.id(name) }))
+    const exported: Exported = { rows, columns: csvColumns, count: 0, sha256: '' }
     this.#exported = exported
-    const csv = Readable.from(this.#export(exported), { objectMode: false })
-    return { columns, csv, rows: async () => exported.count }
+    return { columns, csv: this.#export(exported, signal), rows: async () => exported.count }
   }
 
   async remove(): Promise<void> {
@@ -76,7 +75,7 @@ export class SqliteStep implements StepTransaction {
     this.#connection.rollback()
   }
 
-  async *#export(exported: Exported): AsyncGenerator<Buffer> {
+  async *#export(exported: Exported, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
     const hash = createHash('sha256')
     for (const lines of csvOf(
       this.#connection,
@@ -84,6 +83,7 @@ export class SqliteStep implements StepTransaction {
       exported.columns,
       (count) => (exported.count += count),
     )) {
+      signal?.throwIfAborted()
       hash.update(lines)
       yield lines
     }

@@ -1,0 +1,47 @@
+/** COPY … TO STDOUT as bytes, with Postgres's errors told as ours. */
+import { addAbortSignal } from 'node:stream'
+import { finished } from 'node:stream/promises'
+
+import { to as copyTo } from 'pg-copy-streams'
+
+import { postgresError, type Transaction } from './connection.ts'
+
+/** The bytes of a COPY, and how many rows they are. */
+export interface CopyOut extends AsyncIterable<Buffer> {
+  /** To be asked once the bytes have been read to their end. */
+  rows(): Promise<number>
+}
+
+/**
+ * Starts a COPY … TO STDOUT; until it has been read to its end, the connection takes no other command.
+ * @param signal aborted, it ends the reading with an error at once
+ */
+export function copyOut(transaction: Transaction, text: string, signal?: AbortSignal): CopyOut {
+  const copy = transaction.client.query(copyTo(text))
+  transaction.copying = true
+  if (signal !== undefined) addAbortSignal(signal, copy)
+  let failure: unknown
+  // Foreign keys are checked after the last byte: the error then comes when nobody reads the stream any more.
+  copy.on('error', (error) => {
+    failure = postgresError(error)
+  })
+  return {
+    async *[Symbol.asyncIterator]() {
+      try {
+        // The chunks of a byte stream are buffers; its type does not know.
+        yield* copy as AsyncIterable<Buffer>
+        transaction.copying = false
+      } catch (error) {
+        throw signal?.aborted === true ? error : postgresError(error)
+      }
+    },
+    rows: async () => {
+      await finished(copy).catch(() => {})
+      // The connection answers in turn: with this answer, that of COPY has come too, and its row count.
+      await transaction.client.query('select').catch((error: unknown) => {
+        throw failure ?? postgresError(error)
+      })
+      return copy.rowCount
+    },
+  }
+}

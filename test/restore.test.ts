@@ -1,0 +1,398 @@
+/** The down migration: an archive's rows come back, all or none, and stay for a while. */
+import { copyFileSync, mkdirSync, renameSync, rmSync, symlinkSync } from 'node:fs'
+import path from 'node:path'
+
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+
+import { apply, restore, RetentionError, status, type RestoreOptions, type RestoreReport } from '../src/index.ts'
+import type { Kind } from './support/database.ts'
+import { minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
+import type { TestProject } from './support/project.ts'
+
+const test = suite('restore')
+
+const cutoff = '2026-05-16T00:00:00Z'
+const file = 'log_backup_20260516.csv'
+
+/** A log of which three rows have been archived, and one is left. */
+async function archived({ db, project }: Scene): Promise<TestProject> {
+  await seedLog(db, [...minutesBefore(cutoff, 3), '2026-06-10T00:00:00Z'])
+  const made = project()
+  assert.is((await apply({ cwd: made.folder, now })).policies[0]?.archived, 3)
+  return made
+}
+
+async function restored(made: TestProject, options: Partial<RestoreOptions> = {}): Promise<RestoreReport> {
+  return restore({ cwd: made.folder, file, now, ...options })
+}
+
+/** Restores and asserts that it fails with that code and message, and changes nothing. */
+async function fails(
+  { db }: Scene,
+  made: TestProject,
+  code: string,
+  message: RegExp,
+  options: Partial<RestoreOptions> = {},
+): Promise<RetentionError> {
+  const before = [await db.dump('log'), await db.dump('retention_ledger'), await db.dump('retention_ledger_held_rows')]
+  const error = await restored(made, options).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  )
+  assert.instance(error, RetentionError)
+  if (!(error instanceof RetentionError)) throw new Error('not ours')
+  assert.is(error.code, code, error.message)
+  assert.match(error.message, message)
+  assert.equal(
+    [await db.dump('log'), await db.dump('retention_ledger'), await db.dump('retention_ledger_held_rows')],
+    before,
+  )
+  return error
+}
+
+const ids = async ({ db }: Scene, table = 'log'): Promise<number[]> =>
+  (await db.rows(`select id from ${table} order by id`)).map(([id]) => Number(id))
+
+overDatabases(test, 'by name, by path and by location', async (scene) => {
+  const made = await archived(scene)
+  for (const name of [
+    file,
+    `${file}.manifest.json`,
+    `backups/${file}`,
+    `./backups/${file}`,
+    made.path(`backups/${file}`),
+  ]) {
+    const report = await restored(made, { file: name, dryRun: true })
+    assert.is(report.restored, 3, name)
+  }
+  assert.equal(await ids(scene), [4])
+  const report = await restored(made)
+  assert.is(report.restored, 3)
+  assert.is(report.rows, 3)
+  assert.is(report.conflicts, 0)
+  assert.equal(await ids(scene), [1, 2, 3, 4])
+})
+
+overDatabases(test, 'marks the archive, and refuses a second time', async (scene) => {
+  const made = await archived(scene)
+  await restored(made)
+  const [entry] = (await status({ cwd: made.folder, now })).archives
+  assert.is(entry?.state, 'restored')
+  assert.is(entry?.restoredAt, now.toISOString())
+  await fails(scene, made, 'ALREADY_RESTORED', /was restored at 2026-06-15T12:00:00\.000Z/)
+  assert.is((await made.cli(['restore', file])).code, 1)
+})
+
+overDatabases(test, 'restored rows are held: apply leaves them alone until the hold ends', async (scene) => {
+  const made = await archived(scene)
+  const report = await restored(made)
+  assert.is(report.heldUntil, '2026-06-22T12:00:00.000Z')
+  await scene.db.run("insert into log (at, body) values ('2020-01-01T00:00:00Z', 'not held')")
+  const [during] = (await apply({ cwd: made.folder, now })).policies
+  assert.is(during?.status, 'applied')
+  assert.is(during?.archived, 1)
+  assert.is(during?.held, 3)
+  assert.equal(await ids(scene), [1, 2, 3, 4])
+  const [standing] = (await status({ cwd: made.folder, now })).policies
+  assert.is(standing?.due, 0)
+  assert.is(standing?.held, 3)
+  assert.is(standing?.holds[0]?.archive, file)
+  const later = new Date('2026-06-22T12:00:01Z')
+  const [after] = (await apply({ cwd: made.folder, now: later })).policies
+  assert.is(after?.archived, 3)
+  assert.equal(await ids(scene), [4])
+  assert.is(Number(await scene.db.value('select count(*) from retention_ledger_held_rows')), 0)
+})
+
+overDatabases(test, 'hold: for ever, not at all, for as long as said', async (scene) => {
+  const made = await archived(scene)
+  await restored(made, { hold: 'forever' })
+  const [standing] = (await status({ cwd: made.folder, now: new Date('2099-01-01') })).policies
+  assert.is(standing?.holds[0]?.until, null)
+  assert.is(standing?.held, 3)
+  const other = await archivedAgain(scene, 'none')
+  assert.is(other.heldUntil, null)
+  assert.is((await archivedAgain(scene, '30d')).heldUntil, '2026-07-15T12:00:00.000Z')
+  const bad = await restored(made, { hold: 'soon' }).catch((error: unknown) => error)
+  assert.match(String(bad), /--hold is "soon"/)
+})
+
+/** Another log, archived and restored with a hold. */
+async function archivedAgain({ db, project }: Scene, hold: string): Promise<RestoreReport> {
+  await db.run("insert into log (at, body) values ('2020-01-01T00:00:00Z', 'again')")
+  const made = project()
+  const [policy] = (await apply({ cwd: made.folder, now })).policies
+  return restored(made, { file: policy?.archives[0]?.name ?? '', hold })
+}
+
+overDatabases(test, 'a table without a key is held by time range, with a warning', async ({ db, project }) => {
+  const type = db.kind === 'sqlite' ? 'text' : 'timestamptz'
+  await db.run(
+    `create table log (at ${type}, body text); insert into log values ('2020-01-01T00:00:00Z', 'a'), ('2020-01-03T00:00:00Z', 'b')`,
+  )
+  const made = project()
+  await apply({ cwd: made.folder, now })
+  const report = await restored(made)
+  assert.ok(report.warnings.some(({ text }) => /has no key: every row whose at lies between/.test(text)))
+  await db.run("insert into log values ('2020-01-02T00:00:00Z', 'between'), ('2020-01-04T00:00:00Z', 'after')")
+  const [policy] = (await apply({ cwd: made.folder, now })).policies
+  assert.is(policy?.archived, 1)
+  assert.is(policy?.held, 3)
+})
+
+overDatabases(test, 'a conflict restores nothing, and names the first keys', async (scene) => {
+  const made = await archived(scene)
+  await scene.db.run("insert into log (id, at, body) values (2, '2026-06-11T00:00:00Z', 'new')")
+  const error = await fails(scene, made, 'RESTORE_CONFLICT', /1 of the 3 rows .* \(id\) = \(2\)$/)
+  assert.match(error.hint ?? '', /--on-conflict skip/)
+})
+
+overDatabases(test, 'on-conflict skip keeps the rows of the table, overwrite replaces them', async (scene) => {
+  const made = await archived(scene)
+  await scene.db.run("insert into log (id, at, body) values (2, '2026-06-11T00:00:00Z', 'new')")
+  const skipped = await restored(made, { onConflict: 'skip', dryRun: true })
+  assert.is(skipped.restored, 2)
+  assert.is(skipped.conflicts, 1)
+  const body = async (): Promise<unknown> => scene.db.value('select body from log where id = 2')
+  assert.is(await body(), 'new')
+  const overwritten = await restored(made, { onConflict: 'overwrite' })
+  assert.is(overwritten.restored, 3)
+  assert.is(await body(), 'text 2')
+  assert.equal(await ids(scene), [1, 2, 3, 4])
+})
+
+overDatabases(test, 'skip restores the others', async (scene) => {
+  const made = await archived(scene)
+  await scene.db.run(
+    "insert into log (id, at, body) values (1, '2026-06-11T00:00:00Z', 'new'), (3, '2026-06-11T00:00:00Z', 'new')",
+  )
+  assert.is((await restored(made, { onConflict: 'skip' })).restored, 1)
+  assert.equal((await scene.db.rows('select body from log order by id')).flat(), ['new', 'text 2', 'new', 'text 4'])
+  assert.is(Number(await scene.db.value('select count(*) from retention_ledger_held_rows')), 1)
+})
+
+overDatabases(test, 'into another table: neither the state nor a hold changes', async (scene) => {
+  const made = await archived(scene)
+  await scene.db.run(
+    scene.db.kind === 'sqlite'
+      ? 'create table copy (id integer, at text, body text, more text)'
+      : 'create table copy (id bigint, at timestamptz, body text, more text)',
+  )
+  const report = await restored(made, { into: 'copy' })
+  assert.is(report.heldUntil, null)
+  assert.equal(await ids(scene, 'copy'), [1, 2, 3])
+  assert.equal(await ids(scene), [4])
+  assert.is((await status({ cwd: made.folder, now })).archives[0]?.state, 'archived')
+  assert.is(Number(await scene.db.value('select count(*) from retention_ledger_holds')), 0)
+  await restored(made)
+  await restored(made, { into: 'copy' })
+  assert.is((await ids(scene, 'copy')).length, 6)
+})
+
+overDatabases(test, 'from the manifest alone, into a database whose ledger knows nothing', async (scene) => {
+  const made = await archived(scene)
+  const before = await scene.db.dump('log')
+  await scene.db.run('delete from retention_ledger; delete from log')
+  const elsewhere = path.join(made.folder, 'elsewhere')
+  mkdirSync(elsewhere)
+  for (const name of made.list()) copyFileSync(made.path(`backups/${name}`), path.join(elsewhere, name))
+  assert.is((await restored(made, { file: `elsewhere/${file}` })).restored, 3)
+  assert.is((await scene.db.dump('log')).length + 1, before.length + 3)
+  // It is in the ledger now, and so is not restored twice.
+  await fails(scene, made, 'ALREADY_RESTORED', /was restored/, { file: `elsewhere/${file}` })
+})
+
+overDatabases(test, 'from the ledger alone, when the manifest is missing', async (scene) => {
+  const made = await archived(scene)
+  rmSync(made.path(`backups/${file}.manifest.json`))
+  assert.is((await restored(made)).restored, 3)
+})
+
+overDatabases(test, 'columns added since take their default; a vanished one stops it', async (scene) => {
+  const made = await archived(scene)
+  await scene.db.run("alter table log add column extra text default 'new'")
+  await restored(made, { dryRun: true })
+  await scene.db.run('alter table log rename column body to text')
+  await fails(scene, made, 'REFUSED', /has no column "body", which log_backup_20260516\.csv has/)
+  await scene.db.run('alter table log rename column text to body')
+  await restored(made)
+  assert.equal((await scene.db.rows('select extra from log order by id')).flat(), ['new', 'new', 'new', 'new'])
+})
+
+overDatabases(test, 'columns in another order than they were', async (scene) => {
+  const made = await archived(scene)
+  const before = (await scene.db.rows('select id, body from log')).length
+  await scene.db.run(
+    scene.db.kind === 'sqlite'
+      ? 'drop table log; create table log (body text, at text, id integer primary key autoincrement)'
+      : 'drop table log; create table log (body text, at timestamptz, id bigint primary key)',
+  )
+  assert.is(before, 1)
+  await restored(made)
+  assert.equal((await scene.db.rows('select body from log order by id')).flat(), ['text 1', 'text 2', 'text 3'])
+})
+
+const meddlers: Record<string, Record<Kind, string>> = {
+  'changes rows before they go in': {
+    sqlite:
+      'create trigger meddle after insert on log begin update log set body = upper(new.body) where id = new.id; end',
+    postgres:
+      'create function f() returns trigger language plpgsql as $$ begin new.body = upper(new.body); return new; end $$; create trigger meddle before insert on log for each row execute function f()',
+  },
+  'changes rows after they went in': {
+    sqlite: "create trigger meddle after insert on log begin update log set body = 'x' where id = new.id - 1; end",
+    postgres:
+      "create function f() returns trigger language plpgsql as $$ begin update log set body = 'x' where id = new.id; return null; end $$; create trigger meddle after insert on log for each row execute function f()",
+  },
+  'keeps a row out': {
+    sqlite: 'create trigger meddle before insert on log when new.id = 2 begin select raise(ignore); end',
+    postgres:
+      'create function f() returns trigger language plpgsql as $$ begin return case when new.id = 2 then null else new end; end $$; create trigger meddle before insert on log for each row execute function f()',
+  },
+}
+
+for (const [what, statements] of Object.entries(meddlers)) {
+  overDatabases(test, `a trigger that ${what} rolls it back, and is named`, async (scene) => {
+    const made = await archived(scene)
+    await scene.db.run(statements[scene.db.kind])
+    const error = await fails(scene, made, 'RESTORE_MISMATCH', /came out of .*log" other than they went in/)
+    assert.match(error.hint ?? '', /meddle/)
+  })
+}
+
+overDatabases(test, 'a column whose type has changed so that values do not survive', async (scene) => {
+  const { db } = scene
+  await db.run(
+    db.kind === 'sqlite'
+      ? 'create table log (id integer primary key autoincrement, at text, body)'
+      : 'create table log (id int primary key, at timestamptz, body numeric)',
+  )
+  await db.run("insert into log (id, at, body) values (1, '2020-01-01T00:00:00Z', 1.55)")
+  const made = scene.project()
+  await apply({ cwd: made.folder, now })
+  await db.run(
+    db.kind === 'sqlite'
+      ? 'drop table log; create table log (id integer primary key autoincrement, at text, body text)'
+      : 'alter table log alter body type numeric(10, 1)',
+  )
+  await fails(scene, made, 'RESTORE_MISMATCH', /other than they went in/)
+})
+
+overDatabases(test, 'bytes that are not those that were stored', async (scene) => {
+  const made = await archived(scene)
+  const text = made.read(`backups/${file}`)
+  made.write(`backups/${file}`, text.replace('text 1', 'text 9'))
+  await fails(scene, made, 'ARCHIVE_CHANGED', /is not what was stored/)
+  made.write(`backups/${file}`, text.slice(0, -1))
+  await fails(scene, made, 'ARCHIVE_CHANGED', /is not what was stored/)
+  rmSync(made.path(`backups/${file}`))
+  await fails(scene, made, 'ARCHIVE_NOT_FOUND', /There is no file/)
+})
+
+overDatabases(test, 'a manifest that was changed, belongs to another archive, or is from the future', async (scene) => {
+  const made = await archived(scene)
+  const manifest = made.read(`backups/${file}.manifest.json`)
+  const change = (from: string, to: string): void =>
+    made.write(`backups/${file}.manifest.json`, manifest.replace(from, to))
+  change('"rows": 3', '"rows": 2')
+  await fails(scene, made, 'MANIFEST_INVALID', /has been changed since it was stored/)
+  change(`"file": "${file}"`, '"file": "other.csv"')
+  await fails(scene, made, 'MANIFEST_INVALID', /is the manifest of other\.csv/)
+  change('"format": 1', '"format": 2')
+  await fails(scene, made, 'MANIFEST_INVALID', /has format 2; this version reads up to 1/)
+  change('{', '')
+  await fails(scene, made, 'MANIFEST_INVALID', /is not JSON/)
+  await scene.db.run('delete from retention_ledger')
+  change('"rows": 3', '"rows": "3"')
+  await fails(scene, made, 'MANIFEST_INVALID', /is no manifest: files\.0\.rows/)
+  change('"rows": 3', '"rows": 2')
+  await fails(scene, made, 'ARCHIVE_CHANGED', /holds 3 rows, not 2/)
+  change('"name": "body"', '"name": "ybod"')
+  await fails(scene, made, 'ARCHIVE_CHANGED', /The header of .* is \(id, at, body\), not \(id, at, ybod\)/)
+})
+
+overDatabases(test, 'an archive of another kind of database', async (scene) => {
+  const made = await archived(scene)
+  await scene.db.run('delete from retention_ledger')
+  const other = scene.db.kind === 'sqlite' ? 'postgres' : 'sqlite'
+  made.write(
+    `backups/${file}.manifest.json`,
+    made.read(`backups/${file}.manifest.json`).replace(`"kind": "${scene.db.kind}"`, `"kind": "${other}"`),
+  )
+  await fails(scene, made, 'MANIFEST_INVALID', new RegExp(`is from ${other}, and this database is ${scene.db.kind}`))
+})
+
+overDatabases(test, 'an archive that nobody knows: suggests one', async (scene) => {
+  const made = await archived(scene)
+  await fails(
+    scene,
+    made,
+    'ARCHIVE_NOT_FOUND',
+    /There is no archive "log_backup_20260515\.csv" \(did you mean "log_backup_20260516\.csv"\?\)/,
+    { file: 'log_backup_20260515.csv' },
+  )
+})
+
+overDatabases(test, 'a link, or a path out of the target, is not followed', async (scene) => {
+  const made = await archived(scene)
+  renameSync(made.path(`backups/${file}`), made.path('outside.csv'))
+  symlinkSync(made.path('outside.csv'), made.path(`backups/${file}`))
+  await fails(scene, made, 'ARCHIVE_CHANGED', /cannot be read as a file/)
+  await scene.db.run("update retention_ledger set path = '../outside.csv'")
+  await fails(scene, made, 'ARCHIVE_NOT_FOUND', /is not the name of a file/)
+})
+
+overDatabases(test, 'no such table to restore into: shows how it was made', async (scene) => {
+  const made = await archived(scene)
+  await scene.db.run('alter table log rename to gone; create table log (x integer)')
+  await fails(scene, made, 'REFUSED', /has no column "id", "at", "body"/)
+  await scene.db.run('drop table log')
+  const error = await restored(made).catch((reason: unknown) => reason)
+  assert.match(String(error), /There is no table "(public\.)?log"/)
+  assert.match(error instanceof RetentionError ? (error.hint ?? '') : '', /create table/i)
+})
+
+overDatabases(test, 'a dry run changes nothing, not even the ledger', async (scene) => {
+  const made = await archived(scene)
+  const before = [await scene.db.dump('log'), await scene.db.dump('retention_ledger')]
+  const report = await restored(made, { dryRun: true })
+  assert.is(report.dryRun, true)
+  assert.is(report.restored, 3)
+  assert.equal([await scene.db.dump('log'), await scene.db.dump('retention_ledger')], before)
+})
+
+overDatabases(
+  test,
+  'sequences go on behind the restored rows, and never back',
+  async (scene) => {
+    const { db } = scene
+    await db.run(`
+      create sequence shared;
+      create table log (id serial primary key, at timestamptz, body text, always bigint generated always as identity, other bigint default nextval('shared'));
+      insert into log (at, body) select '2020-01-01', 'row ' || i from generate_series(1, 5) i`)
+    const made = scene.project()
+    await apply({ cwd: made.folder, now })
+    await db.run("select setval('log_id_seq', 1), setval('log_always_seq', 100)")
+    await db.run('alter sequence shared restart')
+    await restored(made)
+    await db.run('insert into log (at) values (now())')
+    assert.equal(await db.rows('select id, always::int, other::int from log order by id desc limit 1'), [[6, 101, 6]])
+  },
+  ['postgres'],
+)
+
+overDatabases(
+  test,
+  'AUTOINCREMENT goes on behind the restored rows',
+  async (scene) => {
+    const made = await archived(scene)
+    await scene.db.run('delete from log; delete from sqlite_sequence')
+    await restored(made)
+    await scene.db.run("insert into log (at) values ('2026-06-15T00:00:00Z')")
+    assert.equal(await ids(scene), [1, 2, 3, 4])
+  },
+  ['sqlite'],
+)
+
+test.run()

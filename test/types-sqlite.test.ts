@@ -1,0 +1,316 @@
+/** Lossless on SQLite: restore(apply(table)) = table, for every storage class in every kind of column. */
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+
+import fc from 'fast-check'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+
+import { apply, plan, restore } from '../src/index.ts'
+import { readArchive } from './support/archive.ts'
+import { now, overDatabases, type Scene } from './support/scene.ts'
+
+const test = suite('types on SQLite')
+
+/** Archives a table whole and puts it back, and asserts that it is the same; `at` ages its rows. */
+async function roundTrip({ db, project }: Scene, table: string): Promise<string> {
+  const before = await db.dump(table)
+  assert.ok(before.length > 0)
+  const { folder } = project({ it: { table: `"${table}"`, column: 'at', days: 30 } })
+  const [report] = (await apply({ cwd: folder, now })).policies
+  assert.is(report?.archived, before.length, report?.error?.message)
+  assert.equal(await db.dump(table), [])
+  for (const { name } of report?.archives ?? []) await restore({ cwd: folder, file: name, now })
+  assert.equal(await db.dump(table), before)
+  return folder
+}
+
+const old = "'2020-02-29T12:34:56Z'"
+
+/** A value of every storage class, and of those that look like another. */
+const values = [
+  'null',
+  "''",
+  "'text'",
+  "'123'",
+  "'1.5'",
+  "'1e5'",
+  "'-0'",
+  "' 12 '",
+  "'NULL'",
+  "'\\x41'",
+  "'\\t41'",
+  "'Infinity'",
+  `'a "quoted", text'`,
+  "'line' || char(10) || 'break' || char(13) || char(10)",
+  "'nul' || char(0) || 'inside'",
+  "'한국어 🎉' || char(65279) || char(65533)",
+  '0',
+  '1',
+  '-1',
+  '9223372036854775807',
+  '-9223372036854775808',
+  '9007199254740993',
+  '1.0',
+  '-0.0',
+  '0.1',
+  '1e300',
+  '5e-324',
+  '1e999',
+  '-1e999',
+  '12345678901234567890.0',
+  "x''",
+  "x'00ff'",
+  "x'313233'",
+  "x'74657874'",
+  "cast(x'ff' as text)",
+  "cast(x'61ff22c3' as text)",
+  "cast(x'efbfbdff' as text)",
+]
+
+const kinds = ['', 'integer', 'real', 'text', 'blob', 'numeric', 'varchar(3)', 'boolean', 'datetime']
+
+overDatabases(
+  test,
+  'every storage class in every column affinity',
+  async (scene) => {
+    const { db } = scene
+    await db.run(
+      `create table t (id integer primary key autoincrement, at text, ${kinds.map((kind, index) => `c${index} ${kind}`).join(', ')})`,
+    )
+    for (const [index] of kinds.entries()) {
+      for (const value of values) await db.run(`insert into t (at, c${index}) values (${old}, ${value})`)
+    }
+    await roundTrip(scene, 't')
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'WITHOUT ROWID, STRICT, generated columns, no primary key, a composite key, hidden row numbers',
+  async (scene) => {
+    const { db } = scene
+    await db.run(`
+      create table without_rowid (a text, b integer, at text, v, primary key (a, b)) without rowid;
+      create table "strict" (id integer primary key autoincrement, at text not null, i int, r real, t text, b blob, a any) strict;
+      create table "gen erated" (at text, a int, s int generated always as (a * 2) stored, v int as (a * 3) virtual);
+      create table bare (at text, v);
+      create table composite (x, y, at text, unique (x, y));
+      create table hidden (rowid text, _rowid_ text, at text);
+      create table taken (rowid text not null unique, _rowid_ text, oid text, at text);
+      insert into taken values ('a', 'b', 'c', ${old}), ('d', 'e', 'f', ${old});
+      insert into hidden values ('a', 'b', ${old}), ('c', null, ${old});
+      insert into "strict" (at, i, r, t, b, a) values (${old}, 1, 1, '1', x'31', 1.0), (${old}, null, 1.5, '', x'', '1');
+      insert into "gen erated" (at, a) values (${old}, 1), (${old}, 1), (${old}, null);`)
+    for (const [index, value] of values.entries()) {
+      await db.run(`insert into without_rowid values ('k' || ${index}, ${index}, ${old}, ${value})`)
+      await db.run(`insert into bare values (${old}, ${value}), (${old}, ${value})`)
+      await db.run(`insert into composite values (${index}, ${value}, ${old})`)
+    }
+    for (const table of ['without_rowid', 'strict', 'gen erated', 'bare', 'composite', 'hidden', 'taken'])
+      await roundTrip(scene, table)
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'columns and tables named to hurt',
+  async (scene) => {
+    await scene.db.run(`
+      create table "Old ""Log"", 한글; --" ("i'd" integer primary key autoincrement, at text, "select" text, "a.b" text, "c0" text, "n" text, "placed" text, "skip" text);
+      insert into "Old ""Log"", 한글; --" (at, "select", "a.b", "c0", "n") values (${old}, 'x', null, 'y', 'z');`)
+    const { db, project } = scene
+    const table = 'Old "Log", 한글; --'
+    const before = await db.dump(table)
+    const { folder } = project({ it: { table: `"Old ""Log"", 한글; --"`, column: 'at', days: 30 } })
+    const [report] = (await apply({ cwd: folder, now })).policies
+    assert.is(report?.archived, 1, report?.error?.message)
+    await restore({ cwd: folder, file: report?.archives[0]?.name ?? '', now })
+    assert.equal(await db.dump(table), before)
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'a UTF-16 database',
+  async (scene) => {
+    await scene.db.run("pragma encoding = 'UTF-16le'")
+    await scene.db.run(
+      `create table t (at text, v); insert into t values (${old}, '한국어 🎉'), (${old}, ''), (${old}, cast(x'00d8' as text))`,
+    )
+    await roundTrip(scene, 't')
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'the file shows the storage class: text quoted, numbers not, a REAL with its point',
+  async (scene) => {
+    await scene.db.run(
+      `create table t (at text, a, b, c, d, e, f); insert into t values (${old}, '1', 1, 1.0, x'31', null, '')`,
+    )
+    const folder = await roundTrip(scene, 't')
+    const text = scene.db.kind === 'sqlite' ? new TextDecoder().decode(readBytes(folder)) : ''
+    assert.ok(text.includes(`${old.replaceAll("'", '"')},"1",1,1.0,\\x31,,""\n`), text)
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'any values in any column (property)',
+  async (scene) => {
+    const { db, project } = scene
+    await db.run('create table t (at text, a, b integer, c real, d text, e blob, f numeric)')
+    const { folder } = project({ it: { table: 't', column: 'at', days: 30 } })
+    const value = fc.oneof(
+      fc.constant(null),
+      fc.string({ unit: 'binary' }).filter((text) => text.isWellFormed()),
+      fc.double().filter((number) => !Number.isNaN(number)),
+      fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
+      fc.uint8Array().map((bytes) => Buffer.from(bytes)),
+    )
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(value, value, value, value, value, value), { minLength: 1, maxLength: 30 }),
+        async (rows) => {
+          await db.run('delete from t')
+          for (const row of rows)
+            await db.run('insert into t values (?, ?, ?, ?, ?, ?, ?)', ['2020-01-01 00:00:00', ...row])
+          const before = await db.dump('t')
+          const [report] = (await apply({ cwd: folder, now })).policies
+          assert.is(report?.archived, rows.length, report?.error?.message)
+          const [archive] = report?.archives ?? []
+          assert.is(readArchive(folder, archive?.name ?? '').rows.length, rows.length)
+          await restore({ cwd: folder, file: archive?.name ?? '', hold: 'none', now })
+          assert.equal(await db.dump('t'), before)
+        },
+      ),
+      { numRuns: 30 },
+    )
+  },
+  ['sqlite'],
+)
+
+/** Ways to store the same four times: long ago, just before the cutoff, at it, after it. */
+const ways: Record<string, { type?: string; of: (iso: string) => string; timezone?: string }> = {
+  'ISO text with T and Z': { of: (iso) => `'${iso}'` },
+  'ISO text with a blank and no zone': { of: (iso) => `'${iso.replace('T', ' ').replace('Z', '')}'` },
+  'ISO text with milliseconds': { of: (iso) => `'${iso.replace('Z', '.000Z')}'` },
+  'ISO text with some fractions': {
+    of: (iso) => (iso.endsWith('00Z') ? `'${iso.replace('Z', '')}'` : `'${iso.replace('Z', '.999999')}'`),
+  },
+  'ISO text without seconds': { of: (iso) => `'${iso.replace('T', ' ').replace(/:\d\dZ$/, '')}'` },
+  'text at an offset': {
+    of: (iso) => `'${new Date(Date.parse(iso) + 9 * 3_600_000).toISOString().replace(/\.000Z$/, '+09:00')}'`,
+  },
+  'text of a zone that is not UTC': {
+    of: (iso) =>
+      `'${new Date(Date.parse(iso) + 9 * 3_600_000)
+        .toISOString()
+        .replace('T', ' ')
+        .replace(/\.000Z$/, '')}'`,
+    timezone: 'Asia/Seoul',
+  },
+  'unix seconds': { of: (iso) => String(Date.parse(iso) / 1000) },
+  'unix seconds with fractions': {
+    of: (iso) => (iso.endsWith('00Z') ? `${Date.parse(iso) / 1000}.0` : `${Date.parse(iso) / 1000}.999`),
+  },
+  milliseconds: { of: (iso) => String(Date.parse(iso)), type: 'integer' },
+  'Julian days': { of: (iso) => `julianday('${iso}')`, type: 'real' },
+  'text in a DATETIME column': { of: (iso) => `'${iso.replace('T', ' ').replace('Z', '')}'`, type: 'datetime' },
+  'seconds in a TIMESTAMP column': { of: (iso) => String(Date.parse(iso) / 1000), type: 'timestamp' },
+}
+
+for (const [name, { type = '', of, timezone = 'UTC' }] of Object.entries(ways)) {
+  overDatabases(
+    test,
+    `finds out how time is stored: ${name}`,
+    async ({ db, project }) => {
+      const times = ['2019-12-31T23:59:59Z', '2026-05-15T23:59:59Z', '2026-05-16T00:00:00Z', '2026-06-01T00:00:00Z']
+      await db.run(
+        `create table t (id integer primary key autoincrement, at ${type}); insert into t (at) values ${times.map((time) => `(${of(time)})`).join(', ')}`,
+      )
+      const { folder } = project({ it: { table: 't', column: 'at', days: 30, columnTimezone: timezone } })
+      const [report] = (await apply({ cwd: folder, now })).policies
+      assert.is(report?.archived, 2, report?.error?.message)
+      assert.match(report?.archives[0]?.from ?? '', /^20(19-12-31|20-01-01)T/)
+      assert.equal(
+        (await db.rows('select id from t order by id')).map(([id]) => Number(id)),
+        [3, 4],
+      )
+    },
+    ['sqlite'],
+  )
+}
+
+overDatabases(
+  test,
+  'dates without a time compare by day',
+  async ({ db, project }) => {
+    await db.run(
+      "create table t (id integer primary key autoincrement, at date); insert into t (at) values ('2026-05-15'), ('2026-05-16'), ('0000-00-00'), ('2020-01-01'), ('2020-01-01')",
+    )
+    const { folder } = project({ it: { table: 't', column: 'at', days: 30 } })
+    const [report] = (await apply({ cwd: folder, now })).policies
+    assert.is(report?.archived, 3, report?.error?.message)
+    assert.is(report?.undated, 1)
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'rows of another storage class are undated, and told',
+  async ({ db, project }) => {
+    await db.run(`create table t (id integer primary key autoincrement, at);
+      insert into t (at) values (${old}), (${old}), (${old}), ('2026-06-01T00:00:00Z'), (0), (42), (x'00'), (''), (null)`)
+    const { folder } = project({ it: { table: 't', column: 'at', days: 30 } })
+    const [report] = (await apply({ cwd: folder, now })).policies
+    assert.is(report?.archived, 3, report?.error?.message)
+    assert.is(report?.undated, 5)
+    assert.ok(
+      report?.warnings.some(({ text }) => /2 as unreadable integer \(such as 0\)/.test(text)),
+      JSON.stringify(report?.warnings),
+    )
+    assert.is(Number(await db.value('select count(*) from t')), 6)
+  },
+  ['sqlite'],
+)
+
+const refused: Record<string, [rows: string, message: RegExp]> = {
+  'seconds and milliseconds': [
+    '(1500000000), (1500000000), (1500000000000)',
+    /several ways: 2 as seconds .* 1 as milliseconds/,
+  ],
+  'a blank and a T': [`('2020-01-01 00:00:00'), ('2020-01-01T00:00:00')`, /several ways/],
+  'with and without a zone': [`('2020-01-01T00:00:00Z'), ('2020-01-01T00:00:00')`, /several ways/],
+  'text and numbers by half': [`('2020-01-01 00:00:00'), (1500000000)`, /several ways/],
+  'no times at all': [`('yesterday'), ('soon')`, /does not store time in a way that can be read: 2 as unreadable text/],
+  'numbers that are no times': ['(1), (2), (3)', /does not store time/],
+}
+
+for (const [name, [rows, message]] of Object.entries(refused)) {
+  overDatabases(
+    test,
+    `refuses a column with ${name}`,
+    async ({ db, project }) => {
+      await db.run(`create table t (id integer primary key autoincrement, at); insert into t (at) values ${rows}`)
+      const { folder } = project({ it: { table: 't', column: 'at', days: 30 } })
+      const [report] = (await plan({ cwd: folder, now })).policies
+      assert.is(report?.status, 'refused')
+      assert.match(report?.error?.message ?? '', message)
+    },
+    ['sqlite'],
+  )
+}
+
+test.run()
+
+function readBytes(folder: string): Buffer {
+  return readFileSync(path.join(folder, 'backups', 'it_backup_20260516.csv'))
+}
