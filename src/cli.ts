@@ -49,16 +49,12 @@ export async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-/**
- * Node warns, on stderr, when a config or policy in TypeScript lies in a package that does not say which kind of
- * modules it has, and (in older versions) that it takes types away at all. Neither is of use to somebody who runs us.
- */
+/** Node, in its older versions, warns on stderr that it takes types away. That is of no use to somebody who runs us. */
 function quietTypeScriptWarnings(): void {
   const listeners = process.listeners('warning')
   process.removeAllListeners('warning')
   process.on('warning', (warning) => {
-    const code = 'code' in warning ? warning.code : undefined
-    if (code === 'MODULE_TYPELESS_PACKAGE_JSON' || /type stripping/i.test(warning.message)) return
+    if (/type stripping/i.test(warning.message)) return
     for (const listener of listeners) listener(warning)
   })
 }

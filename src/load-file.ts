@@ -4,10 +4,10 @@ import { registerHooks } from 'node:module'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 
-import { codeOf, messageOf, RetentionError } from './errors.ts'
+import { messageOf, RetentionError } from './errors.ts'
 
 /**
- * What a file exports (TypeScript and JavaScript: its default export) or holds (JSON, YAML).
+ * What a file exports (TypeScript and JavaScript: its default export, or what that is a promise of) or holds (JSON, YAML).
  * @throws RetentionError `CONFIG_INVALID` when it cannot be read; its message names file and place.
  */
 export async function loadFile(file: string): Promise<unknown> {
@@ -33,24 +33,18 @@ export async function loadFile(file: string): Promise<unknown> {
 async function importDefault(file: string): Promise<unknown> {
   // Node keeps modules by address: with its time in the address, a file that has changed is read again.
   const url = `${pathToFileURL(file).href}?changed=${(await stat(file)).mtimeMs}`
+  if (!/\.[jt]s$/.test(file) || !/^\s*(import|export)\b/m.test(await readFile(file, 'utf8')))
+    return exported(await import(url))
+  // Node takes a .ts or .js file for what its package says it is, and many packages say CommonJS without meaning it.
+  // Nobody should have to change a package for one config file: what is written as a module is read as one.
+  const format = file.endsWith('.ts') ? 'module-typescript' : 'module'
+  const hooks = registerHooks({
+    load: (loaded, context, next) => next(loaded, loaded === url ? { ...context, format } : context),
+  })
   try {
     return exported(await import(url))
-  } catch (error) {
-    // A package without "type": "module" makes Node take a .ts file for CommonJS, where `import` and `export` are
-    // syntax errors. Nobody should have to change their package for one config file: it is read again as a module.
-    if (!(error instanceof SyntaxError) || !/\b(import statement|token 'export'|import\.meta)/.test(error.message)) {
-      throw error
-    }
-    const again = `${url}&module`
-    const format = file.endsWith('ts') ? 'module-typescript' : 'module'
-    const hooks = registerHooks({
-      load: (loaded, context, next) => next(loaded, loaded === again ? { ...context, format } : context),
-    })
-    try {
-      return exported(await import(again))
-    } finally {
-      hooks.deregister()
-    }
+  } finally {
+    hooks.deregister()
   }
 }
 
@@ -60,11 +54,11 @@ function exported(module: unknown): unknown {
 
 /** The error's message, with the line it points at where Node tells it only in the stack. */
 function reason(error: unknown, file: string): string {
-  const message = messageOf(error).replaceAll(`${file}:\n`, '').replaceAll(file, path.basename(file))
-  if (codeOf(error) === 'ERR_MODULE_NOT_FOUND') return message
-  const place =
-    error instanceof Error
-      ? new RegExp(`${path.basename(file).replaceAll('.', '\\.')}:(\\d+)`).exec(error.stack ?? '')
-      : null
-  return place === null ? message : `line ${place[1]}: ${message}`
+  const name = path.basename(file)
+  const message = messageOf(error)
+    .replaceAll(`${file}:\n`, '')
+    .replaceAll(file, name)
+    .replaceAll(/\?changed=[\d.]+/g, '')
+  const [, place] = error instanceof Error ? (error.stack ?? '').split(/\?changed=[\d.]+(?=:\d)/) : []
+  return place === undefined ? message : `line ${Number.parseInt(place.slice(1), 10)}: ${message}`
 }

@@ -22,7 +22,7 @@ export function check<Schema extends v.GenericSchema>(
 ): Checked<v.InferOutput<Schema>> {
   const result = v.safeParse(schema, input)
   if (result.success) return { value: result.output }
-  return { mistakes: result.issues.map((issue) => ({ file, text: sentence(issue, fields) })) }
+  return { mistakes: result.issues.map((issue) => ({ file, text: sentence(issue, schema, fields) })) }
 }
 
 /** `" (did you mean "x"?)"` where one of the names is close to what was written, else nothing. */
@@ -56,13 +56,25 @@ function shorten(text: string): string {
   return text.length > 80 ? `${text.slice(0, 79)}…` : text
 }
 
-function sentence(issue: v.BaseIssue<unknown>, fields: readonly string[]): string {
+function sentence(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, fields: readonly string[]): string {
   const path = v.getDotPath(issue)
   if (path === null) return `exports ${quote(issue.input)}; allowed: ${issue.message}`
   if (issue.type === 'strict_object' && issue.expected === 'never') {
     const field = path.split('.').at(-1) ?? path
     return `unknown field "${path}"${didYouMean(field, fields)}; allowed: ${fields.join(', ')}`
   }
-  if (issue.input === undefined) return `field "${path}" is missing; allowed: ${issue.message}`
+  if (issue.type === 'strict_object' && issue.received === 'undefined') {
+    // The issue is the object's; what the field should be, its own schema says.
+    return `field "${path}" is missing; allowed: ${allowed(schema, path) ?? issue.message}`
+  }
   return `field "${path}" is ${quote(issue.input)}; allowed: ${issue.message}`
+}
+
+function allowed(schema: v.GenericSchema, field: string): string | undefined {
+  const entry = 'entries' in schema && isRecord(schema.entries) ? schema.entries[field] : undefined
+  return isRecord(entry) && typeof entry['message'] === 'string' ? entry['message'] : undefined
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null
 }

@@ -45,13 +45,16 @@ export function formatRows(rows: readonly (readonly Cell[])[]): string {
  * Reads CSV bytes back into rows; the header row comes first, as text cells. A byte order mark is passed over.
  * @throws RetentionError `ARCHIVE_CHANGED`, from the stream, where the bytes are no such CSV.
  */
-export function parseRows(csv: AsyncIterable<Buffer>): AsyncIterable<readonly Cell[]> {
+export async function* parseRows(csv: AsyncIterable<Buffer>): AsyncGenerator<readonly Cell[]> {
   const parser = parse({
     bom: true,
     record_delimiter: '\n',
-    cast: (value, context) => (context.quoting ? value : readUnquoted(value)),
+    // The parser writes whole records into its errors, as JSON, which not every value is: so it is given text alone.
+    cast: (value, context) => (context.quoting ? value : { unquoted: value }),
   })
-  return rethrown(parsed(csv, parser))
+  for await (const row of parsed<(string | { unquoted: string })[]>(csv, parser)) {
+    yield row.map((field) => (typeof field === 'string' ? field : readUnquoted(field.unquoted)))
+  }
 }
 
 /**
@@ -91,7 +94,7 @@ export class RecordCounter {
 export async function readHeader(csv: AsyncIterable<Buffer>): Promise<string[]> {
   const parser = parse({ bom: true, record_delimiter: '\n', to: 1 })
   // Without a cast every field is a text.
-  for await (const row of rethrown<string[]>(parsed(csv, parser))) return row
+  for await (const row of parsed<string[]>(csv, parser)) return row
   throw new RetentionError('ARCHIVE_CHANGED', 'The archive is empty: it has no header row')
 }
 
@@ -127,20 +130,17 @@ function readUnquoted(value: string): Cell {
 }
 
 /** What a parser makes of bytes; an error of either ends it. */
-function parsed<Row>(csv: AsyncIterable<Buffer>, parser: Parser): AsyncIterable<Row> {
+async function* parsed<Row>(csv: AsyncIterable<Buffer>, parser: Parser): AsyncGenerator<Row> {
   const bytes = Readable.from(csv, { objectMode: false })
   bytes.once('error', (error) => parser.destroy(error))
-  parser.once('close', () => bytes.destroy())
-  return bytes.pipe(parser)
-}
-
-async function* rethrown<Row>(rows: AsyncIterable<Row>): AsyncGenerator<Row> {
   try {
-    yield* rows
+    yield* bytes.pipe(parser) as AsyncIterable<Row>
   } catch (error) {
     if (error instanceof RetentionError) throw error
     throw new RetentionError('ARCHIVE_CHANGED', `The archive is not the CSV it should be: ${messageOf(error)}`, {
       cause: error,
     })
+  } finally {
+    bytes.destroy()
   }
 }

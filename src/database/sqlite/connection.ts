@@ -85,13 +85,15 @@ export function connect(file: string, readOnly: boolean): Connection {
  * @param folder where a relative path starts
  */
 export function sqliteFile(address: string, folder: string): string {
-  const rest = address.replace(/^(sqlite|file):/i, '').replace(/^\/\/(?!\/?$)/, '')
-  // Three slashes are an empty host and then a path; only ./ and ../ after them mean a relative one.
-  const written = rest
-    .replace(/^\/(?=\.\.?\/)/, '')
-    .replace(/^\/(?=[a-z]:[\\/])/i, '')
-    .replace(/^\/\//, '/')
-  if (written === '' || written === ':memory:') {
+  let written = address.replace(/^(sqlite|file):/i, '')
+  if (written.startsWith('//')) {
+    // What follows is an empty host and then a path; ./ and ../ make it a relative one.
+    written = written
+      .slice(2)
+      .replace(/^\/(?=\.\.?\/)/, '')
+      .replace(/^\/\//, '/')
+  }
+  if (['', '/', ':memory:'].includes(written)) {
     throw new RetentionError('CONFIG_INVALID', `"database" names no SQLite file: ${JSON.stringify(address)}`, {
       hint: 'Write it as sqlite:./local.db',
     })
