@@ -39,8 +39,9 @@ export async function main(args: readonly string[]): Promise<void> {
     .help()
     .exitProcess(false)
     .fail((message, error) => {
-      // Commands report their own errors; what comes here is a mistake in how one was called.
-      throw error ?? new RetentionError('USAGE', message, { hint: 'See "retention --help".' })
+      // Commands report their own errors; what yargs has to say is about how one was called.
+      if (error !== undefined && error.name !== 'YError') throw error
+      throw new RetentionError('USAGE', message, { hint: 'See "retention --help".' })
     })
   try {
     await parser.parseAsync()

@@ -11,7 +11,7 @@ import type { Database } from './database.ts'
 export async function openDatabase(config: Config, access: 'read' | 'write'): Promise<Database> {
   if (/^postgres(ql)?:/i.test(config.database)) {
     const { openPostgres } = await import('./postgres/database.ts')
-    return openPostgres(config.database, { lock: config.lockTimeout, step: config.stepTimeout })
+    return openPostgres(config.database, { lock: config.lockTimeout, step: config.stepTimeout }, access)
   }
   if (config.ledger.schema !== undefined) {
     throw new RetentionError(

@@ -60,7 +60,7 @@ export class TestProject {
   /** Runs `retention` with these arguments, in this folder, as a process of its own. */
   async cli(
     args: readonly string[],
-    options: { env?: Record<string, string>; cwd?: string; node?: readonly string[] } = {},
+    options: { env?: Record<string, string | undefined>; cwd?: string; node?: readonly string[] } = {},
   ): Promise<Run> {
     return new Promise((resolve, reject) => {
       const child = spawn(process.execPath, [...(options.node ?? []), bin, ...args], {

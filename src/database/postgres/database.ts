@@ -21,7 +21,7 @@ import { PostgresRestore } from './restore.ts'
 import { PostgresStep } from './step.ts'
 
 /** Connects to a Postgres database. @throws RetentionError `DATABASE_UNREACHABLE` */
-export async function openPostgres(address: string, limits: Limits): Promise<Database> {
+export async function openPostgres(address: string, limits: Limits, access: 'read' | 'write'): Promise<Database> {
   const location = postgresLocation(address)
   const connections = new Connections(address, location, limits)
   try {
@@ -31,7 +31,7 @@ export async function openPostgres(address: string, limits: Limits): Promise<Dat
     await connections.close()
     throw error
   }
-  return new PostgresDatabase(connections, location)
+  return new PostgresDatabase(connections, location, access)
 }
 
 class PostgresDatabase implements Database {
@@ -39,9 +39,11 @@ class PostgresDatabase implements Database {
   readonly instantType = 'timestamptz'
   readonly location: string
   readonly #connections: Connections
+  readonly #access: 'read' | 'write'
 
-  constructor(connections: Connections, location: string) {
+  constructor(connections: Connections, location: string, access: 'read' | 'write') {
     this.#connections = connections
+    this.#access = access
     this.location = location
   }
 
@@ -59,7 +61,7 @@ class PostgresDatabase implements Database {
   }
 
   async inspect(db: Db, request: InspectRequest): Promise<Inspection> {
-    return inspect(db, request, true)
+    return inspect(db, request, { thorough: true, deletes: this.#access === 'write' })
   }
 
   async averageRowBytes(db: Db, { table, where }: RowSelection): Promise<number> {

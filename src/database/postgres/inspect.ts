@@ -35,8 +35,16 @@ interface CatalogColumn extends Column {
   readonly identity: string
 }
 
-/** Looks at a policy's table. `thorough` also asks whether foreign keys would block the delete, which reads rows. */
-export async function inspect(db: Db, request: InspectRequest, thorough: boolean): Promise<Inspection> {
+/** How closely to look. */
+export interface Care {
+  /** Also ask whether foreign keys would block the delete, which reads rows. */
+  readonly thorough: boolean
+  /** Whether this very role is about to delete; one that may only read can plan for another. */
+  readonly deletes: boolean
+}
+
+/** Looks at a policy's table. */
+export async function inspect(db: Db, request: InspectRequest, care: Care): Promise<Inspection> {
   const table = await findTable(db, request.table)
   if (table === undefined) return refused(await noSuchTable(db, request.table))
   if (table.kind !== 'r' && table.kind !== 'p') {
@@ -49,10 +57,10 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
 
   const findings = [
     ...(await whereFindings(db, table, request.where)),
-    ...(await tableFindings(db, table, request.column)),
+    ...(await tableFindings(db, table, request.column, care.deletes)),
     ...keyFindings(table),
   ]
-  if (thorough && !findings.some(({ level }) => level === 'refusal')) {
+  if (care.thorough && !findings.some(({ level }) => level === 'refusal')) {
     const due = sql<boolean>`${time.due(request.cutoff)} and ${wherePredicate(request.where)}`
     findings.push(...(await foreignKeyFindings(db, table, due)))
   } else {
@@ -265,7 +273,7 @@ async function whereFindings(db: Db, table: CatalogTable, where: string | undefi
   }
 }
 
-async function tableFindings(db: Db, table: CatalogTable, column: string): Promise<Finding[]> {
+async function tableFindings(db: Db, table: CatalogTable, column: string, deletes: boolean): Promise<Finding[]> {
   const { rows } = await sql<TableFacts>`
     select
       row_security_active(c.oid) as "rowSecurity",
@@ -306,7 +314,7 @@ async function tableFindings(db: Db, table: CatalogTable, column: string): Promi
     where c.oid = ${table.oid}::oid
   `.execute(db)
   const [facts] = rows
-  return facts === undefined ? [] : describeFacts(formatTableName(table.name), column, facts)
+  return facts === undefined ? [] : describeFacts(formatTableName(table.name), column, deletes, facts)
 }
 
 interface TableFacts {
@@ -325,12 +333,12 @@ interface TableFacts {
   noReplicaIdentity: boolean
 }
 
-function describeFacts(table: string, column: string, facts: TableFacts): Finding[] {
+function describeFacts(table: string, column: string, deletes: boolean, facts: TableFacts): Finding[] {
   const findings: Finding[] = []
   const refuse = (text: string, hint: string): void => void findings.push({ level: 'refusal', text, hint })
   const warn = (text: string, hint: string): void => void findings.push({ level: 'warning', text, hint })
 
-  if (!facts.maySelect || !facts.mayDelete) {
+  if (!facts.maySelect || (deletes && !facts.mayDelete)) {
     refuse(`Role "${facts.user}" may not read and delete rows of ${table}`, facts.grant)
   }
   if (facts.rowSecurity) {

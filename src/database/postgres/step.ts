@@ -27,7 +27,7 @@ export class PostgresStep implements StepTransaction {
     // Against this lock nobody can add a foreign key, a trigger or a rule, or change a column, until we commit:
     // what is found now stays true. It is the lock that DELETE takes itself, and blocks no reader and no writer.
     if (table?.kind === 'r' || table?.kind === 'p') await sql`lock table ${table.sql} in row exclusive mode`.execute(db)
-    return inspect(db, request, false)
+    return inspect(db, request, { thorough: false, deletes: true })
   }
 
   async export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): Promise<CsvExport> {

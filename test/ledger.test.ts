@@ -1,0 +1,285 @@
+/** The ledger, status and verify: what has been done can be told, by a role that may only read, and checked. */
+import { renameSync, rmSync, writeFileSync } from 'node:fs'
+
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+
+import { openDatabase } from '../src/database/open.ts'
+import { apply, plan, restore, status, verify, type StatusReport, type VerifyReport } from '../src/index.ts'
+import { loadConfig } from '../src/project.ts'
+import { onCluster } from './support/database.ts'
+import type { TestProject } from './support/project.ts'
+import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
+
+const test = suite('ledger')
+
+const cutoff = '2026-05-16T00:00:00Z'
+const file = 'log_backup_20260516.csv'
+
+async function archived({ db, project }: Scene, count = 3): Promise<TestProject> {
+  await seedLog(db, [...minutesBefore(cutoff, count), '2026-06-10T00:00:00Z'])
+  const made = project({ log: { ...logPolicy, batch: 2 } })
+  await apply({ cwd: made.folder, now })
+  return made
+}
+
+overDatabases(test, 'an absent ledger reads as an empty one, and reading does not make it', async ({ db, project }) => {
+  await seedLog(db, minutesBefore(cutoff, 2))
+  const { folder } = project()
+  assert.equal((await status({ cwd: folder, now })).archives, [])
+  assert.is((await plan({ cwd: folder, now })).policies[0]?.due, 2)
+  assert.is((await verify({ cwd: folder })).checked, 0)
+  const tables =
+    db.kind === 'sqlite'
+      ? "select count(*) from sqlite_schema where name like 'retention%'"
+      : "select count(*) from pg_class where relname like 'retention%'"
+  assert.is(Number(await db.value(tables)), 0)
+})
+
+overDatabases(test, 'refuses to work under the ledger of a newer version', async (scene) => {
+  const made = await archived(scene)
+  await scene.db.run('update retention_ledger_version set version = 99')
+  const before = await scene.db.dump('log')
+  for (const args of [['apply'], ['plan'], ['status'], ['verify'], ['restore', file]]) {
+    const run = await made.cli(args)
+    assert.is(run.code, 1, args.join(' '))
+    assert.match(run.stderr, /has version 99; this version of retention knows versions up to 1/)
+    assert.match(run.stderr, /Upgrade retention/)
+  }
+  assert.equal(await scene.db.dump('log'), before)
+})
+
+overDatabases(test, 'a table of that name that is not ours is in the way', async ({ db, project }) => {
+  await seedLog(db, minutesBefore(cutoff, 2))
+  await db.run('create table retention_ledger (mine integer)')
+  const made = project()
+  const run = await made.cli(['apply'])
+  assert.is(run.code, 1)
+  assert.match(run.stderr, /ledger retention_ledger cannot be set up/)
+  assert.is(Number(await db.value('select count(*) from log')), 2)
+})
+
+overDatabases(test, 'goes by another name', async ({ db, project }) => {
+  await seedLog(db, minutesBefore(cutoff, 2))
+  if (db.kind === 'postgres') await db.run('create schema ops')
+  const name = db.kind === 'postgres' ? 'ops.archive_ledger' : 'archive_ledger'
+  const made = project(undefined, { ledger: name })
+  await apply({ cwd: made.folder, now })
+  assert.is(Number(await db.value(`select count(*) from ${name}`)), 1)
+  const [archive] = (await status({ cwd: made.folder, now })).archives
+  await restore({ cwd: made.folder, file: archive?.name ?? '', now })
+  assert.is((await status({ cwd: made.folder, now })).policies[0]?.held, 2)
+})
+
+overDatabases(test, 'status: due, undated, oldest, archived, overdue', async (scene) => {
+  const { db } = scene
+  await seedLog(db, ['2026-05-10T00:00:00Z', '2026-05-15T12:00:00Z', '2026-06-01T00:00:00Z'])
+  await db.run('insert into log (at) values (null)')
+  const made = scene.project()
+  const [before] = (await status({ cwd: made.folder, now })).policies
+  assert.is(before?.due, 2)
+  assert.is(before?.undated, 1)
+  assert.match(before?.oldest ?? '', /^2026-05-10T00:00:00/)
+  assert.is(before?.overdue, true)
+  assert.is(before?.lastAppliedAt, null)
+  assert.is(before?.archived, 0)
+  await apply({ cwd: made.folder, now, before: '2026-05-14' })
+  const [between] = (await status({ cwd: made.folder, now })).policies
+  // Due since last midnight: the next nightly run takes it.
+  assert.is(between?.due, 1)
+  assert.is(between?.overdue, false)
+  await apply({ cwd: made.folder, now })
+  const [after] = (await status({ cwd: made.folder, now })).policies
+  assert.is(after?.due, 0)
+  assert.is(after?.archived, 2)
+  assert.is(after?.archives, 2)
+  assert.ok(after?.lastAppliedAt !== null)
+  assert.match(after?.oldest ?? '', /^2026-06-01T00:00:00/)
+})
+
+overDatabases(test, 'status shows a policy that has changed since it last archived something', async (scene) => {
+  const made = await archived(scene)
+  assert.is((await status({ cwd: made.folder, now })).policies[0]?.changed, false)
+  const changed = { ...logPolicy, days: 7 }
+  const other = scene.project({ log: changed })
+  assert.is((await status({ cwd: other.folder, now })).policies[0]?.changed, true)
+  assert.match((await other.cli(['status'])).stdout, /Policy "log" has changed since/)
+})
+
+overDatabases(test, 'status --exit-code: 3 when something is due, or a policy cannot work', async ({ db, project }) => {
+  await seedLog(db, ['2020-01-01T00:00:00Z'])
+  const made = project()
+  assert.is((await made.cli(['status'])).code, 0)
+  assert.is((await made.cli(['status', '--exit-code'])).code, 3)
+  await made.cli(['apply'])
+  assert.is((await made.cli(['status', '--exit-code'])).code, 0)
+  const broken = project({ log: { ...logPolicy, column: 'nope' } })
+  const run = await broken.cli(['status', '--exit-code', '--json'])
+  assert.is(run.code, 3)
+  assert.match(run.json<StatusReport>().policies[0]?.error?.message ?? '', /no column "nope"/)
+})
+
+overDatabases(test, 'verify: all is well, and what is missing, changed or unknown', async (scene) => {
+  const made = await archived(scene, 5)
+  const good = await verify({ cwd: made.folder })
+  assert.equal(good.findings, [])
+  assert.is(good.checked, 3)
+  assert.is(good.rows, 5)
+  assert.is((await made.cli(['verify'])).code, 0)
+
+  const [one = '', , two = '', , three = ''] = made.list()
+  rmSync(made.path(`backups/${one}`))
+  made.write(`backups/${two}`, made.read(`backups/${two}`).replace('text', 'TEXT'))
+  rmSync(made.path(`backups/${three}.manifest.json`))
+  made.write('backups/log_backup_20200101.csv', 'unknown')
+  made.write('backups/.log_backup_20260516_0009.csv.0123456789ab.tmp', 'unfinished')
+  made.write('backups/notes.txt', 'no archive')
+  const bad = await verify({ cwd: made.folder })
+  assert.equal(
+    bad.findings.map(({ kind, name }) => `${kind} ${name}`).toSorted(),
+    [
+      `changed ${two}`,
+      `missing ${one}`,
+      `missing ${three}.manifest.json`,
+      'orphan .log_backup_20260516_0009.csv.0123456789ab.tmp',
+      'orphan log_backup_20200101.csv',
+    ].toSorted(),
+  )
+  const run = await made.cli(['verify', '--json'])
+  assert.is(run.code, 3)
+  assert.is(run.json<VerifyReport>().findings.length, 5)
+  // Named, only these are looked at.
+  assert.equal(
+    (await verify({ cwd: made.folder, files: [one] })).findings.map(({ kind }) => kind),
+    ['missing'],
+  )
+  assert.is((await made.cli(['verify', 'nothing.csv'])).code, 1)
+})
+
+overDatabases(test, 'verify: rows that do not add up, a manifest that was changed', async (scene) => {
+  const made = await archived(scene)
+  await scene.db.run(`update retention_ledger set rows = 7 where name = '${file}'`)
+  made.write(`backups/${file}.manifest.json`, made.read(`backups/${file}.manifest.json`).replace('"rows"', ' "rows"'))
+  const texts = (await verify({ cwd: made.folder })).findings.map(({ text }) => text)
+  assert.match(texts[0] ?? '', /2 rows, not 7/)
+  assert.match(texts[1] ?? '', /SHA-256 is/)
+})
+
+overDatabases(test, 'verify finds archives where they were stored, though the config has moved on', async (scene) => {
+  const made = await archived(scene)
+  made.configure({ database: scene.db.address, archive: { to: './elsewhere', durable: true } })
+  assert.equal((await verify({ cwd: made.folder })).findings, [])
+  assert.is((await restore({ cwd: made.folder, file, now })).restored, 2)
+})
+
+overDatabases(test, 'a folder that has moved with its project is found', async (scene) => {
+  const made = await archived(scene)
+  const moved = `${made.folder}-moved`
+  renameSync(made.folder, moved)
+  try {
+    assert.equal((await verify({ cwd: moved })).findings, [])
+    assert.is((await restore({ cwd: moved, file, now })).restored, 2)
+  } finally {
+    renameSync(moved, made.folder)
+  }
+})
+
+overDatabases(test, 'a restored archive may be gone; an archived one may not', async (scene) => {
+  const made = await archived(scene)
+  await restore({ cwd: made.folder, file, now })
+  rmSync(made.path(`backups/${file}`))
+  rmSync(made.path(`backups/${file}.manifest.json`))
+  assert.equal((await verify({ cwd: made.folder })).findings, [])
+})
+
+overDatabases(test, 'files of a run that is under way are not orphans', async (scene) => {
+  const made = await archived(scene)
+  writeFileSync(made.path('backups/log_backup_20260516_0077.csv'), 'being written')
+  const database = await openDatabase(await loadConfig({ cwd: made.folder }), 'write')
+  try {
+    const lock = await database.lock('retention_ledger log')
+    const during = await verify({ cwd: made.folder })
+    assert.equal(during.findings, [])
+    assert.is(during.inProgress.length, 1)
+    await lock?.release()
+    assert.is((await verify({ cwd: made.folder })).findings.length, 1)
+  } finally {
+    await database.close()
+  }
+})
+
+overDatabases(
+  test,
+  'the GRANTs of the README are enough, and without them it says which are missing',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore(cutoff, 4))
+    const role = `archiver_${Math.random().toString(36).slice(2)}`
+    const reader = `${role}_reader`
+    const base = String(await db.value('select current_database()'))
+    await onCluster(`create role "${role}" login password 'x'; create role "${reader}" login password 'x'`)
+    const as = (user: string): string => db.address.replace('postgres:password@', `${user}:x@`)
+    try {
+      const made = project(undefined, { database: as(role) })
+      const refused = await made.cli(['apply'])
+      assert.is(refused.code, 1)
+      assert.match(refused.stderr, /permission denied for schema public/)
+
+      await db.run(`grant create on schema public to "${role}"`)
+      const [without] = (await apply({ cwd: made.folder, now })).policies
+      assert.match(
+        without?.error?.message ?? '',
+        new RegExp(`Role "${role}" may not read and delete rows of public\\.log`),
+      )
+      assert.match(without?.error?.hint ?? '', /GRANT SELECT, DELETE ON public\.log TO /)
+
+      await db.run(without?.error?.hint ?? '')
+      await db.run(`revoke create on schema public from "${role}"`)
+      assert.is((await apply({ cwd: made.folder, now })).policies[0]?.archived, 4)
+
+      const noInsert = await made.cli(['restore', file])
+      assert.match(noInsert.stderr, /may not read and insert rows of public\.log/)
+      await db.run(`grant insert on log to "${role}"; grant temporary on database "${base}" to "${role}"`)
+      assert.is((await made.cli(['restore', file])).code, 0)
+
+      // A role that may only read.
+      await db.run(`grant select on log to "${reader}"; grant select on all tables in schema public to "${reader}"`)
+      made.configure({ database: as(reader) })
+      for (const args of [['status'], ['verify'], ['plan']]) {
+        const run = await made.cli(args)
+        assert.is(run.code, 0, run.stderr)
+      }
+      assert.is((await status({ cwd: made.folder, now })).policies[0]?.error, undefined)
+      assert.match((await made.cli(['apply'])).stdout, /may not read and delete/)
+    } finally {
+      await db.run(`drop owned by "${role}", "${reader}"`)
+      await onCluster(`drop owned by "${role}", "${reader}"; drop role "${role}"; drop role "${reader}"`)
+    }
+  },
+  ['postgres'],
+)
+
+overDatabases(
+  test,
+  'row-level security that hides rows is refused, for apply and for restore',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore(cutoff, 4))
+    const role = `tenant_${Math.random().toString(36).slice(2)}`
+    await onCluster(`create role "${role}" login password 'x'`)
+    try {
+      await db.run(`grant create on schema public to "${role}"; grant select, insert, delete on log to "${role}"`)
+      const made = project(undefined, { database: db.address.replace('postgres:password@', `${role}:x@`) })
+      assert.is((await apply({ cwd: made.folder, now, limitRows: 1 })).policies[0]?.archived, 1)
+      await db.run('alter table log enable row level security; create policy partly on log using (id > 2)')
+      const [policy] = (await apply({ cwd: made.folder, now })).policies
+      assert.is(policy?.status, 'refused')
+      assert.match(policy?.error?.message ?? '', /Row-level security hides rows of public\.log/)
+      assert.match((await made.cli(['restore', file])).stderr, /Row-level security on public\.log applies/)
+    } finally {
+      await db.run(`drop owned by "${role}"`)
+      await onCluster(`drop role "${role}"`)
+    }
+  },
+  ['postgres'],
+)
+
+test.run()
