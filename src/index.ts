@@ -1,12 +1,13 @@
 /** Everything the command line does, as functions. */
 export { apply, plan, type ApplyOptions, type Progress } from './apply.ts'
-export { defineConfig, type ConfigInput } from './config.ts'
+export { defineConfig, type ConfigInput } from './config/config.ts'
 export { RetentionError, type ErrorCode } from './errors.ts'
-export type { Duration, TargetInput } from './fields.ts'
+export type { Duration, TargetInput } from './config/fields.ts'
+export type { Candidate, Finding } from './database/database.ts'
 export { init, type InitChoice, type InitOptions, type InitReport } from './init.ts'
-export type { ArchiveState, Hold, LedgerEntry } from './ledger.ts'
-export { definePolicy, type PolicyInput } from './policy.ts'
-export type { ProjectOptions } from './project.ts'
+export type { ArchiveState, Hold, LedgerEntry } from './ledger/ledger.ts'
+export { definePolicy, type PolicyInput } from './config/policy.ts'
+export type { ProjectOptions } from './config/project.ts'
 export type {
   ApplyReport,
   ArchiveReport,

@@ -2,13 +2,13 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 
-import { checkConfig, findConfig, type Config } from './config.ts'
+import { checkConfig, findConfig, type Config } from './config/config.ts'
 import type { Candidate } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { codeOf, hasCode, RetentionError } from './errors.ts'
-import { formatTableName, parseTableName } from './fields.ts'
-import { loadConfig, type ProjectOptions } from './project.ts'
-import { didYouMean } from './validate.ts'
+import { formatTableName, parseTableName } from './config/fields.ts'
+import { loadConfig, type ProjectOptions } from './config/project.ts'
+import { didYouMean } from './config/validate.ts'
 
 /** The first policy, as somebody chose it. */
 export interface InitChoice {

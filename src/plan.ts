@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 
 import { sql } from 'kysely'
 
-import type { Config } from './config.ts'
+import type { Config } from './config/config.ts'
 import { countRows, cut, firstTime, rangeWhere, type Cut, type Range } from './cut.ts'
 import { cutoffOf, earlier, type Cutoff } from './cutoff.ts'
 import type {
@@ -19,9 +19,9 @@ import type {
   TimeColumn,
 } from './database/database.ts'
 import { wherePredicate } from './database/where.ts'
-import { formatTableName } from './fields.ts'
-import type { Ledger } from './ledger.ts'
-import type { Policy } from './policy.ts'
+import { formatTableName } from './config/fields.ts'
+import type { Ledger } from './ledger/ledger.ts'
+import type { Policy } from './config/policy.ts'
 
 /** One archive that apply is about to make. */
 export interface PlannedStep {

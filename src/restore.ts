@@ -2,10 +2,10 @@
 import type { Database, OnConflict } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { RetentionError } from './errors.ts'
-import { milliseconds, parseTableName, type Duration, type TableName } from './fields.ts'
+import { milliseconds, parseTableName, type Duration, type TableName } from './config/fields.ts'
 import { findArchive, type FoundArchive } from './find-archive.ts'
-import { Ledger } from './ledger.ts'
-import { loadConfig, type ProjectOptions } from './project.ts'
+import { Ledger } from './ledger/ledger.ts'
+import { loadConfig, type ProjectOptions } from './config/project.ts'
 import type { RestoreReport } from './report.ts'
 import { restoreArchive } from './restore-runner.ts'
 

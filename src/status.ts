@@ -1,11 +1,11 @@
 /** `status`: how every policy stands, and what the ledger holds. Only reads. */
 import { openDatabase } from './database/open.ts'
 import { messageOf, RetentionError } from './errors.ts'
-import { formatTableName } from './fields.ts'
-import { Ledger } from './ledger.ts'
+import { formatTableName } from './config/fields.ts'
+import { Ledger } from './ledger/ledger.ts'
 import { fingerprint, isRefused, policyCutoff, surveyPolicy, type PlanContext, type Survey } from './plan.ts'
-import type { Policy } from './policy.ts'
-import { loadProject, selectPolicies, type ProjectOptions } from './project.ts'
+import type { Policy } from './config/policy.ts'
+import { loadProject, selectPolicies, type ProjectOptions } from './config/project.ts'
 import { reported, type PolicyStanding, type ReportedError, type StatusReport } from './report.ts'
 
 /** What `status` can be told. */

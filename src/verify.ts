@@ -3,17 +3,17 @@ import path from 'node:path'
 
 import { archiveOfManifest, manifestName, policyOfArchive } from './archive/name.ts'
 import { Meter, readText, readWhole } from './archive/store.ts'
-import type { Config } from './config.ts'
+import type { Config } from './config/config.ts'
 import type { Database } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import { targetOfEntry } from './find-archive.ts'
-import { Ledger, type LedgerEntry } from './ledger.ts'
-import { loadProject, type Project, type ProjectOptions } from './project.ts'
+import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
+import { loadProject, type Project, type ProjectOptions } from './config/project.ts'
 import type { VerifyFinding, VerifyReport } from './report.ts'
 import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
-import { didYouMean } from './validate.ts'
+import { didYouMean } from './config/validate.ts'
 
 /** What `verify` can be told. */
 export interface VerifyOptions extends ProjectOptions {

@@ -136,10 +136,10 @@ async function interrupt(
   child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
   const closed = new Promise<number | null>((resolve) => child.on('close', resolve))
   while (!(await when())) await sleep(20)
-  for (const [index, signal] of signals.entries()) {
+  for (const signal of signals) {
     child.kill(signal)
-    // The second signal counts as a second one only when the first has been seen.
-    while (index === 0 && !/Finishing the running step/.test(stderr)) await sleep(5)
+    // A second signal counts as a second one only when the first has been seen.
+    while (!stderr.includes('Finishing the running step')) await sleep(5)
   }
   return { code: await closed, stdout, stderr }
 }

@@ -4,7 +4,7 @@ import { Client } from 'pg'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { loadConfig } from '../src/project.ts'
+import { loadConfig } from '../src/config/project.ts'
 import { LocalTarget } from '../src/target/local.ts'
 import { openDatabase } from '../src/database/open.ts'
 import { apply, restore, status, verify, type ApplyReport } from '../src/index.ts'
@@ -230,9 +230,10 @@ for (const mode of ['wal', 'delete'] as const) {
 /** Applies, while another connection writes between a step's archive and its delete. */
 async function meddle(db: TestDatabase, folder: string, statement: string): Promise<{ report: ApplyReport }> {
   const other = await another(db)
-  const original = LocalTarget.prototype.create
   let done = false
   // The manifest is begun when the rows have been read and stored: just before the write lock is taken.
+  const create = Object.getOwnPropertyDescriptor(LocalTarget.prototype, 'create')
+  const original = create?.value as LocalTarget['create']
   LocalTarget.prototype.create = async function (name) {
     if (name.endsWith('.manifest.json') && !done) {
       done = true

@@ -6,7 +6,7 @@ import * as assert from 'uvu/assert'
 
 import { openDatabase } from '../src/database/open.ts'
 import { apply, plan, restore, status, verify, type StatusReport, type VerifyReport } from '../src/index.ts'
-import { loadConfig } from '../src/project.ts'
+import { loadConfig } from '../src/config/project.ts'
 import { onCluster } from './support/database.ts'
 import type { TestProject } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'

@@ -53,12 +53,6 @@ const schema = v.object({
 /** What a manifest says. */
 export type Manifest = v.InferOutput<typeof schema>
 
-/** What a manifest says of one CSV. */
-export type ManifestFile = Manifest['files'][number]
-
-/** A column of a CSV. */
-export type ManifestColumn = ManifestFile['columns'][number]
-
 /** A manifest as it is stored. */
 export function formatManifest(manifest: Manifest): string {
   return `${JSON.stringify(manifest, null, 2)}\n`

@@ -2,7 +2,7 @@
 import type { Kysely, RawBuilder } from 'kysely'
 
 import type { Cutoff } from '../cutoff.ts'
-import type { TableName } from '../fields.ts'
+import type { TableName } from '../config/fields.ts'
 
 /** Kysely over tables that are known only at run time; queries are written with its `sql` tag. */
 export type Db = Kysely<unknown>

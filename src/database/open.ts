@@ -1,5 +1,5 @@
 /** Opens the database that a config names. */
-import type { Config } from '../config.ts'
+import type { Config } from '../config/config.ts'
 import { RetentionError } from '../errors.ts'
 import type { Database } from './database.ts'
 

@@ -1,6 +1,6 @@
 /** What apply did, for people. */
 import type { ApplyReport, PolicyReport } from '../report.ts'
-import { archivesTable, errorLines, heading } from './policy.ts'
+import { archivesTable, errorLines, folderOf, heading } from './policy.ts'
 import { counted, indent, size, style, warnings } from './style.ts'
 
 export function printApply(report: ApplyReport): string {
@@ -23,7 +23,7 @@ function result(policy: PolicyReport): string {
   const done =
     archived === 0
       ? 'nothing archived'
-      : `${counted(archived, 'row')} archived and deleted, ${counted(archives.length, 'archive')}, ${size(bytes)}`
+      : `${counted(archived, 'row')} archived and deleted, ${counted(archives.length, 'archive')}, ${size(bytes)}${folderOf(archives)}`
   const left = [
     remaining > 0 ? `${counted(remaining, 'due row')} left` : '',
     skipped > 0 ? `${counted(skipped, 'row')} skipped: another transaction holds them` : '',

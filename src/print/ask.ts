@@ -3,7 +3,7 @@ import { intro, isCancel, outro, select, text } from '@clack/prompts'
 
 import type { Candidate } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
-import { formatTableName } from '../fields.ts'
+import { formatTableName } from '../config/fields.ts'
 import type { InitChoice } from '../init.ts'
 import { candidateTable } from './init.ts'
 import { counted, number } from './style.ts'

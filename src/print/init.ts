@@ -2,7 +2,7 @@
 import path from 'node:path'
 
 import type { Candidate } from '../database/database.ts'
-import { formatTableName } from '../fields.ts'
+import { formatTableName } from '../config/fields.ts'
 import type { InitReport } from '../init.ts'
 import { moment, number, size, style, table } from './style.ts'
 

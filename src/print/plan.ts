@@ -1,6 +1,6 @@
 /** What apply would do, for people. */
 import type { ApplyReport, PolicyReport } from '../report.ts'
-import { archivesTable, errorLines, heading } from './policy.ts'
+import { archivesTable, errorLines, folderOf, heading } from './policy.ts'
 import { counted, indent, size, style, warnings } from './style.ts'
 
 export function printPlan(report: ApplyReport): string {
@@ -31,5 +31,5 @@ function result({ status, due, archives, held, undated }: PolicyReport): string 
   const tail = aside.length === 0 ? '' : style('dim', ` (${aside.join(', ')})`)
   if (due === 0) return `${style('green', '✔')} nothing due${tail}`
   const part = rows === due ? '' : `; this run would take ${counted(rows, 'row')}`
-  return `${style('cyan', '→')} ${counted(due, 'row')} due${part}, ${counted(archives.length, 'archive')}, about ${size(bytes)}${tail}`
+  return `${style('cyan', '→')} ${counted(due, 'row')} due${part}, ${counted(archives.length, 'archive')}, about ${size(bytes)}${folderOf(archives)}${tail}`
 }

@@ -1,10 +1,12 @@
 /** What plan and apply print alike. */
+import path from 'node:path'
+
 import type { ArchiveReport, PolicyReport, ReportedError } from '../report.ts'
 import { day, indent, moment, number, size, style, table } from './style.ts'
 
-/** `name  table, before cutoff`. */
+/** `policy  rows of table before cutoff`. */
 export function heading({ policy, table: name, cutoff }: PolicyReport): string {
-  return `${style('bold', policy)}  ${style('dim', `${name}, rows before ${day(cutoff)}`)}`
+  return `${style('bold', policy)}  ${style('dim', `rows of ${name} before ${day(cutoff)}`)}`
 }
 
 /** Archives as a table; long lists are cut in the middle. */
@@ -25,6 +27,11 @@ export function archivesTable(archives: readonly ArchiveReport[]): string {
           ...archives.slice(-2).map(row),
         ]
   return table(['archive', 'rows', 'size', 'from', 'to'], rows, ['rows', 'size'])
+}
+
+/** The folder that archives lie in, as it is reached from here; nothing where there are none. */
+export function folderOf([archive]: readonly ArchiveReport[]): string {
+  return archive === undefined ? '' : ` → ${path.relative('.', path.dirname(archive.location)) || '.'}`
 }
 
 /** An error in a report. */

@@ -1,5 +1,5 @@
 /** How policies stand, for people. */
-import type { LedgerEntry } from '../ledger.ts'
+import type { LedgerEntry } from '../ledger/ledger.ts'
 import type { PolicyStanding, StatusReport } from '../report.ts'
 import { errorLines } from './policy.ts'
 import { counted, day, moment, number, size, style, table, warnings } from './style.ts'

@@ -1,7 +1,7 @@
 /** Makes the target that a config or policy names. */
 import path from 'node:path'
 
-import type { TargetConfig } from '../fields.ts'
+import type { TargetConfig } from '../config/fields.ts'
 import { LocalTarget } from './local.ts'
 import type { Target } from './target.ts'
 

@@ -1,7 +1,7 @@
 /** Foreign keys that make deleting a table's rows harmful or impossible. */
 import { sql } from 'kysely'
 
-import { formatTableName } from '../../fields.ts'
+import { formatTableName } from '../../config/fields.ts'
 import type { Db, Finding, Sql, Table } from '../database.ts'
 
 interface ForeignKey {

@@ -3,8 +3,8 @@ import { sql } from 'kysely'
 
 import { clockTime, type Cutoff } from '../../cutoff.ts'
 import { messageOf } from '../../errors.ts'
-import { formatTableName, type TableName } from '../../fields.ts'
-import { didYouMean } from '../../validate.ts'
+import { formatTableName, type TableName } from '../../config/fields.ts'
+import { didYouMean } from '../../config/validate.ts'
 import type {
   Column,
   Db,

@@ -6,7 +6,7 @@ import { DatabaseError } from 'pg'
 import { from as copyFrom } from 'pg-copy-streams'
 
 import { RetentionError } from '../../errors.ts'
-import { formatTableName, type TableName } from '../../fields.ts'
+import { formatTableName, type TableName } from '../../config/fields.ts'
 import type { Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
 import { postgresError, Transaction, type Connections } from './connection.ts'
 import { copyOut } from './copy.ts'

@@ -102,7 +102,7 @@ export function sqliteFile(address: string, folder: string): string {
 }
 
 /** An error of SQLite as one of ours. */
-export function sqliteError(error: unknown): RetentionError {
+function sqliteError(error: unknown): RetentionError {
   if (error instanceof RetentionError) return error
   const code = codeOf(error) ?? ''
   const message = `SQLite: ${messageOf(error)}`

@@ -1,7 +1,7 @@
 /** SQLite behind the house's one interface. */
 import { sql } from 'kysely'
 
-import type { TableName } from '../../fields.ts'
+import type { TableName } from '../../config/fields.ts'
 import type {
   Candidate,
   Database,

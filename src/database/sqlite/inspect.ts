@@ -2,8 +2,8 @@
 import { sql } from 'kysely'
 
 import { messageOf } from '../../errors.ts'
-import { formatTableName, type TableName } from '../../fields.ts'
-import { didYouMean } from '../../validate.ts'
+import { formatTableName, type TableName } from '../../config/fields.ts'
+import { didYouMean } from '../../config/validate.ts'
 import type { Column, Db, Finding, Inspection, InspectRequest, OrderPart, SqlValue, Table } from '../database.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
 import { foreignKeyFindings } from './foreign-keys.ts'

@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 
 import { InvalidText, parseRows, type Cell } from '../../archive/csv.ts'
 import { RetentionError } from '../../errors.ts'
-import type { TableName } from '../../fields.ts'
+import type { TableName } from '../../config/fields.ts'
 import type { Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
 import { attempt, type Connection } from './connection.ts'
 import { findTable, triggersOn, type SchemaTable } from './inspect.ts'

@@ -1,9 +1,9 @@
 /** The ledger's own tables, and how they are brought from one version to the next. */
 import { sql, type ColumnDefinitionBuilder, type Kysely } from 'kysely'
 
-import type { Database, Db } from './database/database.ts'
-import { messageOf, RetentionError } from './errors.ts'
-import { formatTableName, type TableName } from './fields.ts'
+import type { Database, Db } from '../database/database.ts'
+import { messageOf, RetentionError } from '../errors.ts'
+import { formatTableName, type TableName } from '../config/fields.ts'
 
 /** One archive, as the ledger keeps it. */
 export type LedgerTable = {
@@ -129,7 +129,7 @@ const migrations: readonly Migration[] = [
 ]
 
 /** The version that this tool reads and writes. */
-export const ledgerVersion = migrations.length
+const ledgerVersion = migrations.length
 
 /**
  * The version of a ledger; 0 where there is none.

@@ -4,9 +4,9 @@ import { hostname, userInfo } from 'node:os'
 
 import { sql, type Kysely } from 'kysely'
 
-import type { Database, Db, OrderPart, Sql, SqlValue, Table } from './database/database.ts'
-import { RetentionError } from './errors.ts'
-import { formatTableName, type TableName } from './fields.ts'
+import type { Database, Db, OrderPart, Sql, SqlValue, Table } from '../database/database.ts'
+import { RetentionError } from '../errors.ts'
+import { formatTableName, type TableName } from '../config/fields.ts'
 import {
   ledgerTableNames,
   migrateLedger,
@@ -14,7 +14,7 @@ import {
   readVersion,
   type LedgerTable,
   type LedgerTables,
-} from './ledger-schema.ts'
+} from './schema.ts'
 
 /** What has become of an archive. */
 export type ArchiveState = 'archived' | 'restored' | 'pruned'

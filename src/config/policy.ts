@@ -4,7 +4,7 @@ import path from 'node:path'
 
 import * as v from 'valibot'
 
-import { codeOf, RetentionError } from './errors.ts'
+import { codeOf, RetentionError } from '../errors.ts'
 import {
   duration,
   tableName,
@@ -104,7 +104,7 @@ const schema = v.strictObject(
 )
 
 /** Checks what a policy file exports. */
-export function checkPolicy(input: unknown, file: string): Checked<Policy> {
+function checkPolicy(input: unknown, file: string): Checked<Policy> {
   const name = policyName(file)
   const checked = check(schema, input, file, [...fields, ...targetFields])
   const named: Mistake[] =

@@ -2,7 +2,7 @@
 import path from 'node:path'
 
 import { checkConfig, findConfig, readConfig, type Config, type ConfigInput } from './config.ts'
-import { RetentionError } from './errors.ts'
+import { RetentionError } from '../errors.ts'
 import { readPolicies, type Policy } from './policy.ts'
 import { didYouMean, type Mistake } from './validate.ts'
 

@@ -2,7 +2,7 @@
 import { closest, distance } from 'fastest-levenshtein'
 import * as v from 'valibot'
 
-import { withoutSecrets } from './errors.ts'
+import { withoutSecrets } from '../errors.ts'
 
 /** One thing that is wrong in a file. */
 export interface Mistake {
@@ -38,7 +38,7 @@ export function didYouMean(written: string, names: readonly string[]): string {
 }
 
 /** A value as a person would write it, cut to a readable length, without secrets. */
-export function quote(value: unknown): string {
+function quote(value: unknown): string {
   if (typeof value === 'string') return shorten(JSON.stringify(withoutSecrets(value)))
   if (typeof value === 'number' || typeof value === 'bigint' || value === null || value === undefined) {
     return String(value)

@@ -2,7 +2,7 @@
 import ms, { type StringValue } from 'ms'
 import * as v from 'valibot'
 
-import { isTimezone } from './cutoff.ts'
+import { isTimezone } from '../cutoff.ts'
 
 /** A table as a policy or config names it; without a schema, the database's search path decides. */
 export interface TableName {

@@ -3,7 +3,7 @@ import path from 'node:path'
 
 import * as v from 'valibot'
 
-import { RetentionError } from './errors.ts'
+import { RetentionError } from '../errors.ts'
 import {
   duration,
   tableName,

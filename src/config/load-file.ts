@@ -4,7 +4,7 @@ import { registerHooks } from 'node:module'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 
-import { messageOf, RetentionError } from './errors.ts'
+import { messageOf, RetentionError } from '../errors.ts'
 
 /**
  * What a file exports (TypeScript and JavaScript: its default export, or what that is a promise of) or holds (JSON, YAML).
