@@ -9,7 +9,7 @@ import { openDatabase } from './database/open.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
 import { formatTableName, milliseconds, type Duration } from './config/fields.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
-import { planPolicy, policyCutoff, surveyPolicy, type PlanContext, type PolicyPlan } from './plan.ts'
+import { countDue, planPolicy, policyCutoff, type PlanContext, type PolicyPlan } from './plan.ts'
 import type { Policy } from './config/policy.ts'
 import { loadProject, selectPolicies, type ProjectOptions } from './config/project.ts'
 import { reported, type ApplyReport, type ArchiveReport, type PolicyReport, type PolicyStatus } from './report.ts'
@@ -138,6 +138,7 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
   const done: Done = { entries: [], skipped: 0, inTheWay: [] }
   let first: PolicyPlan | undefined
   let failure: Failure | undefined
+  let remaining: number | undefined
   try {
     await target.check()
     // Rows that become due by a late insert or update while we run are met by another pass. That each pass but the
@@ -150,15 +151,15 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
       if (pass === 1) await target.prepare()
       const before = rowsOf(done)
       await applySteps(planned, target, context, limits, done, first.due)
-      if (rowsOf(done) === before || done.skipped > 0 || isOver(limits)) break
+      remaining = await countLeft(policy, context, first, rowsOf(done))
+      if (remaining === 0 || rowsOf(done) === before || done.skipped > 0 || isOver(limits)) break
     }
   } catch (error) {
     failure = failureOf(error, options)
+    remaining = await countLeft(policy, context, first, rowsOf(done))
   }
-  const left = await surveyPolicy(policy, context).catch(() => undefined)
-  const remaining = left?.due ?? Math.max(0, (first?.due ?? 0) - rowsOf(done))
   return {
-    ...reportOf(policy, context, first, remaining, failure, options),
+    ...reportOf(policy, context, first, remaining ?? first?.due ?? 0, failure, options),
     archived: rowsOf(done),
     skipped: done.skipped,
     warnings: [...warningsOf(first), ...done.inTheWay.map((text): Finding => ({ level: 'warning', text }))],
@@ -172,6 +173,18 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
       to,
     })),
   }
+}
+
+/** How many rows are due at the end; where the database cannot say any more, by our own count. */
+async function countLeft(
+  policy: Policy,
+  context: RunContext,
+  planned: PolicyPlan | undefined,
+  archived: number,
+): Promise<number> {
+  if (planned?.time === undefined) return 0
+  const counted = countDue(policy, planned.cutoff, planned.time.storage, context)
+  return counted.catch(() => Math.max(0, planned.due - archived))
 }
 
 /** What has been done for a policy so far. */
@@ -193,7 +206,7 @@ async function applySteps(
   for (const [index, step] of steps.entries()) {
     if (index > 0 && policy.pause > 0) await sleep(policy.pause, undefined, { signal: context.signal }).catch(() => {})
     if (isOver(limits)) return
-    const result = await archiveStep({ policy, cutoff, step, storage: time?.storage ?? '', target, bom }, context)
+    const result = await archiveStep({ policy, cutoff, step, storage: time?.storage, target, bom }, context)
     if (result.entry !== undefined) done.entries.push(result.entry)
     limits.rows -= result.entry?.rows ?? 0
     done.skipped += result.skipped

@@ -84,8 +84,12 @@ function within(rows: RowSelection, range: Range): RowSelection {
   return also(rows, rangeWhere(rows.order, range))
 }
 
+/**
+ * Narrows a selection. The narrower bound comes first: of several on one column SQLite's index takes the first, and would
+ * read all rows up to the cutoff for every range.
+ */
 function also(rows: RowSelection, where: Sql): RowSelection {
-  return { ...rows, where: sql<boolean>`(${rows.where} and ${where})` }
+  return { ...rows, where: sql<boolean>`(${where} and ${rows.where})` }
 }
 
 /** Compares a row's place with another. A row comparison goes by its first part, then the next. */

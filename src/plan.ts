@@ -86,24 +86,32 @@ export function inspectRequest(policy: Policy, cutoff: Cutoff): InspectRequest {
   return { table, column, where, columnTimezone, cutoff }
 }
 
+/** Rows of a table that are past their time. */
+export interface PastRows {
+  /** Those that may go. */
+  readonly due: RowSelection
+  /** Those that must stay for now; undefined where nothing makes any stay. */
+  readonly held: RowSelection | undefined
+}
+
 /**
- * The due rows of a table: before the cutoff, matching the policy's `where`, neither held nor to be kept.
+ * The rows before the cutoff that match the policy's `where`: those that may go, and those that are held or kept.
  * @param range leaves out rows elsewhere
  */
-export async function dueRows(
+export async function pastRows(
   db: Db,
   inspection: Inspection,
   policy: Policy,
   cutoff: Cutoff,
   context: Pick<PlanContext, 'ledger' | 'now'>,
   range?: Range,
-): Promise<{ due: RowSelection; held: RowSelection } | undefined> {
+): Promise<PastRows | undefined> {
   const { table, time, order } = inspection
   const [timePart] = order
   if (table === undefined || time === undefined || timePart === undefined) return undefined
-  const past: Sql[] = [time.due(cutoff)]
+  // The range first: see `also` in cut.ts.
+  const past: Sql[] = range === undefined ? [time.due(cutoff)] : [rangeWhere(order, range), time.due(cutoff)]
   if (policy.where !== undefined) past.push(wherePredicate(policy.where))
-  if (range !== undefined) past.push(rangeWhere(order, range))
   const heldNow = await context.ledger.heldWhere(db, table, timePart, context.now)
   const staying = [heldNow, table.kept?.where].filter((where) => where !== undefined)
   const select = (conditions: readonly Sql[]): RowSelection => ({
@@ -111,39 +119,65 @@ export async function dueRows(
     order,
     where: sql<boolean>`(${sql.join(conditions, sql` and `)})`,
   })
-  const stays = staying.length === 0 ? sql`false` : sql`(${sql.join(staying, sql` or `)})`
-  return { due: select([...past, ...staying.map((where) => sql`not ${where}`)]), held: select([...past, stays]) }
+  return {
+    due: select([...past, ...staying.map((where) => sql`not ${where}`)]),
+    held: staying.length === 0 ? undefined : select([...past, sql`(${sql.join(staying, sql` or `)})`]),
+  }
 }
 
 /** Looks at what a policy finds due, without planning steps. */
 export async function surveyPolicy(policy: Policy, context: PlanContext): Promise<Survey> {
-  return context.database.read(async (db) => (await surveyTable(db, policy, context)).survey)
+  return context.database.read(async (db) => {
+    const { found, due } = await survey(db, policy, context)
+    return due === undefined ? found : { ...found, due: await countRows(db, due) }
+  })
 }
 
 /** Plans a policy's steps. @param limit the most rows to take */
 export async function planPolicy(policy: Policy, context: PlanContext, limit: number): Promise<PolicyPlan> {
   return context.database.read(async (db) => {
-    const { survey: found, due } = await surveyTable(db, policy, context)
-    if (due === undefined || isRefused(found)) return { ...found, steps: [], tooLarge: undefined }
-    const bytes = found.due === 0 ? 0 : await context.database.averageRowBytes(db, due)
+    const { found, due, time } = await survey(db, policy, context)
+    if (due === undefined || time === undefined) return { ...found, steps: [], tooLarge: undefined }
     const cuts: Cut[] = []
     let left = limit
     for await (const next of cut(db, due, () => Math.min(policy.batch, left))) {
       cuts.push(next)
       left -= next.rows
     }
-    const format = (value: SqlValue): string => found.time?.format(value) ?? ''
+    // Cut to the end, the steps have counted all rows.
+    const counted = limit === Infinity ? cuts.reduce((rows, next) => rows + next.rows, 0) : await countRows(db, due)
+    const bytes = counted === 0 ? 0 : await context.database.averageRowBytes(db, due)
     return {
       ...found,
+      due: counted,
       steps: cuts.map(({ range, rows }) => ({
         range,
         rows,
-        from: format(range.from[0] ?? null),
-        to: format(range.through),
+        from: time.format(range.from[0] ?? null),
+        to: time.format(range.through),
         estimatedBytes: Math.round(rows * bytes),
       })),
-      tooLarge: await tooLarge(db, policy, found),
+      tooLarge: await tooLarge(db, policy, { ...found, due: counted }),
     }
+  })
+}
+
+/**
+ * Counts the rows that are due at the end of a run, or of a step.
+ * @param storage as it was found when the run was planned
+ * @param range leaves out rows elsewhere
+ */
+export async function countDue(
+  policy: Policy,
+  cutoff: Cutoff,
+  storage: string | undefined,
+  context: PlanContext,
+  range?: Range,
+): Promise<number> {
+  return context.database.read(async (db) => {
+    const inspection = await context.database.inspect(db, { ...inspectRequest(policy, cutoff), storage })
+    const rows = await pastRows(db, inspection, policy, cutoff, context, range)
+    return rows === undefined ? 0 : countRows(db, rows.due)
   })
 }
 
@@ -154,54 +188,44 @@ export function fingerprint(policy: Policy, config: Config): string {
   return createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, 16)
 }
 
-async function surveyTable(
-  db: Db,
-  policy: Policy,
-  context: PlanContext,
-): Promise<{ survey: Survey; due: RowSelection | undefined }> {
+interface Surveyed {
+  /** Without the number of due rows, which planning counts in its own way. */
+  readonly found: Survey
+  /** Undefined where the policy cannot work. */
+  readonly due: RowSelection | undefined
+  readonly time: TimeColumn | undefined
+}
+
+async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Surveyed> {
   const cutoff = policyCutoff(policy, context)
   const inspection = await context.database.inspect(db, inspectRequest(policy, cutoff))
   const { table, time, findings } = inspection
-  const nothing: Survey = {
-    policy,
-    cutoff,
-    table,
-    time,
-    findings,
-    due: 0,
-    held: 0,
-    undated: 0,
-    oldest: undefined,
-    oldestDue: undefined,
-  }
-  const rows = await (isRefused(inspection) ? undefined : dueRows(db, inspection, policy, cutoff, context))
-  if (rows === undefined || time === undefined) return { survey: nothing, due: undefined }
+  const none = { due: 0, held: 0, undated: 0, oldest: undefined, oldestDue: undefined }
+  const nothing: Survey = { policy, cutoff, table, time, findings, ...none }
+  const rows = await (isRefused(inspection) ? undefined : pastRows(db, inspection, policy, cutoff, context))
+  if (rows === undefined || time === undefined || table === undefined) return { found: nothing, due: undefined, time }
+
   const shown = (value: SqlValue | undefined): string | undefined =>
     value === undefined ? undefined : time.format(value)
   const all = wherePredicate(policy.where)
-  const held = await countRows(db, rows.held)
-  const undated = { ...rows.due, where: sql<boolean>`(${all} and ${time.undated})` }
+  const undated = { table, where: sql<boolean>`(${all} and ${time.undated})` }
   const dated = { ...rows.due, where: sql<boolean>`(${all} and not ${time.undated})` }
-  const kept = table?.kept
-  const keptNow =
-    kept === undefined
-      ? 0
-      : await countRows(db, { ...rows.held, where: sql<boolean>`(${rows.held.where} and ${kept.where})` })
-  return {
-    due: rows.due,
-    survey: {
-      ...nothing,
-      findings:
-        keptNow === 0 || kept === undefined
-          ? findings
-          : [...findings, { level: 'warning', text: `1 row is past its time but not due: ${kept.why}` }],
-      due: await countRows(db, rows.due),
-      held,
-      undated: await countRows(db, undated),
-      oldest: shown(await firstTime(db, dated)),
-      oldestDue: shown(await firstTime(db, rows.due)),
-    },
+  const found: Survey = {
+    ...nothing,
+    findings: [...findings, ...(await keptFindings(db, table, rows.held))],
+    held: rows.held === undefined ? 0 : await countRows(db, rows.held),
+    undated: inspection.undated ?? (await countRows(db, undated)),
+    oldest: shown(await firstTime(db, dated)),
+    oldestDue: shown(await firstTime(db, rows.due)),
   }
+  return { found, due: rows.due, time }
+}
+
+async function keptFindings(db: Db, table: Table, held: RowSelection | undefined): Promise<Finding[]> {
+  const { kept } = table
+  if (kept === undefined || held === undefined) return []
+  const rows = await countRows(db, { table, where: sql<boolean>`(${held.where} and ${kept.where})` })
+  return rows === 0 ? [] : [{ level: 'warning', text: `1 row is past its time but not due: ${kept.why}` }]
 }
 
 async function tooLarge(db: Db, policy: Policy, found: Survey): Promise<string | undefined> {

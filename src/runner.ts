@@ -8,12 +8,11 @@ import { byteOrderMark, prefixed } from './archive/csv.ts'
 import { formatManifest } from './archive/manifest.ts'
 import { archiveBase, archiveName, manifestName } from './archive/name.ts'
 import { store, storeText } from './archive/store.ts'
-import { countRows } from './cut.ts'
 import type { Cutoff } from './cutoff.ts'
 import type { Inspection, StepTransaction } from './database/database.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
-import { dueRows, inspectRequest, isRefused, type PlanContext, type PlannedStep } from './plan.ts'
+import { countDue, pastRows, inspectRequest, isRefused, type PlanContext, type PlannedStep } from './plan.ts'
 import type { Policy } from './config/policy.ts'
 import { entryOf, manifestOf } from './records.ts'
 import type { Target } from './target/target.ts'
@@ -33,7 +32,7 @@ export interface StepOrder {
   readonly cutoff: Cutoff
   readonly step: PlannedStep
   /** How the time column was found to store time. */
-  readonly storage: string
+  readonly storage: string | undefined
   readonly target: Target
   /** Whether the archive begins with a byte order mark. */
   readonly bom: boolean
@@ -69,7 +68,8 @@ export async function archiveStep(order: StepOrder, context: RunContext): Promis
     try {
       const name = await freeName(order, context, inTheWay)
       const entry = await throughUmzug(name, order, context, skipLocked)
-      const skipped = skipLocked ? await stillDue(order, context) : 0
+      const { policy, cutoff, step, storage } = order
+      const skipped = skipLocked ? await countDue(policy, cutoff, storage, context, step.range) : 0
       return { entry, skipped, inTheWay }
     } catch (error) {
       if (hasCode(error, 'ARCHIVE_EXISTS')) {
@@ -173,7 +173,7 @@ async function up(
   try {
     // 1. Lock the table against changes of its form, and look again whether the policy may work on it.
     const inspection = await transaction.begin({ ...inspectRequest(policy, cutoff), storage: order.storage })
-    const rows = await dueRows(transaction.db, allowed(inspection), policy, cutoff, context, order.step.range)
+    const rows = await pastRows(transaction.db, allowed(inspection), policy, cutoff, context, order.step.range)
     if (rows === undefined)
       throw new RetentionError('REFUSED', `Policy "${policy.name}" cannot work on its table any more`)
     // 2. Stream the rows into the archive, make it durable, publish it under a name of its own, read it back.
@@ -259,14 +259,4 @@ function checkCount(name: string, rows: number, records: number, policy: Policy)
   if (rows > policy.batch) {
     throw new RetentionError('ROWS_CHANGED', `The step grew to ${rows} rows; "batch" allows ${policy.batch}`)
   }
-}
-
-/** How many of a step's rows are left in the table after all. */
-async function stillDue({ policy, cutoff, step, storage }: StepOrder, context: RunContext): Promise<number> {
-  return context.database.read(async (db) => {
-    const inspection = await context.database.inspect(db, { ...inspectRequest(policy, cutoff), storage })
-    const rows = await dueRows(db, inspection, policy, cutoff, context, step.range)
-    if (rows === undefined) return 0
-    return countRows(db, rows.due)
-  })
 }

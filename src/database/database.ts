@@ -45,8 +45,8 @@ export interface OrderPart {
 
 /** How a table's time column tells due rows from others. */
 export interface TimeColumn {
-  /** How it stores time, in a few words. */
-  readonly storage: string
+  /** How it stores time, in a few words; undefined where no row has a time yet. */
+  readonly storage: string | undefined
   /** True for rows before the cutoff; never for undated ones. */
   due(cutoff: Cutoff): Sql<boolean>
   /** True for rows without a usable time. */
@@ -77,6 +77,8 @@ export interface Inspection {
   /** The time column, then what tells rows with equal times apart. */
   readonly order: readonly OrderPart[]
   readonly findings: readonly Finding[]
+  /** Rows without a usable time, where looking for how time is stored has counted them. */
+  readonly undated?: number
 }
 
 /** What is asked of a table. */
@@ -86,8 +88,11 @@ export interface InspectRequest {
   readonly where: string | undefined
   readonly columnTimezone: string
   readonly cutoff: Cutoff
-  /** `TimeColumn.storage` as found before. SQLite must read all rows to learn it, which is done once a run. */
-  readonly storage?: string
+  /**
+   * `TimeColumn.storage` as found before: the table has been looked at in this run, and what asks for reading its rows
+   * is not asked again.
+   */
+  readonly storage?: string | undefined
 }
 
 /** A lock on a policy, held until released or until the process ends, however it ends. */

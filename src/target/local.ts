@@ -13,7 +13,7 @@ const fileMode = 0o600
 const folderMode = 0o700
 
 /** Large enough that the number of system calls does not matter. */
-const chunkBytes = 1024 * 1024
+const chunkBytes = 256 * 1024
 
 export class LocalTarget implements Target {
   readonly name: string

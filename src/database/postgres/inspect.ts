@@ -60,7 +60,7 @@ export async function inspect(db: Db, request: InspectRequest, care: Care): Prom
     ...(await tableFindings(db, table, request.column, care.deletes)),
     ...keyFindings(table),
   ]
-  if (care.thorough && !findings.some(({ level }) => level === 'refusal')) {
+  if (care.thorough && request.storage === undefined && !findings.some(({ level }) => level === 'refusal')) {
     const due = sql<boolean>`${time.due(request.cutoff)} and ${wherePredicate(request.where)}`
     findings.push(...(await foreignKeyFindings(db, table, due)))
   } else {

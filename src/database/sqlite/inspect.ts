@@ -39,18 +39,19 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
   if (findings.some(({ level }) => level === 'refusal')) return { table, time: undefined, order, findings }
 
   const where = wherePredicate(request.where)
-  const { storage, findings: found } =
-    thorough && request.storage === undefined
-      ? await detectStorage(db, table.sql, column.name, where)
-      : { storage: request.storage, findings: [] }
+  const readsRows = thorough && request.storage === undefined
+  const detected = readsRows
+    ? await detectStorage(db, table.sql, column.name, where)
+    : { storage: request.storage, undated: undefined, findings: [] }
+  const { storage, undated, findings: found } = detected
   findings.push(...found)
   const time = timeColumn(column.name, storage, request.columnTimezone)
   const due =
-    thorough && !found.some(({ level }) => level === 'refusal')
+    readsRows && !found.some(({ level }) => level === 'refusal')
       ? sql<boolean>`${time.due(request.cutoff)} and ${where}`
       : undefined
   findings.push(...(await foreignKeyFindings(db, table, due)))
-  return { table, time, order, findings }
+  return { table, time, order, findings, ...(undated === undefined ? {} : { undated }) }
 }
 
 /** Finds a table by name; letter case does not matter to SQLite. */

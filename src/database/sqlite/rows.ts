@@ -12,14 +12,14 @@ export interface CsvColumn {
   readonly value: Sql
 }
 
-/** Rows that are turned into text at once. */
-const batch = 500
+/** Rows are turned into text in pieces of about so many characters, whether they are many or large. */
+const pieceWeight = 32 * 1024
 
 /** What the driver puts where text is not valid UTF-8; also a character that text may really contain. */
 const replacement = '\ufffd'
 
 /**
- * Selected rows as CSV, the header first, in their order, a few hundred at a time.
+ * Selected rows as CSV, the header first, in their order, a piece at a time.
  * @param count is told how many rows each piece holds
  */
 export function* csvOf(
@@ -40,15 +40,21 @@ export function* csvOf(
   // The driver's rows in raw mode are arrays of its own value types.
   const iterator = attempt(() => statement.raw(true).iterate(...parameters)) as IterableIterator<Cell[]>
   let lines: Cell[][] = []
+  let weight = 0
   try {
     for (const row of iterator) {
-      const cells = row.slice(0, columns.length)
-      const doubtful = cells.some((cell) => typeof cell === 'string' && cell.includes(replacement))
-      lines.push(doubtful ? exact(cells, row.slice(columns.length)) : cells)
-      if (lines.length < batch) continue
+      const doubtful = row.some((cell) => typeof cell === 'string' && cell.includes(replacement))
+      if (doubtful) lines.push(exact(row.slice(0, columns.length), row.slice(columns.length)))
+      else {
+        row.length = columns.length
+        lines.push(row)
+      }
+      weight += weightOf(row)
+      if (weight < pieceWeight) continue
       count(lines.length)
       yield Buffer.from(formatRows(lines))
       lines = []
+      weight = 0
     }
   } finally {
     iterator.return?.()
@@ -56,6 +62,13 @@ export function* csvOf(
   if (lines.length === 0) return
   count(lines.length)
   yield Buffer.from(formatRows(lines))
+}
+
+/** About how many characters a row makes. */
+function weightOf(row: readonly Cell[]): number {
+  let weight = 0
+  for (const cell of row) weight += typeof cell === 'string' || Buffer.isBuffer(cell) ? cell.length : 10
+  return weight
 }
 
 /** Reads a row's text again as bytes, which the driver leaves alone. */
