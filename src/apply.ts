@@ -298,6 +298,9 @@ function failureOf(error: unknown, options: ApplyOptions): Failure {
       status: 'interrupted',
     }
   }
+  // Told to stop, it did not go on waiting for others.
+  const waiting = hasCode(error, 'DATABASE_BUSY') || hasCode(error, 'ROWS_CHANGED')
+  if (options.signal?.aborted === true && waiting) return { error, status: 'interrupted' }
   const refused = hasCode(error, 'REFUSED') || hasCode(error, 'PLAN_TOO_LARGE') || hasCode(error, 'TARGET_UNUSABLE')
   return {
     error:

@@ -64,9 +64,10 @@ const firstWait = 200
 export async function archiveStep(order: StepOrder, context: RunContext): Promise<StepResult> {
   const inTheWay: string[] = []
   let skipLocked = false
+  let name: string | undefined
   for (let attempt = 1; ;) {
     try {
-      const name = await freeName(order, context, inTheWay)
+      name ??= await freeName(order, context, inTheWay)
       const entry = await throughUmzug(name, order, context, skipLocked)
       const { policy, cutoff, step, storage } = order
       const skipped = skipLocked ? await countDue(policy, cutoff, storage, context, step.range) : 0
@@ -74,13 +75,16 @@ export async function archiveStep(order: StepOrder, context: RunContext): Promis
     } catch (error) {
       if (hasCode(error, 'ARCHIVE_EXISTS')) {
         inTheWay.push(error.message)
+        name = undefined
         continue
       }
       const again = hasCode(error, 'DATABASE_BUSY') || hasCode(error, 'ROWS_CHANGED')
       if (!again || attempt === attempts || context.signal?.aborted === true) throw error
       skipLocked ||= hasCode(error, 'DATABASE_BUSY')
       // Two runs in each other's way should not meet again at once.
-      await sleep(firstWait * 2 ** (attempt - 1) * (0.5 + Math.random()))
+      await sleep(firstWait * 2 ** (attempt - 1) * (0.5 + Math.random()), undefined, { signal: context.signal }).catch(
+        () => {},
+      )
       attempt += 1
     }
   }

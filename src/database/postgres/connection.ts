@@ -170,7 +170,9 @@ export function postgresError(error: unknown): RetentionError {
     case '40P01': // deadlock_detected
     case '40001': // serialization_failure
       return new RetentionError('DATABASE_BUSY', `Postgres: ${messageOf(error)}`, {
-        hint: 'Another transaction holds the table or its rows. Run again later, or raise "lockTimeout".',
+        hint:
+          'Another transaction holds the table or its rows. Run again later, or raise "lockTimeout". ' +
+          'A role with UPDATE on the table passes over single rows that others hold.',
         cause: error,
       })
     case '57014': // query_canceled

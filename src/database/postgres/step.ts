@@ -2,7 +2,16 @@
 import { sql } from 'kysely'
 
 import { RetentionError } from '../../errors.ts'
-import type { CsvExport, Db, Inspection, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
+import type {
+  CsvExport,
+  Db,
+  Inspection,
+  InspectRequest,
+  RowSelection,
+  Sql,
+  StepTransaction,
+  Table,
+} from '../database.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { copyOut } from './copy.ts'
 import { findTable, inspect } from './inspect.ts'
@@ -33,7 +42,8 @@ export class PostgresStep implements StepTransaction {
   async export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): Promise<CsvExport> {
     const transaction = this.#open()
     const columns = rows.table.columns.filter((column) => !column.generated)
-    const deletion = skipLocked ? deleteUnlocked(rows, columns) : deleteAll(rows, columns)
+    const passesOver = skipLocked && (await mayLockRows(transaction.db, rows.table))
+    const deletion = passesOver ? deleteUnlocked(rows, columns) : deleteAll(rows, columns)
     const text = withLiterals(sql`copy (${deletion}) to stdout with (format csv, header true, encoding 'UTF8')`)
     const copy = copyOut(transaction, text, signal)
     return { columns, csv: copy, rows: () => copy.rows() }
@@ -72,4 +82,12 @@ function deleteUnlocked({ table, where }: RowSelection, columns: RowSelection['t
     ) as retention_free
     where retention_due.tableoid = retention_free.retention_table and retention_due.ctid = retention_free.retention_place
     returning ${returning}`
+}
+
+/** Postgres lets only those lock rows who may update them. */
+async function mayLockRows(db: Db, { name }: Table): Promise<boolean> {
+  const { rows } = await sql<{ may: boolean }>`
+    select has_any_column_privilege(format('%I.%I', ${name.schema ?? ''}::text, ${name.name}::text), 'UPDATE') as may
+  `.execute(db)
+  return rows[0]?.may === true
 }
