@@ -70,8 +70,8 @@ export interface PlanContext {
 }
 
 /** Whether something was found that stops the policy. */
-export function isRefused(survey: Pick<Survey, 'findings'>): boolean {
-  return survey.findings.some(({ level }) => level === 'refusal')
+export function isRefused({ findings }: Pick<Survey, 'findings'>): boolean {
+  return findings.some(({ level }) => level === 'refusal')
 }
 
 /** A policy's cutoff in this run. */

@@ -27,8 +27,8 @@ const dayPattern = `${digits(4)}-${digits(2)}-${digits(2)}`
 const clockPattern = `${digits(2)}:${digits(2)}*`
 
 /** True for numbers in a range. */
-function isBetween(column: Sql, { least, below }: { least: number; below: number }): Sql<boolean> {
-  return sql<boolean>`${column} >= ${least} and ${column} < ${below} and typeof(${column}) in ('integer', 'real')`
+function isBetween(column: Sql, range: { least: number; below: number }): Sql<boolean> {
+  return sql<boolean>`${column} >= ${range.least} and ${column} < ${range.below} and typeof(${column}) in ('integer', 'real')`
 }
 
 /**
