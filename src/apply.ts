@@ -6,14 +6,16 @@ import type { Config } from './config/config.ts'
 import { cutoffAt, type Cutoff } from './cutoff.ts'
 import type { Finding } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
-import { hasCode, messageOf, RetentionError } from './errors.ts'
-import { formatTableName, milliseconds, type Duration } from './config/fields.ts'
+import { RetentionError } from './errors.ts'
+import { milliseconds, type Duration } from './config/fields.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
-import { countDue, planPolicy, policyCutoff, type PlanContext, type PolicyPlan } from './plan.ts'
+import { countDue, planPolicy, type PlanContext, type PolicyPlan } from './plan.ts'
 import type { Policy } from './config/policy.ts'
 import { loadProject, selectPolicies, type ProjectOptions } from './config/project.ts'
-import { reported, type ApplyReport, type ArchiveReport, type PolicyReport, type PolicyStatus } from './report.ts'
-import { archiveStep, newRun, type RunContext } from './runner.ts'
+import { failureOf, lockedReport, notBegunReport, reportOf, warningsOf, type Failure } from './policy-report.ts'
+import type { ApplyReport, ArchiveReport, PolicyReport } from './report.ts'
+import { archiveStep } from './runner.ts'
+import { newRun, type RunContext } from './step.ts'
 import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
 
@@ -99,7 +101,7 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
       access === 'write'
         ? await Ledger.forWriting(database, config.ledger)
         : await Ledger.forReading(database, config.ledger)
-    if (access === 'write') await ledger.forgetEndedHolds(now)
+    if (access === 'write') await database.write((db) => ledger.holds.forgetEnded(db, now))
     const context: RunContext = {
       config,
       database,
@@ -114,9 +116,7 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
     for (const policy of selected) {
       const report = work(policy, context, limits)
       reports.push(
-        await report.catch((error: unknown) =>
-          reportOf(policy, context, undefined, 0, failureOf(error, options), options),
-        ),
+        await report.catch((error: unknown) => reportOf(policy, context, undefined, 0, failureOf(error, context))),
       )
     }
     return {
@@ -140,13 +140,13 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
   let failure: Failure | undefined
   let remaining: number | undefined
   try {
-    await target.check()
     // Rows that become due by a late insert or update while we run are met by another pass. That each pass but the
     // last archives something makes an end of it; for a table that is written in the past without pause, the bound.
     for (let pass = 1; pass <= 10; pass += 1) {
       const planned = await planPolicy(policy, context, limits.rows)
       first ??= planned
       refuse(planned, options)
+      if (pass === 1) await target.check()
       if (planned.steps.length === 0) break
       if (pass === 1) await target.prepare()
       const before = rowsOf(done)
@@ -155,11 +155,11 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
       if (remaining === 0 || rowsOf(done) === before || done.skipped > 0 || isOver(limits)) break
     }
   } catch (error) {
-    failure = failureOf(error, options)
+    failure = failureOf(error, context)
     remaining = await countLeft(policy, context, first, rowsOf(done))
   }
   return {
-    ...reportOf(policy, context, first, remaining ?? first?.due ?? 0, failure, options),
+    ...reportOf(policy, context, first, remaining ?? first?.due ?? 0, failure),
     archived: rowsOf(done),
     skipped: done.skipped,
     warnings: [...warningsOf(first), ...done.inTheWay.map((text): Finding => ({ level: 'warning', text }))],
@@ -230,12 +230,12 @@ async function planReport(policy: Policy, context: RunContext, limits: Limits): 
     await target.check()
     archives = await plannedArchives(planned, target, context)
   } catch (error) {
-    failure = failureOf(error, limits.options)
+    failure = failureOf(error, context)
   }
   const rows = archives.reduce((sum, archive) => sum + archive.rows, 0)
   limits.rows -= rows
   const due = planned?.due ?? 0
-  return { ...reportOf(policy, context, planned, due - rows, failure, limits.options), remaining: due, archives }
+  return { ...reportOf(policy, context, planned, due - rows, failure), remaining: due, archives }
 }
 
 /** The archives that apply would make. Their numbers are those that would be claimed if nobody else claimed any. */
@@ -277,80 +277,6 @@ function refuse(planned: PolicyPlan, options: ApplyOptions): void {
       hint: 'Check the policy; if it is right, run with --allow-large.',
     })
   }
-}
-
-function statusOf(planned: PolicyPlan | undefined, remaining: number, options: ApplyOptions): PolicyStatus {
-  if (options.signal?.aborted === true && remaining > 0) return 'interrupted'
-  if (remaining > 0) return 'partial'
-  return planned === undefined || planned.due === 0 ? 'nothing-due' : 'applied'
-}
-
-/** An error, and how it ends a policy. */
-interface Failure {
-  readonly error: RetentionError
-  readonly status: PolicyStatus
-}
-
-function failureOf(error: unknown, options: ApplyOptions): Failure {
-  if (options.rollbackSignal?.aborted === true) {
-    return {
-      error: new RetentionError('INTERRUPTED', 'Interrupted; the running step was rolled back', { cause: error }),
-      status: 'interrupted',
-    }
-  }
-  // Told to stop, it did not go on waiting for others.
-  const waiting = hasCode(error, 'DATABASE_BUSY') || hasCode(error, 'ROWS_CHANGED')
-  if (options.signal?.aborted === true && waiting) return { error, status: 'interrupted' }
-  const refused = hasCode(error, 'REFUSED') || hasCode(error, 'PLAN_TOO_LARGE') || hasCode(error, 'TARGET_UNUSABLE')
-  return {
-    error:
-      error instanceof RetentionError
-        ? error
-        : new RetentionError('DATABASE_FAILED', messageOf(error), { cause: error }),
-    status: refused ? 'refused' : 'failed',
-  }
-}
-
-function notBegunReport(policy: Policy, context: PlanContext): PolicyReport {
-  const error = new RetentionError('INTERRUPTED', `Interrupted before policy "${policy.name}" was begun`)
-  return reportOf(policy, context, undefined, 0, { error, status: 'interrupted' }, {})
-}
-
-function lockedReport(policy: Policy, context: PlanContext): PolicyReport {
-  const error = new RetentionError('POLICY_LOCKED', `Another run holds policy "${policy.name}"`, {
-    hint: 'Let it finish; what it leaves, the next run takes.',
-  })
-  return reportOf(policy, context, undefined, 0, { error, status: 'locked' }, {})
-}
-
-/** A report in which nothing has been archived. */
-function reportOf(
-  policy: Policy,
-  context: PlanContext,
-  planned: PolicyPlan | undefined,
-  remaining: number,
-  failure: Failure | undefined,
-  options: ApplyOptions,
-): PolicyReport {
-  return {
-    policy: policy.name,
-    table: formatTableName(planned?.table?.name ?? policy.table),
-    cutoff: (planned?.cutoff ?? policyCutoff(policy, context)).instant,
-    due: planned?.due ?? 0,
-    archived: 0,
-    skipped: 0,
-    held: planned?.held ?? 0,
-    undated: planned?.undated ?? 0,
-    remaining,
-    status: failure?.status ?? statusOf(planned, remaining, options),
-    ...(failure === undefined ? {} : { error: reported(failure.error) }),
-    warnings: warningsOf(planned),
-    archives: [],
-  }
-}
-
-function warningsOf(planned: PolicyPlan | undefined): Finding[] {
-  return (planned?.findings ?? []).filter(({ level }) => level === 'warning')
 }
 
 function targetOf(policy: Policy, config: Config): Target {

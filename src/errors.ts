@@ -48,6 +48,8 @@ export type ErrorCode =
   | 'RESTORE_MISMATCH'
   /** The run was interrupted by a signal. */
   | 'INTERRUPTED'
+  /** Nobody foresaw this: a mistake in this package. */
+  | 'UNEXPECTED'
 
 /** Every error this package throws on purpose: what failed, and in `hint` what to do about it. */
 export class RetentionError extends Error {

@@ -112,7 +112,7 @@ export async function pastRows(
   // The range first: see `also` in cut.ts.
   const past: Sql[] = range === undefined ? [time.due(cutoff)] : [rangeWhere(order, range), time.due(cutoff)]
   if (policy.where !== undefined) past.push(wherePredicate(policy.where))
-  const heldNow = await context.ledger.heldWhere(db, table, timePart, context.now)
+  const heldNow = await context.ledger.holds.where(db, table, timePart, context.now)
   const staying = [heldNow, table.kept?.where].filter((where) => where !== undefined)
   const select = (conditions: readonly Sql[]): RowSelection => ({
     table,

@@ -8,7 +8,7 @@ import { RetentionError } from './errors.ts'
 import { formatTableName } from './config/fields.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 import { fingerprint } from './plan.ts'
-import type { RunContext, StepOrder } from './runner.ts'
+import type { RunContext, StepOrder } from './step.ts'
 import type { Target } from './target/target.ts'
 import { toolVersion } from './version.ts'
 

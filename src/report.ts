@@ -1,7 +1,8 @@
 /** The reports that commands give: what `--json` prints, and what the library returns. */
 import type { RetentionError } from './errors.ts'
 import type { Finding } from './database/database.ts'
-import type { Hold, LedgerEntry } from './ledger/ledger.ts'
+import type { Hold } from './ledger/holds.ts'
+import type { LedgerEntry } from './ledger/ledger.ts'
 
 /** How a policy's run ended; in a dry run, how it would end. */
 export type PolicyStatus = 'applied' | 'nothing-due' | 'partial' | 'refused' | 'locked' | 'failed' | 'interrupted'

@@ -197,7 +197,7 @@ async function record(
     now,
   }
   if (table.keyText !== undefined) {
-    await ledger.hold(db, { keys: transaction.placedKeys() }, about)
+    await ledger.holds.place(db, { keys: transaction.placedKeys() }, about)
     return []
   }
   if (archive.column === undefined || !table.columns.some(({ name }) => name === archive.column)) {
@@ -209,7 +209,7 @@ async function record(
     ]
   }
   const range = await transaction.placedRange(archive.column)
-  await ledger.hold(db, range, about)
+  await ledger.holds.place(db, range, about)
   return [
     {
       level: 'warning',

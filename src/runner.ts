@@ -1,5 +1,4 @@
 /** Makes steps happen: the one place that knows the order of events, and what a failure at each point means. */
-import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { MigrationError, Umzug, type RunnableMigration } from 'umzug'
@@ -8,35 +7,14 @@ import { byteOrderMark, prefixed } from './archive/csv.ts'
 import { formatManifest } from './archive/manifest.ts'
 import { archiveBase, archiveName, manifestName } from './archive/name.ts'
 import { store, storeText } from './archive/store.ts'
-import type { Cutoff } from './cutoff.ts'
 import type { Inspection, StepTransaction } from './database/database.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
-import { countDue, pastRows, inspectRequest, isRefused, type PlanContext, type PlannedStep } from './plan.ts'
+import { countDue, pastRows, inspectRequest, isRefused } from './plan.ts'
+import type { RunContext, StepOrder } from './step.ts'
 import type { Policy } from './config/policy.ts'
 import { entryOf, manifestOf } from './records.ts'
 import type { Target } from './target/target.ts'
-
-/** What all steps of a run share. */
-export interface RunContext extends PlanContext {
-  readonly run: string
-  /** Aborted: the running step is rolled back at once. */
-  readonly rollbackSignal: AbortSignal | undefined
-  /** Aborted: nothing new is begun. */
-  readonly signal: AbortSignal | undefined
-}
-
-/** A step about to be made. */
-export interface StepOrder {
-  readonly policy: Policy
-  readonly cutoff: Cutoff
-  readonly step: PlannedStep
-  /** How the time column was found to store time. */
-  readonly storage: string | undefined
-  readonly target: Target
-  /** Whether the archive begins with a byte order mark. */
-  readonly bom: boolean
-}
 
 /** What a step came to. */
 export interface StepResult {
@@ -46,11 +24,6 @@ export interface StepResult {
   readonly skipped: number
   /** Files that were found in the way, and left. */
   readonly inTheWay: readonly string[]
-}
-
-/** A name for one run, that sorts by time. */
-export function newRun(now: Date): string {
-  return `${now.toISOString().replaceAll(/[-:]|\..*/g, '')}-${randomUUID().slice(0, 8)}`
 }
 
 /** How often a step is tried again when it is in somebody's way, and how long it waits first, in milliseconds. */

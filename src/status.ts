@@ -47,7 +47,7 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
   const table = formatTableName(survey?.table?.name ?? policy.table)
   const { summary, holds } = await database.read(async (db) => ({
     summary: await ledger.summary(db, policy.name),
-    holds: await ledger.holds(db, table, now),
+    holds: await ledger.holds.on(db, table, now),
   }))
   const error = errorOf(found)
   return {

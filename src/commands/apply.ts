@@ -1,28 +1,10 @@
 /** `retention apply` */
 import type { CommandModule } from 'yargs'
 
-import type { ApplyOptions } from '../apply.ts'
 import { exitCode } from '../exit-codes.ts'
 import type { ApplyReport } from '../report.ts'
-import { given, numberOption, present, projectOptions, type CommonArguments } from './command.ts'
-
-/** The arguments of apply and plan. */
-export interface ApplyArguments extends CommonArguments {
-  policies: string[] | undefined
-  'limit-rows': number | undefined
-  'max-time': string | undefined
-  before: string | undefined
-  'allow-large': boolean
-  'dry-run'?: boolean
-}
-
-/** The options of apply that plan has as well. */
-export const planOptions = {
-  'limit-rows': numberOption('limit-rows', 'The most rows to archive'),
-  'max-time': { type: 'string', describe: 'Begin no new step after this long, such as 10m', requiresArg: true },
-  before: { type: 'string', describe: 'Only rows before this day, such as 2026-01-31', requiresArg: true },
-  'allow-large': { type: 'boolean', default: false, describe: 'Go on where maxRows or maxPercent would refuse' },
-} as const
+import { applyOptions, planOptions, type ApplyArguments } from './apply-options.ts'
+import { present, type CommonArguments } from './command.ts'
 
 export const applyCommand: CommandModule<CommonArguments, ApplyArguments> = {
   command: 'apply [policies..]',
@@ -58,20 +40,6 @@ export const applyCommand: CommandModule<CommonArguments, ApplyArguments> = {
     )
     interruption.stop()
   },
-}
-
-/** The library's options for a command line. */
-export function applyOptions(argv: ApplyArguments): ApplyOptions {
-  return {
-    ...projectOptions(argv),
-    ...given({
-      policies: argv.policies,
-      limitRows: argv['limit-rows'],
-      maxTime: argv['max-time'],
-      before: argv.before,
-      allowLarge: argv['allow-large'],
-    }),
-  }
 }
 
 interface Interruption {

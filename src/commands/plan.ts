@@ -2,7 +2,7 @@
 import type { CommandModule } from 'yargs'
 
 import type { ApplyReport } from '../report.ts'
-import { applyOptions, planOptions, type ApplyArguments } from './apply.ts'
+import { applyOptions, planOptions, type ApplyArguments } from './apply-options.ts'
 import { present, type CommonArguments } from './command.ts'
 
 export const planCommand: CommandModule<CommonArguments, ApplyArguments> = {

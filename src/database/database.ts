@@ -56,12 +56,12 @@ export interface TimeColumn {
 }
 
 /** A table as it is now. */
-export interface Table {
+export interface Table<AColumn extends Column = Column> {
   readonly name: TableName
   /** The name for SQL, quoted. */
   readonly sql: Sql
   /** All columns in the table's order. */
-  readonly columns: readonly Column[]
+  readonly columns: readonly AColumn[]
   /** The columns that tell rows apart; empty where there is none. */
   readonly key: readonly string[]
   /** The key as one text, to recognise a row by; undefined without a key. */

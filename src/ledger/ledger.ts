@@ -1,20 +1,12 @@
-/** The ledger: what has been archived, what was put back, what is held. The one place that touches its tables. */
-import { randomUUID } from 'node:crypto'
-import { hostname, userInfo } from 'node:os'
+/** The ledger: what has been archived, and what was put back. */
+import { sql } from 'kysely'
 
-import { sql, type Kysely } from 'kysely'
-
-import type { Database, Db, OrderPart, Sql, SqlValue, Table } from '../database/database.ts'
-import { RetentionError } from '../errors.ts'
 import { formatTableName, type TableName } from '../config/fields.ts'
-import {
-  ledgerTableNames,
-  migrateLedger,
-  qualified,
-  readVersion,
-  type LedgerTable,
-  type LedgerTables,
-} from './schema.ts'
+import type { Database, Db } from '../database/database.ts'
+import { RetentionError } from '../errors.ts'
+import { Holds } from './holds.ts'
+import { instant, LedgerNames } from './names.ts'
+import { migrateLedger, readVersion, type LedgerTable } from './schema.ts'
 
 /** What has become of an archive. */
 export type ArchiveState = 'archived' | 'restored' | 'pruned'
@@ -55,25 +47,6 @@ export interface LedgerEntry {
   readonly restoredAt: string | null
 }
 
-/** Rows that apply leaves alone for a while. */
-export interface Hold {
-  readonly id: string
-  readonly table: string
-  readonly policy: string
-  /** The archive whose rows are held. */
-  readonly archive: string
-  readonly reason: string
-  readonly createdAt: string
-  readonly createdBy: string
-  /** When it ends; null: never. */
-  readonly until: string | null
-  /** Whether it holds a range of times instead of single rows. */
-  readonly byRange: boolean
-}
-
-/** What a hold is placed on: single rows, by a query of their keys, or all rows whose time is in a range. */
-export type HeldRows = { readonly keys: Sql<{ key: string }> } | { readonly first: SqlValue; readonly last: SqlValue }
-
 /** A policy's history in a few numbers. */
 export interface LedgerSummary {
   readonly archives: number
@@ -86,22 +59,25 @@ export interface LedgerSummary {
 
 /** Reads and writes one ledger. A ledger that does not exist yet reads as an empty one. */
 export class Ledger {
+  /** What is held, and so left alone by apply. */
+  readonly holds: Holds
   readonly #database: Database
   readonly #name: TableName
-  readonly #tables: Record<keyof LedgerTables, TableName>
-  #exists = false
+  readonly #tables: LedgerNames
+  readonly #exists: boolean
 
-  private constructor(database: Database, name: TableName) {
+  private constructor(database: Database, name: TableName, exists: boolean) {
     this.#database = database
     this.#name = name
-    this.#tables = ledgerTableNames(name)
+    this.#tables = new LedgerNames(name)
+    this.#exists = exists
+    this.holds = new Holds(this.#tables, exists)
   }
 
   /** For commands that only read. @throws RetentionError `LEDGER_TOO_NEW` */
   static async forReading(database: Database, name: TableName): Promise<Ledger> {
-    const ledger = new Ledger(database, name)
-    ledger.#exists = (await database.read((db) => readVersion(database, db, name))) > 0
-    return ledger
+    const version = await database.read((db) => readVersion(database, db, name))
+    return new Ledger(database, name, version > 0)
   }
 
   /** For commands that write: makes or migrates the tables. @throws RetentionError `LEDGER_TOO_NEW`, `LEDGER_INVALID` */
@@ -118,11 +94,12 @@ export class Ledger {
   /** Claims the next number for archives of a base name, for ever: in a short transaction of its own. */
   async claimNumber(base: string): Promise<number> {
     return this.#database.write(async (db) => {
-      const { last } = await this.#queries(db)
-        .insertInto(this.#table('names'))
+      const { last } = await this.#tables
+        .in(db)
+        .insertInto(this.#tables.name('names'))
         .values({ base, last: 1 })
         .onConflict((conflict) =>
-          conflict.column('base').doUpdateSet({ last: sql`${sql.id(this.#tables.names.name, 'last')} + 1` }),
+          conflict.column('base').doUpdateSet({ last: sql`${sql.id(this.#tables.name('names'), 'last')} + 1` }),
         )
         .returning('last')
         .executeTakeFirstOrThrow()
@@ -133,8 +110,9 @@ export class Ledger {
   /** The number that was last claimed for a base name; 0 where none was. */
   async lastNumber(db: Db, base: string): Promise<number> {
     if (!this.#exists) return 0
-    const row = await this.#queries(db)
-      .selectFrom(this.#table('names'))
+    const row = await this.#tables
+      .in(db)
+      .selectFrom(this.#tables.name('names'))
       .select('last')
       .where('base', '=', base)
       .executeTakeFirst()
@@ -145,8 +123,9 @@ export class Ledger {
   async record(db: Db, entry: LedgerEntry): Promise<void> {
     const { table, from, to, columns, storedSha256, manifestSha256, toolVersion, archivedAt, restoredAt, ...same } =
       entry
-    await this.#queries(db)
-      .insertInto(this.#table('ledger'))
+    await this.#tables
+      .in(db)
+      .insertInto(this.#tables.name('ledger'))
       .values({
         ...same,
         table_name: table,
@@ -164,8 +143,9 @@ export class Ledger {
 
   /** Marks an archive as restored, in the transaction that puts its rows back. @throws `ALREADY_RESTORED` */
   async markRestored(db: Db, name: string, now: Date): Promise<void> {
-    const { numUpdatedRows } = await this.#queries(db)
-      .updateTable(this.#table('ledger'))
+    const { numUpdatedRows } = await this.#tables
+      .in(db)
+      .updateTable(this.#tables.name('ledger'))
       .set({ state: 'restored', restored_at: now.toISOString() })
       .where('name', '=', name)
       .where('state', '=', 'archived')
@@ -177,8 +157,9 @@ export class Ledger {
   /** The entry of that name. */
   async find(db: Db, name: string): Promise<LedgerEntry | undefined> {
     if (!this.#exists) return undefined
-    const row = await this.#queries(db)
-      .selectFrom(this.#table('ledger'))
+    const row = await this.#tables
+      .in(db)
+      .selectFrom(this.#tables.name('ledger'))
       .selectAll()
       .where('name', '=', name)
       .executeTakeFirst()
@@ -217,8 +198,9 @@ export class Ledger {
   /** Which of some names are recorded in a state. */
   async namesIn(db: Db, names: readonly string[], state: ArchiveState): Promise<string[]> {
     if (!this.#exists || names.length === 0) return []
-    const rows = await this.#queries(db)
-      .selectFrom(this.#table('ledger'))
+    const rows = await this.#tables
+      .in(db)
+      .selectFrom(this.#tables.name('ledger'))
       .select('name')
       .where('name', 'in', names)
       .where('state', '=', state)
@@ -229,8 +211,9 @@ export class Ledger {
   /** All entries, or those of some policies, the oldest first. */
   async entries(db: Db, policies?: readonly string[]): Promise<LedgerEntry[]> {
     if (!this.#exists || policies?.length === 0) return []
-    const rows = await this.#queries(db)
-      .selectFrom(this.#table('ledger'))
+    const rows = await this.#tables
+      .in(db)
+      .selectFrom(this.#tables.name('ledger'))
       .selectAll()
       .$if(policies !== undefined, (query) => query.where('policy', 'in', policies ?? []))
       .orderBy('archived_at')
@@ -242,8 +225,9 @@ export class Ledger {
   /** A policy's history in a few numbers. Archives that were restored are not counted among its rows. */
   async summary(db: Db, policy: string): Promise<LedgerSummary> {
     if (!this.#exists) return { archives: 0, rows: 0, bytes: 0, lastAppliedAt: null, lastFingerprint: null }
-    const counted = await this.#queries(db)
-      .selectFrom(this.#table('ledger'))
+    const counted = await this.#tables
+      .in(db)
+      .selectFrom(this.#tables.name('ledger'))
       .select([
         sql<unknown>`count(*)`.as('archives'),
         sql<unknown>`coalesce(sum(rows), 0)`.as('rows'),
@@ -252,8 +236,9 @@ export class Ledger {
       .where('policy', '=', policy)
       .where('state', '=', 'archived')
       .executeTakeFirst()
-    const last = await this.#queries(db)
-      .selectFrom(this.#table('ledger'))
+    const last = await this.#tables
+      .in(db)
+      .selectFrom(this.#tables.name('ledger'))
       .select(['archived_at', 'fingerprint'])
       .where('policy', '=', policy)
       .orderBy('archived_at', 'desc')
@@ -266,114 +251,6 @@ export class Ledger {
       lastAppliedAt: last === undefined ? null : instant(last.archived_at),
       lastFingerprint: last?.fingerprint || null,
     }
-  }
-
-  /** Places a hold, in the transaction that puts the rows back. @param until null: for ever */
-  async hold(
-    db: Db,
-    rows: HeldRows,
-    about: { table: string; policy: string; archive: string; reason: string; until: Date | null; now: Date },
-  ): Promise<void> {
-    const id = randomUUID()
-    const range = 'keys' in rows ? { first: null, last: null } : rows
-    await this.#queries(db)
-      .insertInto(this.#table('holds'))
-      .values({
-        id,
-        table_name: about.table,
-        policy: about.policy,
-        archive: about.archive,
-        reason: about.reason,
-        first_value: range.first === null ? null : encode(range.first),
-        last_value: range.last === null ? null : encode(range.last),
-        created_at: about.now.toISOString(),
-        created_by: `${userName()}@${hostname()}`,
-        until: about.until?.toISOString() ?? null,
-      })
-      .execute()
-    if ('keys' in rows) {
-      await sql`
-        insert into ${qualified(this.#tables.held_rows)} (retention_hold, retention_key)
-        select cast(${id} as text), key from (${rows.keys}) as held
-      `.execute(db)
-    }
-  }
-
-  /** The holds on a table that have not ended. */
-  async holds(db: Db, table: string, now: Date): Promise<Hold[]> {
-    return (await this.#holdRows(db, table, now)).map((row) => ({
-      id: row.id,
-      table: row.table_name,
-      policy: row.policy,
-      archive: row.archive,
-      reason: row.reason,
-      createdAt: instant(row.created_at),
-      createdBy: row.created_by,
-      until: row.until === null ? null : instant(row.until),
-      byRange: row.first_value !== null,
-    }))
-  }
-
-  /** True for a table's held rows; undefined where none is. */
-  async heldWhere(db: Db, table: Table, time: OrderPart, now: Date): Promise<Sql<boolean> | undefined> {
-    const holds = await this.#holdRows(db, formatTableName(table.name), now)
-    if (holds.length === 0) return undefined
-    const conditions: Sql[] = []
-    for (const { first_value: first, last_value: last } of holds) {
-      if (first === null || last === null) continue
-      conditions.push(
-        sql`(${time.value} >= ${time.bind(decode(first))} and ${time.value} <= ${time.bind(decode(last))})`,
-      )
-    }
-    const byKey = holds.filter((hold) => hold.first_value === null).map((hold) => hold.id)
-    if (byKey.length > 0 && table.keyText !== undefined) {
-      conditions.push(sql`exists (
-        select 1 from ${qualified(this.#tables.held_rows)}
-        where retention_hold in (${sql.join(byKey)}) and retention_key = ${table.keyText}
-      )`)
-    }
-    return conditions.length === 0 ? undefined : sql<boolean>`(${sql.join(conditions, sql` or `)})`
-  }
-
-  /** Forgets the keys of holds that have ended; the holds themselves stay on record. */
-  async forgetEndedHolds(now: Date): Promise<void> {
-    await this.#database.write(async (db) => {
-      const ended = await this.#queries(db)
-        .selectFrom(this.#table('holds'))
-        .select('id')
-        .where('until', '<=', now.toISOString())
-        .execute()
-      if (ended.length === 0) return
-      await this.#queries(db)
-        .deleteFrom(this.#table('held_rows'))
-        .where(
-          'retention_hold',
-          'in',
-          ended.map((hold) => hold.id),
-        )
-        .execute()
-    })
-  }
-
-  async #holdRows(db: Db, table: string, now: Date): Promise<LedgerTables['holds'][]> {
-    if (!this.#exists) return []
-    return this.#queries(db)
-      .selectFrom(this.#table('holds'))
-      .selectAll()
-      .where('table_name', '=', table)
-      .where((where) => where.or([where('until', 'is', null), where('until', '>', now.toISOString())]))
-      .orderBy('created_at')
-      .execute()
-  }
-
-  #queries(db: Db): Kysely<LedgerTables> {
-    const { schema } = this.#name
-    return (schema === undefined ? db : db.withSchema(schema)).withTables<LedgerTables>()
-  }
-
-  /** A table's real name, which the config chooses; to Kysely's types it goes by the name they know. */
-  #table<Name extends keyof LedgerTables>(name: Name): Name {
-    return this.#tables[name].name as Name
   }
 }
 
@@ -408,30 +285,4 @@ function entryOf(row: LedgerTable): LedgerEntry {
 function columnNames(json: string): string[] {
   const names: unknown = JSON.parse(json)
   return Array.isArray(names) ? names.map(String) : []
-}
-
-/** Postgres's driver gives dates, SQLite's the text that was stored. */
-function instant(value: string | Date): string {
-  return typeof value === 'string' ? value : value.toISOString()
-}
-
-/** A value with its storage class, which SQLite's comparisons depend on; text alone would lose it. */
-function encode(value: Exclude<SqlValue, null>): string {
-  if (Buffer.isBuffer(value)) throw new TypeError('a blob is no time')
-  return `${typeof value}:${String(value)}`
-}
-
-function decode(text: string): SqlValue {
-  const value = text.slice(text.indexOf(':') + 1)
-  if (text.startsWith('bigint:')) return BigInt(value)
-  return text.startsWith('number:') ? Number(value) : value
-}
-
-function userName(): string {
-  try {
-    return userInfo().username
-  } catch {
-    // Containers run under numbers that have no name.
-    return String(process.getuid?.() ?? 'unknown')
-  }
 }

@@ -3,7 +3,8 @@ import { sql } from 'kysely'
 
 import { cutoffOf } from '../../cutoff.ts'
 import type { Candidate, Db, SqlValue, TimeColumn } from '../database.ts'
-import { findTable, timeOf } from './inspect.ts'
+import { findTable } from './table.ts'
+import { timeOf } from './time.ts'
 
 /** Tables larger than this are not counted but estimated: a newcomer's first command must not load production. */
 const countedBytes = 256 * 1024 * 1024

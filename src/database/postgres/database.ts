@@ -16,7 +16,8 @@ import type {
 import { candidates } from './candidates.ts'
 import { Connections, postgresLocation, Transaction, type Limits } from './connection.ts'
 import { tableDdl } from './ddl.ts'
-import { findTable, inspect } from './inspect.ts'
+import { inspect } from './inspect.ts'
+import { findTable } from './table.ts'
 import { PostgresRestore } from './restore.ts'
 import { PostgresStep } from './step.ts'
 

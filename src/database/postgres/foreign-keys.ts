@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 
 import { formatTableName } from '../../config/fields.ts'
 import type { Db, Finding, Sql, Table } from '../database.ts'
+import type { CatalogTable } from './table.ts'
 
 interface ForeignKey {
   name: string
@@ -22,7 +23,7 @@ interface ForeignKey {
  */
 export async function foreignKeyFindings(
   db: Db,
-  table: Table & { oid: string },
+  table: CatalogTable,
   due: Sql<boolean> | undefined,
 ): Promise<Finding[]> {
   const findings: Finding[] = []

@@ -10,7 +10,7 @@ import { formatTableName, type TableName } from '../../config/fields.ts'
 import type { Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
 import { postgresError, Transaction, type Connections } from './connection.ts'
 import { copyOut } from './copy.ts'
-import { findTable, type CatalogTable } from './inspect.ts'
+import { findTable, type CatalogTable } from './table.ts'
 import { withLiterals } from './literal.ts'
 import { advanceSequences } from './sequences.ts'
 
@@ -174,8 +174,7 @@ export class PostgresRestore implements RestoreTransaction {
     const { table } = this.#begun()
     const key = this.#key()
     const changeable = this.#columns.filter(
-      (name) =>
-        !key.includes(name) && table.catalogColumns.find((column) => column.name === name)?.identity !== 'always',
+      (name) => !key.includes(name) && table.columns.find((column) => column.name === name)?.identity !== 'always',
     )
     const set = (changeable.length > 0 ? changeable : key.slice(0, 1)).map(
       (name) => sql`${sql.id(name)} = excluded.${sql.id(name)}`,

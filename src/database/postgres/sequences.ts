@@ -1,7 +1,8 @@
 /** Keeps sequences behind the values that a restore has put back. */
 import { sql } from 'kysely'
 
-import type { Db, Sql, Table } from '../database.ts'
+import type { Db, Sql } from '../database.ts'
+import type { CatalogTable } from './table.ts'
 
 /**
  * Moves every sequence that fills one of the columns past the greatest restored value; never back.
@@ -9,7 +10,7 @@ import type { Db, Sql, Table } from '../database.ts'
  */
 export async function advanceSequences(
   db: Db,
-  table: Table & { oid: string },
+  table: CatalogTable,
   columns: readonly string[],
   restored: Sql,
 ): Promise<string[]> {

@@ -14,7 +14,8 @@ import type {
 } from '../database.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { copyOut } from './copy.ts'
-import { findTable, inspect } from './inspect.ts'
+import { inspect } from './inspect.ts'
+import { findTable } from './table.ts'
 import { withLiterals } from './literal.ts'
 
 export class PostgresStep implements StepTransaction {

@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 
 import { cutoffOf } from '../../cutoff.ts'
 import type { Candidate, Db, Sql, SqlValue } from '../database.ts'
-import { findTable } from './inspect.ts'
+import { findTable } from './table.ts'
 import { detectStorage, timeColumn } from './time.ts'
 
 /** Columns whose name or type speaks of time, the likeliest to age a row first. */

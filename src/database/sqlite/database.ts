@@ -15,10 +15,11 @@ import type {
 } from '../database.ts'
 import { candidates } from './candidates.ts'
 import { connect, type Connection } from './connection.ts'
-import { findTable, inspect } from './inspect.ts'
+import { inspect } from './inspect.ts'
 import { lockBeside } from './lock.ts'
 import { SqliteRestore } from './restore.ts'
 import { SqliteStep } from './step.ts'
+import { findTable } from './table.ts'
 
 /** Opens a SQLite file that must be there. @throws RetentionError `DATABASE_UNREACHABLE` */
 export async function openSqlite(file: string, readOnly: boolean): Promise<Database> {

@@ -2,7 +2,7 @@
 import { sql } from 'kysely'
 
 import type { Db, Finding, Sql } from '../database.ts'
-import type { SchemaTable } from './inspect.ts'
+import type { SchemaTable } from './table.ts'
 
 interface ForeignKey {
   readonly table: string

@@ -1,23 +1,14 @@
-/** Reads SQLite's schema: what a policy's table is like, and whether the policy may work on it. */
+/** Whether a policy may work on its table in SQLite. */
 import { sql } from 'kysely'
 
 import { messageOf } from '../../errors.ts'
 import { formatTableName, type TableName } from '../../config/fields.ts'
 import { didYouMean } from '../../config/validate.ts'
-import type { Column, Db, Finding, Inspection, InspectRequest, OrderPart, SqlValue, Table } from '../database.ts'
+import type { Db, Finding, Inspection, InspectRequest, OrderPart, SqlValue, Table } from '../database.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
 import { foreignKeyFindings } from './foreign-keys.ts'
+import { findTable, triggersOn, type SchemaTable } from './table.ts'
 import { detectStorage, timeColumn } from './time.ts'
-
-/** What the schema says of a table, beyond `Table`. */
-export interface SchemaTable extends Table {
-  /** `table`, `view`, `virtual` or `shadow`. */
-  readonly kind: string
-  /** A name for the row's number that no column hides; undefined for WITHOUT ROWID tables. */
-  readonly rowid: string | undefined
-  /** The columns of the primary key, whether or not they serve as key. */
-  readonly primaryKey: readonly string[]
-}
 
 /** Looks at a policy's table. `thorough` also reads rows: how they store time, and whether foreign keys block. */
 export async function inspect(db: Db, request: InspectRequest, thorough: boolean): Promise<Inspection> {
@@ -52,94 +43,6 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
       : undefined
   findings.push(...(await foreignKeyFindings(db, table, due)))
   return { table, time, order, findings, ...(undated === undefined ? {} : { undated }) }
-}
-
-/** Finds a table by name; letter case does not matter to SQLite. */
-export async function findTable(db: Db, name: TableName): Promise<SchemaTable | undefined> {
-  if (name.schema !== undefined && name.schema.toLowerCase() !== 'main') return undefined
-  const { rows } = await sql<{ name: string; type: string; withoutRowid: bigint; ddl: string | null }>`
-    select l.name, l.type, l.wr as "withoutRowid", s.sql as ddl
-    from pragma_table_list as l left join sqlite_schema as s on s.name = l.name and s.type in ('table', 'view')
-    where l.schema = 'main' and lower(l.name) = lower(${name.name})
-  `.execute(db)
-  const [found] = rows
-  if (found === undefined) return undefined
-  const columns = await readColumns(db, found.name)
-  const primaryKey = await readPrimaryKey(db, found.name)
-  const rowid = found.withoutRowid === 1n ? undefined : rowidName(columns)
-  const isRowid = found.withoutRowid === 0n && (await primaryKeyIsRowid(db, found.name, columns, primaryKey))
-  const key = isRowid || found.withoutRowid === 1n ? primaryKey : await readUniqueKey(db, found.name, columns)
-  const table = sql.id(found.name)
-  const autoincrement = /\bautoincrement\b/i.test(found.ddl ?? '')
-  const [id] = primaryKey
-  return {
-    kind: found.type,
-    name: { schema: undefined, name: found.name },
-    sql: table,
-    columns,
-    key,
-    keyText:
-      key.length === 0
-        ? undefined
-        : sql<string>`json_array(${sql.join(key.map((part) => sql`quote(${sql.id(part)})`))})`,
-    rowid,
-    primaryKey,
-    kept:
-      isRowid && !autoincrement && id !== undefined
-        ? {
-            where: sql<boolean>`${sql.id(id)} = (select max(${sql.id(id)}) from ${table})`,
-            why: `the row with the highest "${id}" stays until there is a newer one: without AUTOINCREMENT, SQLite would use its number again`,
-          }
-        : undefined,
-  }
-}
-
-async function readColumns(db: Db, table: string): Promise<Column[]> {
-  const { rows } = await sql<{ name: string; type: string; notnull: bigint; hidden: bigint }>`
-    select name, type, "notnull", hidden from pragma_table_xinfo(${table}) order by cid
-  `.execute(db)
-  return rows
-    .filter((row) => row.hidden !== 1n)
-    .map((row) => ({ name: row.name, type: row.type, nullable: row.notnull === 0n, generated: row.hidden > 1n }))
-}
-
-async function readPrimaryKey(db: Db, table: string): Promise<string[]> {
-  const { rows } = await sql<{
-    name: string
-  }>`select name from pragma_table_xinfo(${table}) where pk > 0 order by pk`.execute(db)
-  return rows.map((row) => row.name)
-}
-
-/** Whether the primary key is another name for the row's number, as a column of type INTEGER is, if it is alone. */
-async function primaryKeyIsRowid(
-  db: Db,
-  table: string,
-  columns: readonly Column[],
-  primaryKey: readonly string[],
-): Promise<boolean> {
-  const [name, ...more] = primaryKey
-  if (name === undefined || more.length > 0) return false
-  if (columns.find((column) => column.name === name)?.type.toUpperCase() !== 'INTEGER') return false
-  // INTEGER PRIMARY KEY DESC is not, by an old mistake that is kept; it then has an index of its own.
-  const { rows } = await sql`select 1 from pragma_index_list(${table}) where origin = 'pk'`.execute(db)
-  return rows.length === 0
-}
-
-/** The narrowest unique index over columns that are never null; SQLite lets even primary keys be NULL. */
-async function readUniqueKey(db: Db, table: string, columns: readonly Column[]): Promise<string[]> {
-  const { rows } = await sql<{ name: string; column: string | null }>`
-    select i.name, c.name as column from pragma_index_list(${table}) as i, pragma_index_info(i.name) as c
-    where i."unique" = 1 and i.partial = 0 order by i.origin = 'pk' desc, i.seq, c.seqno
-  `.execute(db)
-  const usable = new Set(columns.filter((column) => !column.nullable && !column.generated).map((column) => column.name))
-  const indexes = Map.groupBy(rows, (row) => row.name)
-  const keys = [...indexes.values()].map((parts) => parts.map((part) => part.column ?? ''))
-  return keys.filter((key) => key.every((name) => usable.has(name))).toSorted((a, b) => a.length - b.length)[0] ?? []
-}
-
-function rowidName(columns: readonly Column[]): string | undefined {
-  const taken = new Set(columns.map((column) => column.name.toLowerCase()))
-  return ['rowid', '_rowid_', 'oid'].find((name) => !taken.has(name))
 }
 
 function orderParts(table: SchemaTable, column: string): OrderPart[] {
@@ -235,13 +138,4 @@ async function triggerFindings(db: Db, table: Table): Promise<Finding[]> {
       hint: 'What they change is not archived.',
     },
   ]
-}
-
-/** The names of a table's triggers on an event. */
-export async function triggersOn(db: Db, table: Table, event: 'delete' | 'insert'): Promise<string[]> {
-  const { rows } = await sql<{ name: string; ddl: string }>`
-    select name, sql as ddl from sqlite_schema where type = 'trigger' and lower(tbl_name) = lower(${table.name.name})
-  `.execute(db)
-  // SQLite keeps a trigger as its text only.
-  return rows.filter((row) => new RegExp(`\\b${event}\\s+on\\b`, 'i').test(row.ddl)).map((row) => row.name)
 }

@@ -6,7 +6,7 @@ import { RetentionError } from '../../errors.ts'
 import type { TableName } from '../../config/fields.ts'
 import type { Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
 import { attempt, type Connection } from './connection.ts'
-import { findTable, triggersOn, type SchemaTable } from './inspect.ts'
+import { findTable, triggersOn, type SchemaTable } from './table.ts'
 import { csvOf } from './rows.ts'
 
 /** The archive's rows: `n` their order, `c0`, `c1`, … their values, `placed` the number of the row made from it. */

@@ -1,0 +1,122 @@
+/** Privileges, rules, triggers and the like: what the catalog has for or against deleting a table's rows. */
+import { sql } from 'kysely'
+
+import { formatTableName } from '../../config/fields.ts'
+import type { Db, Finding } from '../database.ts'
+import type { CatalogTable } from './table.ts'
+
+/**
+ * What the catalog says for or against deleting a table's rows.
+ * @param deletes whether this very role is about to delete; one that may only read can plan for another
+ */
+export async function tableFindings(db: Db, table: CatalogTable, column: string, deletes: boolean): Promise<Finding[]> {
+  const { rows } = await sql<TableFacts>`
+    select
+      row_security_active(c.oid) as "rowSecurity",
+      has_table_privilege(c.oid, 'SELECT') as "maySelect",
+      has_table_privilege(c.oid, 'DELETE') as "mayDelete",
+      current_user::text as "user",
+      c.relkind = 'r' and exists (select from pg_inherits where inhparent = c.oid) as "hasChildren",
+      array(
+        select p.relid::regclass::text from pg_partition_tree(c.oid) p join pg_class pc on pc.oid = p.relid
+        where pc.relkind = 'f'
+      ) as "foreignPartitions",
+      exists (
+        select from pg_index i join pg_class ic on ic.oid = i.indexrelid join pg_am am on am.oid = ic.relam
+        join pg_attribute a on a.attrelid = c.oid and a.attname = ${column}
+        where i.indrelid = c.oid and i.indkey[0] = a.attnum and i.indisvalid and i.indpred is null
+          and am.amname in ('btree', 'brin')
+      ) as "hasIndex",
+      format('CREATE INDEX %sON %I.%I (%I);', case when c.relkind = 'r' then 'CONCURRENTLY ' end, n.nspname, c.relname, ${column}::text)
+        as "createIndex",
+      format('GRANT SELECT, DELETE ON %I.%I TO %I;', n.nspname, c.relname, current_user) as "grant",
+      array(
+        select distinct t.tgname::text from pg_trigger t
+        where t.tgrelid in (select c.oid union select relid from pg_partition_tree(c.oid))
+          and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgtype & 8 = 8
+      ) as "deleteTriggers",
+      array(
+        select r.rulename::text from pg_rewrite r where r.ev_class = c.oid and r.ev_type = '4' and r.ev_enabled <> 'D'
+      ) as "deleteRules",
+      array(
+        select p.pubname::text from pg_publication p
+        where p.pubdelete and (
+          p.puballtables or exists (select from pg_publication_rel r where r.prpubid = p.oid and r.prrelid = c.oid)
+        )
+      ) as "publications",
+      c.relreplident = 'n' or c.relreplident = 'd'
+        and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary) as "noReplicaIdentity"
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = ${table.oid}::oid
+  `.execute(db)
+  const [facts] = rows
+  return facts === undefined ? [] : describeFacts(formatTableName(table.name), column, deletes, facts)
+}
+
+interface TableFacts {
+  rowSecurity: boolean
+  maySelect: boolean
+  mayDelete: boolean
+  user: string
+  hasChildren: boolean
+  foreignPartitions: string[]
+  hasIndex: boolean
+  createIndex: string
+  grant: string
+  deleteTriggers: string[]
+  deleteRules: string[]
+  publications: string[]
+  noReplicaIdentity: boolean
+}
+
+function describeFacts(table: string, column: string, deletes: boolean, facts: TableFacts): Finding[] {
+  const findings: Finding[] = []
+  const refuse = (text: string, hint: string): void => void findings.push({ level: 'refusal', text, hint })
+  const warn = (text: string, hint: string): void => void findings.push({ level: 'warning', text, hint })
+
+  if (!facts.maySelect || (deletes && !facts.mayDelete)) {
+    refuse(`Role "${facts.user}" may not read and delete rows of ${table}`, facts.grant)
+  }
+  if (facts.rowSecurity) {
+    refuse(
+      `Row-level security hides rows of ${table} from role "${facts.user}": due rows could be missed for ever`,
+      "Run as a role with BYPASSRLS, or as the table's owner.",
+    )
+  }
+  if (facts.hasChildren) {
+    refuse(
+      `Other tables inherit from ${table}: deleting from it would delete their rows and lose their own columns`,
+      'Write a policy for each child table, and none for the parent.',
+    )
+  }
+  if (facts.foreignPartitions.length > 0) {
+    refuse(
+      `Partitions of ${table} are foreign tables: ${facts.foreignPartitions.join(', ')}`,
+      'Write a policy for each local partition.',
+    )
+  }
+  if (facts.deleteRules.length > 0) {
+    refuse(
+      `Rules rewrite DELETE on ${table}: ${facts.deleteRules.join(', ')}`,
+      'Drop or disable them; a trigger can do their work.',
+    )
+  }
+  if (facts.publications.length > 0 && facts.noReplicaIdentity) {
+    refuse(
+      `${table} has no replica identity, and publication ${facts.publications.join(', ')} publishes deletes: Postgres refuses them`,
+      'Give the table a primary key or a REPLICA IDENTITY.',
+    )
+  } else if (facts.publications.length > 0) {
+    warn(`Deletes on ${table} are published by ${facts.publications.join(', ')}`, 'Subscribers lose the rows as well.')
+  }
+  if (facts.deleteTriggers.length > 0) {
+    warn(
+      `Triggers run when rows of ${table} are deleted: ${facts.deleteTriggers.join(', ')}`,
+      'What they change is not archived.',
+    )
+  }
+  if (!facts.hasIndex) {
+    warn(`Column "${column}" of ${table} has no index: every step reads the whole table`, facts.createIndex)
+  }
+  return findings
+}

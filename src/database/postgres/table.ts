@@ -1,0 +1,91 @@
+/** Finds tables in Postgres's catalog. */
+import { sql } from 'kysely'
+
+import type { TableName } from '../../config/fields.ts'
+import type { Column, Db, Table } from '../database.ts'
+
+/** What the catalog says of a table, beyond `Table`. */
+export interface CatalogTable extends Table<CatalogColumn> {
+  readonly oid: string
+  /** pg_class.relkind: `r` a table, `p` a partitioned one, and others. */
+  readonly kind: string
+}
+
+/** What the catalog says of a column, beyond `Column`. */
+export interface CatalogColumn extends Column {
+  /** The type without its modifiers, and without the domains around it. */
+  readonly base: string
+  /** `always`, `by default`, or empty. */
+  readonly identity: string
+}
+
+/** Finds a table by name; without a schema, along the search path. */
+export async function findTable(db: Db, name: TableName): Promise<CatalogTable | undefined> {
+  const inSchema = name.schema === undefined ? sql`pg_table_is_visible(c.oid)` : sql`n.nspname = ${name.schema}`
+  const found = await sql<{ oid: string; schema: string; name: string; kind: string }>`
+    select c.oid::text, n.nspname as schema, c.relname as name, c.relkind::text as kind
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.relname = ${name.name} and ${inSchema} and c.relkind in ('r', 'p', 'v', 'm', 'f')
+  `.execute(db)
+  const [table] = found.rows
+  if (table === undefined) return undefined
+  const columns = await readColumns(db, table.oid)
+  const key = await readKey(db, table.oid)
+  return {
+    oid: table.oid,
+    kind: table.kind,
+    name: { schema: table.schema, name: table.name },
+    sql: sql.id(table.schema, table.name),
+    columns,
+    key,
+    keyText:
+      key.length === 0
+        ? undefined
+        : sql<string>`jsonb_build_array(${sql.join(key.map((part) => sql`${sql.id(part)}::text`))})::text`,
+    kept: undefined,
+  }
+}
+
+async function readColumns(db: Db, oid: string): Promise<CatalogColumn[]> {
+  const { rows } = await sql<CatalogColumn>`
+    select
+      a.attname as name,
+      format_type(a.atttypid, a.atttypmod) as type,
+      not a.attnotnull as nullable,
+      a.attgenerated <> '' as generated,
+      case a.attidentity when 'a' then 'always' when 'd' then 'by default' else '' end as identity,
+      (
+        with recursive base(oid) as (
+          select a.atttypid
+          union all
+          select t.typbasetype from base join pg_type t on t.oid = base.oid where t.typtype = 'd'
+        )
+        select format_type(t.oid, null) from base join pg_type t on t.oid = base.oid where t.typtype <> 'd'
+      ) as base
+    from pg_attribute a
+    where a.attrelid = ${oid}::oid and a.attnum > 0 and not a.attisdropped
+    order by a.attnum
+  `.execute(db)
+  return rows
+}
+
+/** The primary key, or else the narrowest unique index over columns that are never null; generated ones do not serve. */
+async function readKey(db: Db, oid: string): Promise<string[]> {
+  const { rows } = await sql<{ columns: string[] }>`
+    select k.columns
+    from pg_index i
+    cross join lateral (
+      select
+        array_agg(a.attname::text order by part.n) as columns,
+        bool_and(a.attnotnull and a.attgenerated = '') as usable
+      from unnest(i.indkey::int2[]) with ordinality as part(attnum, n)
+      join pg_attribute a on a.attrelid = i.indrelid and a.attnum = part.attnum
+      where part.n <= i.indnkeyatts
+    ) k
+    where i.indrelid = ${oid}::oid and i.indisunique and i.indisvalid and i.indimmediate
+      and i.indpred is null and i.indexprs is null and k.usable
+    order by i.indisprimary desc, i.indnkeyatts, i.indexrelid
+    limit 1
+  `.execute(db)
+  return rows[0]?.columns ?? []
+}

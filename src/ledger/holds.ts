@@ -1,0 +1,162 @@
+/** Holds: rows that apply leaves alone for a while, as those that have been restored. */
+import { randomUUID } from 'node:crypto'
+import { hostname, userInfo } from 'node:os'
+
+import { sql } from 'kysely'
+
+import { formatTableName } from '../config/fields.ts'
+import type { Db, OrderPart, Sql, SqlValue, Table } from '../database/database.ts'
+import { instant, type LedgerNames } from './names.ts'
+import type { LedgerTables } from './schema.ts'
+
+/** A hold, as the ledger knows it. */
+export interface Hold {
+  readonly id: string
+  readonly table: string
+  readonly policy: string
+  /** The archive whose rows are held. */
+  readonly archive: string
+  readonly reason: string
+  readonly createdAt: string
+  readonly createdBy: string
+  /** When it ends; null: never. */
+  readonly until: string | null
+  /** Whether it holds a range of times instead of single rows. */
+  readonly byRange: boolean
+}
+
+/** What a hold is placed on: single rows, by a query of their keys, or all rows whose time is in a range. */
+export type HeldRows = { readonly keys: Sql<{ key: string }> } | { readonly first: SqlValue; readonly last: SqlValue }
+
+/** A hold about to be placed. */
+export interface NewHold {
+  /** The table, as `formatTableName` writes it. */
+  readonly table: string
+  readonly policy: string
+  readonly archive: string
+  readonly reason: string
+  /** Null: for ever. */
+  readonly until: Date | null
+  readonly now: Date
+}
+
+/** The holds of one ledger. */
+export class Holds {
+  readonly #tables: LedgerNames
+  readonly #exist: boolean
+
+  /** @param exist whether the ledger's tables are there */
+  constructor(tables: LedgerNames, exist: boolean) {
+    this.#tables = tables
+    this.#exist = exist
+  }
+
+  /** Places a hold, in the transaction that puts the rows back. */
+  async place(db: Db, rows: HeldRows, hold: NewHold): Promise<void> {
+    const id = randomUUID()
+    const range = 'keys' in rows ? { first: null, last: null } : rows
+    await this.#tables
+      .in(db)
+      .insertInto(this.#tables.name('holds'))
+      .values({
+        id,
+        table_name: hold.table,
+        policy: hold.policy,
+        archive: hold.archive,
+        reason: hold.reason,
+        first_value: range.first === null ? null : encode(range.first),
+        last_value: range.last === null ? null : encode(range.last),
+        created_at: hold.now.toISOString(),
+        created_by: `${userName()}@${hostname()}`,
+        until: hold.until?.toISOString() ?? null,
+      })
+      .execute()
+    if ('keys' in rows) {
+      await sql`
+        insert into ${this.#tables.sql('held_rows')} (retention_hold, retention_key)
+        select cast(${id} as text), key from (${rows.keys}) as held
+      `.execute(db)
+    }
+  }
+
+  /** The holds on a table that have not ended. */
+  async on(db: Db, table: string, now: Date): Promise<Hold[]> {
+    return (await this.#rows(db, table, now)).map((row) => ({
+      id: row.id,
+      table: row.table_name,
+      policy: row.policy,
+      archive: row.archive,
+      reason: row.reason,
+      createdAt: instant(row.created_at),
+      createdBy: row.created_by,
+      until: row.until === null ? null : instant(row.until),
+      byRange: row.first_value !== null,
+    }))
+  }
+
+  /** True for a table's held rows; undefined where none is. */
+  async where(db: Db, table: Table, time: OrderPart, now: Date): Promise<Sql<boolean> | undefined> {
+    const holds = await this.#rows(db, formatTableName(table.name), now)
+    const byRange = holds.flatMap(({ first_value: first, last_value: last }) =>
+      first === null || last === null
+        ? []
+        : [sql`(${time.value} >= ${time.bind(decode(first))} and ${time.value} <= ${time.bind(decode(last))})`],
+    )
+    const ids = holds.filter((hold) => hold.first_value === null).map((hold) => hold.id)
+    const byKey =
+      ids.length === 0 || table.keyText === undefined
+        ? []
+        : [
+            sql`exists (
+              select 1 from ${this.#tables.sql('held_rows')}
+              where retention_hold in (${sql.join(ids)}) and retention_key = ${table.keyText}
+            )`,
+          ]
+    const conditions = [...byRange, ...byKey]
+    return conditions.length === 0 ? undefined : sql<boolean>`(${sql.join(conditions, sql` or `)})`
+  }
+
+  /** Forgets the keys of holds that have ended; the holds themselves stay on record. */
+  async forgetEnded(db: Db, now: Date): Promise<void> {
+    await this.#tables
+      .in(db)
+      .deleteFrom(this.#tables.name('held_rows'))
+      .where('retention_hold', 'in', (query) =>
+        query.selectFrom(this.#tables.name('holds')).select('id').where('until', '<=', now.toISOString()),
+      )
+      .execute()
+  }
+
+  async #rows(db: Db, table: string, now: Date): Promise<LedgerTables['holds'][]> {
+    if (!this.#exist) return []
+    return this.#tables
+      .in(db)
+      .selectFrom(this.#tables.name('holds'))
+      .selectAll()
+      .where('table_name', '=', table)
+      .where((where) => where.or([where('until', 'is', null), where('until', '>', now.toISOString())]))
+      .orderBy('created_at')
+      .execute()
+  }
+}
+
+/** A value with its storage class, which SQLite's comparisons depend on; text alone would lose it. */
+function encode(value: Exclude<SqlValue, null>): string {
+  if (Buffer.isBuffer(value)) throw new TypeError('a blob is no time')
+  return `${typeof value}:${String(value)}`
+}
+
+function decode(text: string): SqlValue {
+  const value = text.slice(text.indexOf(':') + 1)
+  if (text.startsWith('bigint:')) return BigInt(value)
+  return text.startsWith('number:') ? Number(value) : value
+}
+
+function userName(): string {
+  try {
+    return userInfo().username
+  } catch {
+    // Containers run under numbers that have no name.
+    return String(process.getuid?.() ?? 'unknown')
+  }
+}

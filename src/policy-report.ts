@@ -1,0 +1,80 @@
+/** How a policy's run ended, as its report says it. */
+import { formatTableName } from './config/fields.ts'
+import type { Policy } from './config/policy.ts'
+import type { Finding } from './database/database.ts'
+import { hasCode, messageOf, RetentionError } from './errors.ts'
+import { policyCutoff, type PolicyPlan } from './plan.ts'
+import { reported, type PolicyReport, type PolicyStatus } from './report.ts'
+import type { RunContext } from './step.ts'
+
+/** An error, and how it ends a policy. */
+export interface Failure {
+  readonly error: RetentionError
+  readonly status: PolicyStatus
+}
+
+/** What an error means for the policy that it ended. */
+export function failureOf(error: unknown, { signal, rollbackSignal }: RunContext): Failure {
+  if (rollbackSignal?.aborted === true) {
+    const text = 'Interrupted; the running step was rolled back'
+    return { error: new RetentionError('INTERRUPTED', text, { cause: error }), status: 'interrupted' }
+  }
+  if (!(error instanceof RetentionError)) {
+    return { error: new RetentionError('UNEXPECTED', messageOf(error), { cause: error }), status: 'failed' }
+  }
+  // Told to stop, it did not go on waiting for others.
+  const waiting = hasCode(error, 'DATABASE_BUSY') || hasCode(error, 'ROWS_CHANGED')
+  if (signal?.aborted === true && waiting) return { error, status: 'interrupted' }
+  const refused = hasCode(error, 'REFUSED') || hasCode(error, 'PLAN_TOO_LARGE') || hasCode(error, 'TARGET_UNUSABLE')
+  return { error, status: refused ? 'refused' : 'failed' }
+}
+
+/** A report in which nothing has been archived. @param remaining due rows that are left */
+export function reportOf(
+  policy: Policy,
+  context: RunContext,
+  planned: PolicyPlan | undefined,
+  remaining: number,
+  failure?: Failure,
+): PolicyReport {
+  return {
+    policy: policy.name,
+    table: formatTableName(planned?.table?.name ?? policy.table),
+    cutoff: (planned?.cutoff ?? policyCutoff(policy, context)).instant,
+    due: planned?.due ?? 0,
+    archived: 0,
+    skipped: 0,
+    held: planned?.held ?? 0,
+    undated: planned?.undated ?? 0,
+    remaining,
+    status: failure?.status ?? statusOf(planned, remaining, context),
+    ...(failure === undefined ? {} : { error: reported(failure.error) }),
+    warnings: warningsOf(planned),
+    archives: [],
+  }
+}
+
+/** The report of a policy that was not begun, because the run had been interrupted before. */
+export function notBegunReport(policy: Policy, context: RunContext): PolicyReport {
+  const error = new RetentionError('INTERRUPTED', `Interrupted before policy "${policy.name}" was begun`)
+  return reportOf(policy, context, undefined, 0, { error, status: 'interrupted' })
+}
+
+/** The report of a policy that another run holds. */
+export function lockedReport(policy: Policy, context: RunContext): PolicyReport {
+  const error = new RetentionError('POLICY_LOCKED', `Another run holds policy "${policy.name}"`, {
+    hint: 'Let it finish; what it leaves, the next run takes.',
+  })
+  return reportOf(policy, context, undefined, 0, { error, status: 'locked' })
+}
+
+/** What is worth knowing about a plan, though it stops nothing. */
+export function warningsOf(planned: PolicyPlan | undefined): Finding[] {
+  return (planned?.findings ?? []).filter(({ level }) => level === 'warning')
+}
+
+function statusOf(planned: PolicyPlan | undefined, remaining: number, { signal }: RunContext): PolicyStatus {
+  if (signal?.aborted === true && remaining > 0) return 'interrupted'
+  if (remaining > 0) return 'partial'
+  return planned === undefined || planned.due === 0 ? 'nothing-due' : 'applied'
+}
