@@ -227,6 +227,8 @@ overDatabases(
     const role = `archiver_${Math.random().toString(36).slice(2)}`
     const base = String(await db.value('select current_database()'))
     await onCluster(`create role "${role}" login password 'x'`)
+    // As it is from version 15 on.
+    await db.run('revoke create on schema public from public')
     try {
       const made = project(undefined, {
         database: db.address.replace('postgres:password@', `${role}:x@`),
