@@ -5,6 +5,7 @@ import { archiveBase, archiveName } from './archive/name.ts'
 import type { Config } from './config/config.ts'
 import { cutoffAt, type Cutoff } from './cutoff.ts'
 import type { Finding } from './database/database.ts'
+import { refusalOf, warningsOf } from './database/findings.ts'
 import { openDatabase } from './database/open.ts'
 import { RetentionError } from './errors.ts'
 import { milliseconds, type Duration } from './config/fields.ts'
@@ -12,10 +13,10 @@ import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { countDue, planPolicy, type PlanContext, type PolicyPlan } from './plan.ts'
 import type { Policy } from './config/policy.ts'
 import { loadProject, selectPolicies, type ProjectOptions } from './config/project.ts'
-import { failureOf, lockedReport, notBegunReport, reportOf, warningsOf, type Failure } from './policy-report.ts'
+import { failureOf, lockedReport, notBegunReport, reportOf, type Failure } from './policy-report.ts'
 import type { ApplyReport, ArchiveReport, PolicyReport } from './report.ts'
 import { archiveStep } from './runner.ts'
-import { newRun, type RunContext } from './step.ts'
+import { isInterrupted, newRun, type RunContext } from './step.ts'
 import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
 
@@ -62,7 +63,7 @@ export interface ApplyOptions extends ProjectOptions {
 export async function apply(options: ApplyOptions = {}): Promise<ApplyReport> {
   if (options.dryRun === true) return plan(options)
   return run(options, 'write', async (policy, context, limits) => {
-    if (options.signal?.aborted === true) return notBegunReport(policy, context)
+    if (isInterrupted(context)) return notBegunReport(policy, context)
     const lock = await context.database.lock(context.ledger.lockName(policy.name))
     if (lock === undefined) return lockedReport(policy, context)
     try {
@@ -116,7 +117,9 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
     for (const policy of selected) {
       const report = work(policy, context, limits)
       reports.push(
-        await report.catch((error: unknown) => reportOf(policy, context, undefined, 0, failureOf(error, context))),
+        await report.catch((error: unknown) =>
+          reportOf(policy, context, undefined, 0, failureOf(error, context, false)),
+        ),
       )
     }
     return {
@@ -135,7 +138,7 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
 async function applyPolicy(policy: Policy, context: RunContext, limits: Limits): Promise<PolicyReport> {
   const { options } = limits
   const target = targetOf(policy, context.config)
-  const done: Done = { entries: [], skipped: 0, inTheWay: [] }
+  const done: Done = { begun: false, entries: [], skipped: 0, inTheWay: [] }
   let first: PolicyPlan | undefined
   let failure: Failure | undefined
   let remaining: number | undefined
@@ -150,19 +153,23 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
       if (planned.steps.length === 0) break
       if (pass === 1) await target.prepare()
       const before = rowsOf(done)
-      await applySteps(planned, target, context, limits, done, first.due)
+      const { grew } = await applySteps(planned, target, context, limits, done, first.due)
       remaining = await countLeft(policy, context, first, rowsOf(done))
-      if (remaining === 0 || rowsOf(done) === before || done.skipped > 0 || isOver(limits)) break
+      const stuck = rowsOf(done) === before && !grew
+      if (remaining === 0 || stuck || done.skipped > 0 || isOver(limits, context)) break
     }
   } catch (error) {
-    failure = failureOf(error, context)
+    failure = failureOf(error, context, done.begun)
     remaining = await countLeft(policy, context, first, rowsOf(done))
   }
   return {
     ...reportOf(policy, context, first, remaining ?? first?.due ?? 0, failure),
     archived: rowsOf(done),
     skipped: done.skipped,
-    warnings: [...warningsOf(first), ...done.inTheWay.map((text): Finding => ({ level: 'warning', text }))],
+    warnings: [
+      ...warningsOf(first?.findings ?? []),
+      ...done.inTheWay.map((text): Finding => ({ level: 'warning', text })),
+    ],
     archives: done.entries.map(({ name, location, rows, bytes, sha256, from, to }) => ({
       name,
       location,
@@ -189,11 +196,14 @@ async function countLeft(
 
 /** What has been done for a policy so far. */
 interface Done {
+  /** Whether a step has been begun. */
+  begun: boolean
   readonly entries: LedgerEntry[]
   skipped: number
   readonly inTheWay: string[]
 }
 
+/** Makes the planned steps, until a limit is reached or one has grown, so that what is left must be planned anew. */
 async function applySteps(
   { policy, cutoff, time, steps }: PolicyPlan,
   target: Target,
@@ -201,18 +211,23 @@ async function applySteps(
   limits: Limits,
   done: Done,
   due: number,
-): Promise<void> {
+): Promise<{ grew: boolean }> {
   const { bom } = policy.archive ?? context.config.archive
   for (const [index, step] of steps.entries()) {
     if (index > 0 && policy.pause > 0) await sleep(policy.pause, undefined, { signal: context.signal }).catch(() => {})
-    if (isOver(limits)) return
-    const result = await archiveStep({ policy, cutoff, step, storage: time?.storage, target, bom }, context)
-    if (result.entry !== undefined) done.entries.push(result.entry)
-    limits.rows -= result.entry?.rows ?? 0
+    if (isOver(limits, context)) break
+    done.begun = true
+    const most = Math.min(policy.batch, limits.rows)
+    const result = await archiveStep({ policy, cutoff, step, most, storage: time?.storage, target, bom }, context)
     done.skipped += result.skipped
     done.inTheWay.push(...result.inTheWay)
-    limits.options.onProgress?.({ policy: policy.name, rows: rowsOf(done), due, step: index + 1, steps: steps.length })
+    if (result.grew) return { grew: true }
+    if (result.entry !== undefined) done.entries.push(result.entry)
+    limits.rows -= result.entry?.rows ?? 0
+    const rows = rowsOf(done)
+    limits.options.onProgress?.({ policy: policy.name, rows, due, step: index + 1, steps: steps.length })
   }
+  return { grew: false }
 }
 
 function rowsOf({ entries }: Done): number {
@@ -230,7 +245,7 @@ async function planReport(policy: Policy, context: RunContext, limits: Limits): 
     await target.check()
     archives = await plannedArchives(planned, target, context)
   } catch (error) {
-    failure = failureOf(error, context)
+    failure = failureOf(error, context, false)
   }
   const rows = archives.reduce((sum, archive) => sum + archive.rows, 0)
   limits.rows -= rows
@@ -262,16 +277,8 @@ async function plannedArchives(
 
 /** @throws RetentionError `REFUSED`, `PLAN_TOO_LARGE` */
 function refuse(planned: PolicyPlan, options: ApplyOptions): void {
-  const refusals = planned.findings.filter(({ level }) => level === 'refusal')
-  const [refusal] = refusals
-  if (refusal !== undefined) {
-    const hints = refusals.flatMap(({ hint }) => (hint === undefined ? [] : [hint]))
-    throw new RetentionError(
-      'REFUSED',
-      refusals.map(({ text }) => text).join('\n'),
-      hints.length === 0 ? {} : { hint: hints.join('\n') },
-    )
-  }
+  const refusal = refusalOf(planned.findings)
+  if (refusal !== undefined) throw refusal
   if (planned.tooLarge !== undefined && options.allowLarge !== true) {
     throw new RetentionError('PLAN_TOO_LARGE', planned.tooLarge, {
       hint: 'Check the policy; if it is right, run with --allow-large.',
@@ -283,10 +290,8 @@ function targetOf(policy: Policy, config: Config): Target {
   return openTarget(policy.archive ?? config.archive, config.folder)
 }
 
-function isOver({ options, deadline, rows }: Limits): boolean {
-  return (
-    options.signal?.aborted === true || options.rollbackSignal?.aborted === true || Date.now() >= deadline || rows <= 0
-  )
+function isOver({ deadline, rows }: Limits, context: RunContext): boolean {
+  return isInterrupted(context) || Date.now() >= deadline || rows <= 0
 }
 
 function limitsOf(options: ApplyOptions, started: Date): Limits {

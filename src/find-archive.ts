@@ -68,8 +68,7 @@ export async function findArchive(file: string, place: Place): Promise<FoundArch
   if (records !== found.rows) {
     throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(name)} holds ${records} rows, not ${found.rows}`)
   }
-  // The chunks of a byte stream are buffers; the type of Readable does not know.
-  const header = await readHeader((await target.read(name)) as AsyncIterable<Buffer>)
+  const header = await readHeader(await target.read(name))
   if (header.length !== found.columns.length || header.some((column, index) => column !== found.columns[index])) {
     throw new RetentionError(
       'ARCHIVE_CHANGED',

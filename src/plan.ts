@@ -70,7 +70,7 @@ export interface PlanContext {
 }
 
 /** Whether something was found that stops the policy. */
-export function isRefused({ findings }: Pick<Survey, 'findings'>): boolean {
+function isRefused({ findings }: Pick<Survey, 'findings'>): boolean {
   return findings.some(({ level }) => level === 'refusal')
 }
 

@@ -1,11 +1,11 @@
 /** How a policy's run ended, as its report says it. */
 import { formatTableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
-import type { Finding } from './database/database.ts'
+import { warningsOf } from './database/findings.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
 import { policyCutoff, type PolicyPlan } from './plan.ts'
 import { reported, type PolicyReport, type PolicyStatus } from './report.ts'
-import type { RunContext } from './step.ts'
+import { isInterrupted, type RunContext } from './step.ts'
 
 /** An error, and how it ends a policy. */
 export interface Failure {
@@ -13,20 +13,25 @@ export interface Failure {
   readonly status: PolicyStatus
 }
 
-/** What an error means for the policy that it ended. */
-export function failureOf(error: unknown, { signal, rollbackSignal }: RunContext): Failure {
-  if (rollbackSignal?.aborted === true) {
+/**
+ * What an error means for the policy that it ended.
+ * @param begun whether a step had been begun
+ */
+export function failureOf(error: unknown, context: RunContext, begun: boolean): Failure {
+  const known = error instanceof RetentionError ? error : undefined
+  if (context.rollbackSignal?.aborted === true && known === undefined) {
     const text = 'Interrupted; the running step was rolled back'
     return { error: new RetentionError('INTERRUPTED', text, { cause: error }), status: 'interrupted' }
   }
-  if (!(error instanceof RetentionError)) {
+  if (known === undefined) {
     return { error: new RetentionError('UNEXPECTED', messageOf(error), { cause: error }), status: 'failed' }
   }
   // Told to stop, it did not go on waiting for others.
-  const waiting = hasCode(error, 'DATABASE_BUSY') || hasCode(error, 'ROWS_CHANGED')
-  if (signal?.aborted === true && waiting) return { error, status: 'interrupted' }
-  const refused = hasCode(error, 'REFUSED') || hasCode(error, 'PLAN_TOO_LARGE') || hasCode(error, 'TARGET_UNUSABLE')
-  return { error, status: refused ? 'refused' : 'failed' }
+  const waited = hasCode(known, 'DATABASE_BUSY') || hasCode(known, 'ROWS_CHANGED')
+  if (isInterrupted(context) && waited) return { error: known, status: 'interrupted' }
+  // Refused is what has been stopped before anything was touched.
+  const refused = hasCode(known, 'REFUSED') || hasCode(known, 'PLAN_TOO_LARGE') || hasCode(known, 'TARGET_UNUSABLE')
+  return { error: known, status: refused && !begun ? 'refused' : 'failed' }
 }
 
 /** A report in which nothing has been archived. @param remaining due rows that are left */
@@ -49,7 +54,7 @@ export function reportOf(
     remaining,
     status: failure?.status ?? statusOf(planned, remaining, context),
     ...(failure === undefined ? {} : { error: reported(failure.error) }),
-    warnings: warningsOf(planned),
+    warnings: warningsOf(planned?.findings ?? []),
     archives: [],
   }
 }
@@ -68,13 +73,8 @@ export function lockedReport(policy: Policy, context: RunContext): PolicyReport 
   return reportOf(policy, context, undefined, 0, { error, status: 'locked' })
 }
 
-/** What is worth knowing about a plan, though it stops nothing. */
-export function warningsOf(planned: PolicyPlan | undefined): Finding[] {
-  return (planned?.findings ?? []).filter(({ level }) => level === 'warning')
-}
-
-function statusOf(planned: PolicyPlan | undefined, remaining: number, { signal }: RunContext): PolicyStatus {
-  if (signal?.aborted === true && remaining > 0) return 'interrupted'
+function statusOf(planned: PolicyPlan | undefined, remaining: number, context: RunContext): PolicyStatus {
+  if (isInterrupted(context) && remaining > 0) return 'interrupted'
   if (remaining > 0) return 'partial'
   return planned === undefined || planned.due === 0 ? 'nothing-due' : 'applied'
 }

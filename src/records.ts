@@ -19,6 +19,8 @@ export interface StepFacts {
   readonly order: StepOrder
   readonly context: RunContext
   readonly table: Table
+  /** The column that ages its rows. */
+  readonly column: string
   /** The CSV's columns. */
   readonly columns: readonly Column[]
   readonly ddl: readonly string[]
@@ -27,7 +29,17 @@ export interface StepFacts {
 }
 
 /** The manifest of a step. */
-export function manifestOf({ name, order, context, table, columns, ddl, rows, stored }: StepFacts): Manifest {
+export function manifestOf({
+  name,
+  order,
+  context,
+  table,
+  column: timeColumn,
+  columns,
+  ddl,
+  rows,
+  stored,
+}: StepFacts): Manifest {
   const { policy, cutoff, step } = order
   const { schema, name: tableName } = table.name
   const digest = { bytes: stored.bytes, sha256: stored.sha256 }
@@ -35,7 +47,7 @@ export function manifestOf({ name, order, context, table, columns, ddl, rows, st
     format: manifestFormat,
     database: { kind: context.database.kind, version: context.database.version },
     policy: policy.name,
-    column: policy.column,
+    column: timeColumn,
     cutoff: cutoff.instant,
     firstTimestamp: step.from,
     lastTimestamp: step.to,

@@ -1,25 +1,27 @@
 /** Makes steps happen: the one place that knows the order of events, and what a failure at each point means. */
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { MigrationError, Umzug, type RunnableMigration } from 'umzug'
-
 import { byteOrderMark, prefixed } from './archive/csv.ts'
 import { formatManifest } from './archive/manifest.ts'
 import { archiveBase, archiveName, manifestName } from './archive/name.ts'
 import { store, storeText } from './archive/store.ts'
-import type { Inspection, StepTransaction } from './database/database.ts'
+import { commit } from './commit.ts'
+import type { StepTransaction } from './database/database.ts'
+import { refusalOf } from './database/findings.ts'
 import { hasCode, RetentionError } from './errors.ts'
-import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
-import { countDue, pastRows, inspectRequest, isRefused } from './plan.ts'
-import type { RunContext, StepOrder } from './step.ts'
-import type { Policy } from './config/policy.ts'
+import type { LedgerEntry } from './ledger/ledger.ts'
+import { migrate } from './migrate.ts'
+import { countDue, inspectRequest, pastRows } from './plan.ts'
 import { entryOf, manifestOf } from './records.ts'
+import type { RunContext, StepOrder } from './step.ts'
 import type { Target } from './target/target.ts'
 
 /** What a step came to. */
 export interface StepResult {
-  /** Undefined when none of the rows was there any more. */
+  /** Undefined when it archived nothing. */
   readonly entry: LedgerEntry | undefined
+  /** Whether more rows had come than it may take, so that what is left must be cut anew. */
+  readonly grew: boolean
   /** Rows left because another transaction holds them. */
   readonly skipped: number
   /** Files that were found in the way, and left. */
@@ -44,8 +46,9 @@ export async function archiveStep(order: StepOrder, context: RunContext): Promis
       const entry = await throughUmzug(name, order, context, skipLocked)
       const { policy, cutoff, step, storage } = order
       const skipped = skipLocked ? await countDue(policy, cutoff, storage, context, step.range) : 0
-      return { entry, skipped, inTheWay }
+      return { entry, grew: false, skipped, inTheWay }
     } catch (error) {
+      if (error instanceof StepGrew) return { entry: undefined, grew: true, skipped: 0, inTheWay }
       if (hasCode(error, 'ARCHIVE_EXISTS')) {
         inTheWay.push(error.message)
         name = undefined
@@ -63,15 +66,17 @@ export async function archiveStep(order: StepOrder, context: RunContext): Promis
   }
 }
 
-/** Claims numbers until one's name is free at the target. */
+/** Claims numbers until one's name is free at the target, and in the ledger. */
 async function freeName(
   { policy, cutoff, target }: StepOrder,
-  { ledger }: RunContext,
+  { database, ledger }: RunContext,
   inTheWay: string[],
 ): Promise<string> {
   const base = archiveBase(policy.name, cutoff.day)
   for (;;) {
     const name = archiveName(base, await ledger.claimNumber(base))
+    // An archive of another database may have been restored into this one by its manifest.
+    if ((await database.read((db) => ledger.find(db, name))) !== undefined) continue
     const taken = (await target.has(name))
       ? name
       : (await target.has(manifestName(name)))
@@ -82,7 +87,7 @@ async function freeName(
   }
 }
 
-/** A step is a migration and the ledger is where umzug keeps what has been migrated. */
+/** A step is a migration, and archiving is its up. */
 async function throughUmzug(
   name: string,
   order: StepOrder,
@@ -90,44 +95,27 @@ async function throughUmzug(
   skipLocked: boolean,
 ): Promise<LedgerEntry | undefined> {
   let entry: LedgerEntry | undefined
-  await migrate(
-    'up',
-    {
-      name,
-      up: async () => {
-        entry = await up(name, order, context, skipLocked)
-      },
+  const recorded = (): Promise<string[]> =>
+    context.database.read((db) => context.ledger.namesIn(db, [name], 'archived'))
+  const migration = {
+    name,
+    up: async (): Promise<void> => {
+      entry = await up(name, order, context, skipLocked)
     },
-    {
-      executed: () => context.database.read((db) => context.ledger.namesIn(db, [name], 'archived')),
-      // The entry was written with the rows' deletion. Here it is only asserted.
-      logged: async () => {
-        const found = await context.database.read((db) => context.ledger.namesIn(db, [name], 'archived'))
-        if ((found.length === 1) !== (entry !== undefined)) {
-          throw new RetentionError('LEDGER_INVALID', `${name} ${entry === undefined ? 'is' : 'is not'} in the ledger`)
-        }
-      },
-    },
-  )
-  return entry
-}
-
-/** Runs one migration in one direction and gives its own error, not umzug's, which carries the whole context. */
-export async function migrate(
-  direction: 'up' | 'down',
-  migration: RunnableMigration<object>,
-  ledger: { executed: () => Promise<string[]>; logged: () => Promise<void> },
-): Promise<void> {
-  const umzug = new Umzug({
-    migrations: [migration],
-    storage: { executed: ledger.executed, logMigration: ledger.logged, unlogMigration: ledger.logged },
-    logger: undefined,
-  })
-  try {
-    await umzug[direction]({ migrations: [migration.name] })
-  } catch (error) {
-    throw error instanceof MigrationError ? error.cause : error
   }
+  try {
+    await migrate('up', migration, {
+      executed: recorded,
+      assert: async () => {
+        if ((await recorded()).length === (entry === undefined ? 0 : 1)) return
+        throw new RetentionError('LEDGER_INVALID', `${name} ${entry === undefined ? 'is' : 'is not'} in the ledger`)
+      },
+    })
+  } catch (error) {
+    // Once it is committed, a ledger that cannot be asked again changes nothing about it.
+    if (entry === undefined || hasCode(error, 'LEDGER_INVALID')) throw error
+  }
+  return entry
 }
 
 /**
@@ -136,6 +124,7 @@ export async function migrate(
  * and read back.
  *
  * @returns the ledger's entry; undefined when there were no rows left to take
+ * @throws StepGrew when there were more rows than it may take
  */
 async function up(
   name: string,
@@ -144,96 +133,64 @@ async function up(
   skipLocked: boolean,
 ): Promise<LedgerEntry | undefined> {
   const { policy, cutoff, target } = order
-  const transaction = await context.database.step()
+  // 1. Lock the table against changes of its form, and look again whether the policy may work on it.
+  const transaction = await context.database.step({ ...inspectRequest(policy, cutoff), storage: order.storage })
   const published: string[] = []
   let entry: LedgerEntry
   try {
-    // 1. Lock the table against changes of its form, and look again whether the policy may work on it.
-    const inspection = await transaction.begin({ ...inspectRequest(policy, cutoff), storage: order.storage })
-    const rows = await pastRows(transaction.db, allowed(inspection), policy, cutoff, context, order.step.range)
-    if (rows === undefined)
-      throw new RetentionError('REFUSED', `Policy "${policy.name}" cannot work on its table any more`)
+    const { inspection } = transaction
+    const refusal = refusalOf(inspection.findings)
+    if (refusal !== undefined) throw refusal
+    const rows = await pastRows(transaction.db, inspection, policy, cutoff, context, order.step.range)
+    if (rows === undefined) throw new RetentionError('REFUSED', `Policy "${policy.name}" cannot work on its table now`)
     // 2. Stream the rows into the archive, make it durable, publish it under a name of its own, read it back.
-    const exported = await transaction.export(rows.due, skipLocked, context.rollbackSignal)
+    const exported = transaction.export(rows.due, skipLocked, context.rollbackSignal)
     const { csv } = exported
     const stored = await store(target, name, order.bom ? prefixed(byteOrderMark, csv) : csv)
     published.push(name)
-    const count = await exported.rows()
-    checkCount(name, count, stored.records, policy)
+    const count = await exported.count()
+    checkCount(name, count, stored.records, order.most)
     if (count === 0) {
       await undo(transaction, target, published)
       return undefined
     }
     // 3. The same for the manifest.
-    const ddl = await context.database.ddl(transaction.db, rows.due.table.name)
-    const facts = { name, order, context, table: rows.due.table, columns: exported.columns, ddl, rows: count, stored }
+    const { table } = rows.due
+    const ddl = await context.database.ddl(transaction.db, table.name)
+    const { columns } = exported
+    const facts = { name, order, context, table, column: inspection.column, columns, ddl, rows: count, stored }
     const manifest = manifestOf(facts)
     const manifestStored = await storeText(target, manifestName(name), formatManifest(manifest))
     published.push(manifestName(name))
     // 4. Make sure that exactly these rows go, and record the archive in the same transaction.
-    await transaction.remove()
+    await exported.remove()
     entry = entryOf(facts, manifest, manifestStored)
     await context.ledger.record(transaction.db, entry)
   } catch (error) {
     await undo(transaction, target, published)
     throw error
   }
-  // 5. Commit: the rows go and the ledger knows, or neither.
-  await commit(transaction, context.ledger, entry, () => undo(transaction, target, published))
+  // 5. Commit: the rows go and the ledger knows, or neither. Until that is known, the files stay.
+  const isDone = (): Promise<boolean> => context.ledger.isRecorded(entry)
+  await commit(transaction, name, isDone, () => undo(transaction, target, published))
   return entry
 }
 
-/** Commits; where the connection breaks on the way, finds out what became of it before anything else is done. */
-async function commit(
-  transaction: StepTransaction,
-  ledger: Ledger,
-  entry: LedgerEntry,
-  undoStep: () => Promise<void>,
-): Promise<void> {
-  try {
-    await transaction.commit()
-  } catch (error) {
-    // Until this is known the files stay: the ledger may have come to know them.
-    const done = hasCode(error, 'COMMIT_UNKNOWN') && (await outcome(() => ledger.isRecorded(entry), entry.name))
-    if (done) return
-    await undoStep()
-    throw error
-  }
-}
+/** More rows have come into a step's range than it may take: the rest must be cut anew. */
+class StepGrew extends Error {}
 
-/** Asks what became of a commit. @throws RetentionError `COMMIT_UNKNOWN` where nobody can tell yet. */
-export async function outcome(ask: () => Promise<boolean>, name: string): Promise<boolean> {
-  try {
-    return await ask()
-  } catch (cause) {
-    throw new RetentionError(
-      'COMMIT_UNKNOWN',
-      `The connection broke at COMMIT, and what became of ${name} could not be learned`,
-      {
-        hint: 'No row is lost: it was committed whole or not at all. Run "retention verify" when the database is back.',
-        cause,
-      },
-    )
-  }
-}
-
-/** Rolls back and takes back what was published: of this step nothing remains but its number. */
+/**
+ * Rolls back and takes back what was published: of this step nothing remains but its number. A file that cannot be
+ * taken back is one that the ledger does not know, which verify tells.
+ */
 async function undo(transaction: StepTransaction, target: Target, published: readonly string[]): Promise<void> {
   await transaction.rollback()
-  for (const file of published) await target.withdraw(file)
+  for (const file of published) await target.withdraw(file).catch(() => {})
 }
 
-function allowed(inspection: Inspection): Inspection {
-  const refusal = inspection.findings.find(({ level }) => level === 'refusal')
-  if (!isRefused(inspection) || refusal === undefined) return inspection
-  throw new RetentionError('REFUSED', refusal.text, refusal.hint === undefined ? {} : { hint: refusal.hint })
-}
-
-function checkCount(name: string, rows: number, records: number, policy: Policy): void {
+function checkCount(name: string, rows: number, records: number, most: number): void {
   if (records !== rows) {
     throw new RetentionError('ARCHIVE_CHANGED', `The database gave ${rows} rows, but ${name} holds ${records}`)
   }
-  if (rows > policy.batch) {
-    throw new RetentionError('ROWS_CHANGED', `The step grew to ${rows} rows; "batch" allows ${policy.batch}`)
-  }
+  if (rows > most) throw new StepGrew(`The step grew to ${rows} rows, and may take ${most}`)
 }

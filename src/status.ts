@@ -1,9 +1,10 @@
 /** `status`: how every policy stands, and what the ledger holds. Only reads. */
+import { refusalOf, warningsOf } from './database/findings.ts'
 import { openDatabase } from './database/open.ts'
 import { messageOf, RetentionError } from './errors.ts'
 import { formatTableName } from './config/fields.ts'
 import { Ledger } from './ledger/ledger.ts'
-import { fingerprint, isRefused, policyCutoff, surveyPolicy, type PlanContext, type Survey } from './plan.ts'
+import { fingerprint, policyCutoff, surveyPolicy, type PlanContext, type Survey } from './plan.ts'
 import type { Policy } from './config/policy.ts'
 import { loadProject, selectPolicies, type ProjectOptions } from './config/project.ts'
 import { reported, type PolicyStanding, type ReportedError, type StatusReport } from './report.ts'
@@ -65,7 +66,7 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
     lastAppliedAt: summary.lastAppliedAt,
     changed: summary.lastFingerprint !== null && summary.lastFingerprint !== fingerprint(policy, config),
     holds,
-    warnings: (survey?.findings ?? []).filter(({ level }) => level === 'warning'),
+    warnings: warningsOf(survey?.findings ?? []),
     ...(error === undefined ? {} : { error }),
   }
 }
@@ -75,13 +76,9 @@ function isSurvey(found: unknown): found is Survey {
 }
 
 function errorOf(found: unknown): ReportedError | undefined {
-  if (!isSurvey(found)) {
-    return reported(found instanceof RetentionError ? found : new RetentionError('DATABASE_FAILED', messageOf(found)))
-  }
-  if (!isRefused(found)) return undefined
-  const refusals = found.findings.filter(({ level }) => level === 'refusal')
-  const hint = refusals.flatMap((refusal) => (refusal.hint === undefined ? [] : [refusal.hint])).join('\n')
-  return { code: 'REFUSED', message: refusals.map(({ text }) => text).join('\n'), ...(hint === '' ? {} : { hint }) }
+  const error = isSurvey(found) ? refusalOf(found.findings) : found
+  if (error === undefined) return undefined
+  return reported(error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error)))
 }
 
 /** Whether the oldest due row was due days ago. Times without a zone are taken for UTC: a day's grace hides that. */

@@ -20,6 +20,8 @@ export interface StepOrder {
   readonly policy: Policy
   readonly cutoff: Cutoff
   readonly step: PlannedStep
+  /** The most rows that it may take. */
+  readonly most: number
   /** How the time column was found to store time. */
   readonly storage: string | undefined
   readonly target: Target
@@ -30,4 +32,9 @@ export interface StepOrder {
 /** A name for one run, that sorts by time. */
 export function newRun(now: Date): string {
   return `${now.toISOString().replaceAll(/[-:]|\..*/g, '')}-${randomUUID().slice(0, 8)}`
+}
+
+/** Whether the run has been told to stop, in either way. */
+export function isInterrupted({ signal, rollbackSignal }: RunContext): boolean {
+  return signal?.aborted === true || rollbackSignal?.aborted === true
 }

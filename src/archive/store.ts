@@ -59,19 +59,23 @@ export async function store(target: Target, name: string, source: ByteSource): P
     }
     await draft.publish()
   } catch (error) {
-    await draft.discard()
+    await draft.discard().catch(() => {})
     throw error
   }
   const written = meter.digest()
-  const { digest: back, records } = await readWhole(target, name)
-  if (back.sha256 !== written.sha256) {
+  try {
+    const { digest: back, records } = await readWhole(target, name)
+    if (back.sha256 === written.sha256) return { ...written, records }
     throw new RetentionError(
       'ARCHIVE_CHANGED',
       `${target.locate(name)} was stored with ${written.bytes} bytes, but ${back.bytes} other bytes were read back`,
       { hint: 'Nothing was deleted. Check the disk.' },
     )
+  } catch (error) {
+    // It is no archive, and nobody knows of it yet.
+    await target.withdraw(name).catch(() => {})
+    throw error
   }
-  return { ...written, records }
 }
 
 /** Stores a text as `store` does. */
@@ -83,8 +87,7 @@ export async function storeText(target: Target, name: string, text: string): Pro
 export async function readWhole(target: Target, name: string): Promise<{ digest: Digest; records: number }> {
   const meter = new Meter()
   const counter = new RecordCounter()
-  // Chunks of a byte stream are buffers; the type of Readable does not know.
-  for await (const chunk of (await target.read(name)) as AsyncIterable<Buffer>) {
+  for await (const chunk of await target.read(name)) {
     meter.update(chunk)
     counter.update(chunk)
   }
@@ -95,7 +98,7 @@ export async function readWhole(target: Target, name: string): Promise<{ digest:
 export async function readText(target: Target, name: string): Promise<string> {
   const chunks: Buffer[] = []
   let bytes = 0
-  for await (const chunk of (await target.read(name)) as AsyncIterable<Buffer>) {
+  for await (const chunk of await target.read(name)) {
     chunks.push(chunk)
     bytes += chunk.length
     if (bytes > largestText) {

@@ -64,8 +64,8 @@ export interface Table<AColumn extends Column = Column> {
   readonly columns: readonly AColumn[]
   /** The columns that tell rows apart; empty where there is none. */
   readonly key: readonly string[]
-  /** The key as one text, to recognise a row by; undefined without a key. */
-  readonly keyText: Sql<string> | undefined
+  /** Some of its columns as one text, to recognise a row by; undefined where it does not have all of them. */
+  textOf(columns: readonly string[]): Sql<string> | undefined
   /** Rows that must stay although they are past the cutoff, and why. */
   readonly kept: { readonly where: Sql<boolean>; readonly why: string } | undefined
 }
@@ -73,6 +73,8 @@ export interface Table<AColumn extends Column = Column> {
 /** A policy's table and time column, as far as they could be made out, and what was found about them. */
 export interface Inspection {
   readonly table: Table | undefined
+  /** The time column's own name; SQLite does not mind how a policy writes it. */
+  readonly column: string
   readonly time: TimeColumn | undefined
   /** The time column, then what tells rows with equal times apart. */
   readonly order: readonly OrderPart[]
@@ -100,43 +102,42 @@ export interface Lock {
   release(): Promise<void>
 }
 
-/** CSV bytes, header first, and how many rows they turned out to hold. */
-export interface CsvExport {
+/** Rows of a step on their way into an archive. */
+export interface ExportedRows {
+  /** The CSV's columns. */
   readonly columns: readonly Column[]
+  /** CSV bytes, header first. To be read once, to the end. */
   readonly csv: AsyncIterable<Buffer>
-  /** Rows in the CSV; to be asked once it has been read to its end. */
-  rows(): Promise<number>
+  /** Rows in the CSV; to be asked once it has been read. */
+  count(): Promise<number>
+  /**
+   * Makes sure that exactly these rows are gone; to be called once the CSV is stored.
+   * @throws RetentionError `ROWS_CHANGED` when they have changed since they were read
+   */
+  remove(): Promise<void>
 }
 
 /**
  * The transaction of one step. The order of events is the runner's; what each event means is the database's:
  *
- * | event     | Postgres                                         | SQLite                                          |
- * |-----------|--------------------------------------------------|-------------------------------------------------|
- * | `begin`   | transaction; the table locked against DDL        | read snapshot                                   |
- * | `export`  | the rows that DELETE returns                     | the rows of the snapshot                        |
- * | `remove`  | nothing: exporting has deleted them              | write lock; proof that nothing changed; DELETE  |
- * | `commit`  | commit                                           | commit                                          |
+ * | event    | Postgres                                     | SQLite                                              |
+ * |----------|----------------------------------------------|-----------------------------------------------------|
+ * | `step`   | transaction; the table locked against DDL    | read snapshot                                       |
+ * | `export` | the rows that DELETE returns                 | the rows of the snapshot; then the snapshot ends    |
+ * | `remove` | nothing: reading has deleted them            | write lock; proof that nothing changed; DELETE      |
+ * | `commit` | commit                                       | commit                                              |
  */
 export interface StepTransaction {
   /** For the ledger's row; after `remove` only. */
   readonly db: Db
-  /** Begins, and looks at the table again, now that it cannot change any more. */
-  begin(request: InspectRequest): Promise<Inspection>
+  /** The table as it is now, and cannot change any more until the step ends or starts over. */
+  readonly inspection: Inspection
   /**
    * @param skipLocked leaves out rows that another transaction holds, instead of waiting for them
    * @param signal aborted, it makes the reading of the CSV end with an error at once
    */
-  export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): Promise<CsvExport>
-  /**
-   * Makes sure that exactly the exported rows are gone.
-   * @throws RetentionError `ROWS_CHANGED` when they have changed since they were exported.
-   */
-  remove(): Promise<void>
-  /**
-   * Returns when the step is durable.
-   * @throws RetentionError `COMMIT_UNKNOWN` when the connection broke on the way.
-   */
+  export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): ExportedRows
+  /** Returns when the step is durable. Where it fails, whether it was committed is not known. */
   commit(): Promise<void>
   /** Undoes everything; never throws. */
   rollback(): Promise<void>
@@ -155,8 +156,8 @@ export type OnConflict = 'error' | 'skip' | 'overwrite'
 /** The transaction of one restore. */
 export interface RestoreTransaction {
   readonly db: Db
-  /** Begins, locks the table against DDL and looks at it; undefined where there is no such table. */
-  begin(table: TableName): Promise<RestoreTable | undefined>
+  /** The table, which cannot change its form any more until the restore ends. */
+  readonly table: RestoreTable
   /** Loads an archive's CSV into a place of its own beside the table; returns its number of rows. */
   stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<number>
   /** The first keys that are in the table already, and how many there are. */
@@ -165,12 +166,13 @@ export interface RestoreTransaction {
   insert(onConflict: OnConflict): Promise<number>
   /** The staged rows as they now are in the table, as the archive's CSV. Rows that were skipped come as staged. */
   readBack(): AsyncIterable<Buffer>
-  /** The keys of the rows that were put into the table, as `Table.keyText` writes them, as a query. */
+  /** The keys of the rows that were put into the table, as `Table.textOf` writes them, as a query. */
   placedKeys(): Sql<{ key: string }>
   /** The least and greatest value that the rows put into the table have in a column, as `OrderPart.bind` takes them. */
   placedRange(column: string): Promise<{ first: SqlValue; last: SqlValue }>
   /** Lets sequences go on behind the restored values; returns what should be known about it. */
   advanceSequences(): Promise<string[]>
+  /** Returns when the restore is durable. Where it fails, whether it was committed is not known. */
   commit(): Promise<void>
   /** Undoes everything; never throws. */
   rollback(): Promise<void>
@@ -221,10 +223,12 @@ export interface Database {
   candidates(db: Db, days: readonly number[], now: Date): Promise<Candidate[]>
   /** Takes a lock of that name at once, or returns undefined: somebody else has it. */
   lock(name: string): Promise<Lock | undefined>
-  /** A transaction for one step. */
-  step(): Promise<StepTransaction>
-  /** A transaction for one restore. */
-  restore(): Promise<RestoreTransaction>
+  /** Whether somebody has a lock of that name; takes and changes nothing. */
+  isLocked(name: string): Promise<boolean>
+  /** Begins one step, and looks at the table once more. */
+  step(request: InspectRequest): Promise<StepTransaction>
+  /** Begins one restore; undefined where there is no such table. */
+  restore(table: TableName): Promise<RestoreTransaction | undefined>
   /** The column type that the ledger keeps instants in. */
   readonly instantType: 'timestamptz' | 'text'
   close(): Promise<void>

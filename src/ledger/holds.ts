@@ -6,7 +6,8 @@ import { sql } from 'kysely'
 
 import { formatTableName } from '../config/fields.ts'
 import type { Db, OrderPart, Sql, SqlValue, Table } from '../database/database.ts'
-import { instant, type LedgerNames } from './names.ts'
+import { RetentionError } from '../errors.ts'
+import { columnNames, instant, type LedgerNames } from './names.ts'
 import type { LedgerTables } from './schema.ts'
 
 /** A hold, as the ledger knows it. */
@@ -25,8 +26,13 @@ export interface Hold {
   readonly byRange: boolean
 }
 
-/** What a hold is placed on: single rows, by a query of their keys, or all rows whose time is in a range. */
-export type HeldRows = { readonly keys: Sql<{ key: string }> } | { readonly first: SqlValue; readonly last: SqlValue }
+/**
+ * What a hold is placed on: single rows, by a query of some columns' values as `Table.textOf` writes them, or all rows
+ * whose time is in a range.
+ */
+export type HeldRows =
+  | { readonly keys: Sql<{ key: string }>; readonly columns: readonly string[] }
+  | { readonly first: SqlValue; readonly last: SqlValue }
 
 /** A hold about to be placed. */
 export interface NewHold {
@@ -64,6 +70,7 @@ export class Holds {
         policy: hold.policy,
         archive: hold.archive,
         reason: hold.reason,
+        key_columns: 'keys' in rows ? JSON.stringify(rows.columns) : null,
         first_value: range.first === null ? null : encode(range.first),
         last_value: range.last === null ? null : encode(range.last),
         created_at: hold.now.toISOString(),
@@ -90,30 +97,34 @@ export class Holds {
       createdAt: instant(row.created_at),
       createdBy: row.created_by,
       until: row.until === null ? null : instant(row.until),
-      byRange: row.first_value !== null,
+      byRange: row.key_columns === null,
     }))
   }
 
-  /** True for a table's held rows; undefined where none is. */
+  /**
+   * True for a table's held rows; undefined where none is.
+   * @throws RetentionError `REFUSED` when the table has lost a column that its held rows are known by
+   */
   async where(db: Db, table: Table, time: OrderPart, now: Date): Promise<Sql<boolean> | undefined> {
-    const holds = await this.#rows(db, formatTableName(table.name), now)
-    const byRange = holds.flatMap(({ first_value: first, last_value: last }) =>
-      first === null || last === null
-        ? []
-        : [sql`(${time.value} >= ${time.bind(decode(first))} and ${time.value} <= ${time.bind(decode(last))})`],
+    const conditions = (await this.#rows(db, formatTableName(table.name), now)).map((hold) =>
+      hold.key_columns === null ? isInRange(hold, time) : this.#isHeld(hold, hold.key_columns, table),
     )
-    const ids = holds.filter((hold) => hold.first_value === null).map((hold) => hold.id)
-    const byKey =
-      ids.length === 0 || table.keyText === undefined
-        ? []
-        : [
-            sql`exists (
-              select 1 from ${this.#tables.sql('held_rows')}
-              where retention_hold in (${sql.join(ids)}) and retention_key = ${table.keyText}
-            )`,
-          ]
-    const conditions = [...byRange, ...byKey]
     return conditions.length === 0 ? undefined : sql<boolean>`(${sql.join(conditions, sql` or `)})`
+  }
+
+  /** Rows stay known by the columns that they were held by, whatever has become the table's key since. */
+  #isHeld(hold: LedgerTables['holds'], keyColumns: string, table: Table): Sql<boolean> {
+    const key = table.textOf(columnNames(keyColumns))
+    if (key === undefined) {
+      throw new RetentionError(
+        'REFUSED',
+        `Rows of ${hold.archive} are held by ${keyColumns}, which ${formatTableName(table.name)} does not have any more`,
+        { hint: `Bring the columns back, or end the hold: its "id" in the ledger's holds is ${hold.id}.` },
+      )
+    }
+    return sql<boolean>`exists (
+      select 1 from ${this.#tables.sql('held_rows')} where retention_hold = ${hold.id} and retention_key = ${key}
+    )`
   }
 
   /** Forgets the keys of holds that have ended; the holds themselves stay on record. */
@@ -138,6 +149,11 @@ export class Holds {
       .orderBy('created_at')
       .execute()
   }
+}
+
+function isInRange({ first_value: first, last_value: last }: LedgerTables['holds'], time: OrderPart): Sql<boolean> {
+  if (first === null || last === null) return sql<boolean>`false`
+  return sql<boolean>`(${time.value} >= ${time.bind(decode(first))} and ${time.value} <= ${time.bind(decode(last))})`
 }
 
 /** A value with its storage class, which SQLite's comparisons depend on; text alone would lose it. */

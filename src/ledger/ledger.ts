@@ -5,7 +5,7 @@ import { formatTableName, type TableName } from '../config/fields.ts'
 import type { Database, Db } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { Holds } from './holds.ts'
-import { instant, LedgerNames } from './names.ts'
+import { columnNames, instant, LedgerNames } from './names.ts'
 import { migrateLedger, readVersion, type LedgerTable } from './schema.ts'
 
 /** What has become of an archive. */
@@ -280,9 +280,4 @@ function entryOf(row: LedgerTable): LedgerEntry {
     archivedAt: instant(row.archived_at),
     restoredAt: row.restored_at === null ? null : instant(row.restored_at),
   }
-}
-
-function columnNames(json: string): string[] {
-  const names: unknown = JSON.parse(json)
-  return Array.isArray(names) ? names.map(String) : []
 }

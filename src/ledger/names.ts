@@ -34,3 +34,9 @@ export class LedgerNames {
 export function instant(value: string | Date): string {
   return typeof value === 'string' ? value : value.toISOString()
 }
+
+/** A list of columns, as it was kept as JSON. */
+export function columnNames(json: string): string[] {
+  const names: unknown = JSON.parse(json)
+  return Array.isArray(names) ? names.map(String) : []
+}

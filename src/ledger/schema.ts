@@ -45,6 +45,8 @@ export type LedgerTables = {
     policy: string
     archive: string
     reason: string
+    /** A list, as JSON, of the columns that `held_rows` knows the rows by; null for a hold by range. */
+    key_columns: string | null
     first_value: string | null
     last_value: string | null
     created_at: string | Date
@@ -70,12 +72,12 @@ export function ledgerTableNames(ledger: TableName): Record<keyof LedgerTables, 
 type Migration = (
   db: Db,
   names: Record<keyof LedgerTables, TableName>,
-  instant: Database['instantType'],
+  database: Pick<Database, 'kind' | 'instantType'>,
 ) => Promise<void>
 
 /** Migration n brings the schema from version n to n + 1. Landed ones are never changed. */
 const migrations: readonly Migration[] = [
-  async (db, names, instant) => {
+  async (db, names, { kind, instantType: instant }) => {
     const create = (table: keyof LedgerTables): ReturnType<Kysely<unknown>['schema']['createTable']> =>
       (names[table].schema === undefined ? db : db.withSchema(names[table].schema)).schema.createTable(
         names[table].name,
@@ -114,6 +116,7 @@ const migrations: readonly Migration[] = [
       .addColumn('policy', 'text', needed)
       .addColumn('archive', 'text', needed)
       .addColumn('reason', 'text', needed)
+      .addColumn('key_columns', 'text')
       .addColumn('first_value', 'text')
       .addColumn('last_value', 'text')
       .addColumn('created_at', instant, needed)
@@ -124,6 +127,8 @@ const migrations: readonly Migration[] = [
       .addColumn('retention_hold', 'text', needed)
       .addColumn('retention_key', 'text', needed)
       .addPrimaryKeyConstraint(`${names.held_rows.name}_pkey`, ['retention_hold', 'retention_key'])
+      // A row number would stand before a user's column called rowid or oid.
+      .$call((table) => (kind === 'sqlite' ? table.modifyEnd(sql`without rowid`) : table))
       .execute()
   },
 ]
@@ -176,7 +181,7 @@ export async function migrateLedger(database: Database, ledger: TableName): Prom
 async function migrate(database: Database, db: Db, ledger: TableName): Promise<void> {
   const names = ledgerTableNames(ledger)
   const from = await readVersion(database, db, ledger)
-  for (const migration of migrations.slice(from)) await migration(db, names, database.instantType)
+  for (const migration of migrations.slice(from)) await migration(db, names, database)
   const version = qualified(names.version)
   await (
     from === 0

@@ -3,7 +3,6 @@ import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { access, link, lstat, mkdir, open, readdir, stat, unlink, type FileHandle } from 'node:fs/promises'
 import path from 'node:path'
-import type { Readable } from 'node:stream'
 
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
 import type { Draft, Target } from './target.ts'
@@ -67,39 +66,40 @@ export class LocalTarget implements Target {
   async create(file: string): Promise<Draft> {
     const published = this.#path(file)
     const temporary = path.join(this.#folder, `.${file}.${randomBytes(6).toString('hex')}.tmp`)
-    const handle = await open(temporary, 'wx', fileMode).catch((error: unknown) => {
-      throw this.#unusable(`cannot be written: ${messageOf(error)}`, { cause: error })
-    })
-    let closed = false
+    const handle = await this.#orUnusable(`write ${file}`, () => open(temporary, 'wx', fileMode))
+    let isOpen = true
+    let isLinked = false
+    let isDone = false
     const close = async (): Promise<void> => {
-      if (closed) return
-      closed = true
+      if (!isOpen) return
+      isOpen = false
       await handle.close()
     }
+    const publish = async (): Promise<void> => {
+      // The bytes must be on the disk before the name is: a name that survives a power cut stands for whole content.
+      await handle.sync()
+      await close()
+      // link() fails where the name exists, unlike rename(): nothing is ever overwritten.
+      await link(temporary, published)
+      isLinked = true
+      await unlink(temporary)
+      // The folder's own entry for the name must be on the disk as well.
+      await syncFolder(this.#folder)
+      isDone = true
+    }
     return {
-      write: async (chunk) => {
-        await handle.appendFile(chunk).catch((error: unknown) => {
-          throw this.#unusable(`cannot take ${file}: ${messageOf(error)}`, { cause: error })
-        })
-      },
-      publish: async () => {
-        // The bytes must be on the disk before the name is: a name that survives a power cut stands for whole content.
-        await handle.sync()
-        await close()
-        try {
-          // link() fails where the name exists, unlike rename(): nothing is ever overwritten.
-          await link(temporary, published)
-        } catch (error) {
-          if (codeOf(error) === 'EEXIST') throw this.#inTheWay(file, error)
-          throw error
-        }
-        await unlink(temporary)
-        // The folder's own entry for the name must be on the disk as well.
-        await this.#syncFolder(this.#folder)
-      },
+      write: (chunk) => this.#orUnusable(`write ${file}`, () => handle.appendFile(chunk)),
+      publish: () =>
+        this.#orUnusable(`store ${file}`, () =>
+          publish().catch((error: unknown) => {
+            throw codeOf(error) === 'EEXIST' && !isLinked ? this.#inTheWay(file, error) : error
+          }),
+        ),
       discard: async () => {
+        if (isDone) return
         await close()
         await unlink(temporary).catch(ignoreMissing)
+        if (isLinked) await unlink(published).catch(ignoreMissing)
       },
     }
   }
@@ -114,28 +114,24 @@ export class LocalTarget implements Target {
     )
   }
 
-  async read(file: string): Promise<Readable> {
+  async read(file: string): Promise<AsyncIterable<Buffer>> {
     const location = this.#path(file)
     let handle: FileHandle | undefined
     try {
       // Never through a link: an archive is a file of this folder, whatever somebody put in its place.
       handle = await open(location, constants.O_RDONLY | constants.O_NOFOLLOW)
       if (!(await handle.stat()).isFile()) throw new Error('not a file')
-      return handle.createReadStream({ highWaterMark: chunkBytes })
+      return chunksOf(handle, location)
     } catch (error) {
       await handle?.close()
-      const missing = codeOf(error) === 'ENOENT'
-      throw new RetentionError(
-        missing ? 'ARCHIVE_NOT_FOUND' : 'ARCHIVE_CHANGED',
-        missing ? `There is no file ${location}` : `${location} cannot be read as a file: ${messageOf(error)}`,
-        { cause: error },
-      )
+      if (codeOf(error) !== 'ENOENT') throw unreadable(location, error)
+      throw new RetentionError('ARCHIVE_NOT_FOUND', `There is no file ${location}`, { cause: error })
     }
   }
 
   async withdraw(file: string): Promise<void> {
     await unlink(this.#path(file)).catch(ignoreMissing)
-    await this.#syncFolder(this.#folder)
+    await syncFolder(this.#folder)
   }
 
   async list(): Promise<string[]> {
@@ -173,24 +169,28 @@ export class LocalTarget implements Target {
   }
 
   async #makeFolder(): Promise<void> {
-    try {
+    await this.#orUnusable('be made', async () => {
       const made = await mkdir(this.#folder, { recursive: true, mode: folderMode })
-      if (made === undefined) return
-      // A new folder is durable only when the folder that holds it has been written as well, at every level made.
-      for (let folder = this.#folder; folder !== path.dirname(made); folder = path.dirname(folder)) {
-        await this.#syncFolder(path.dirname(folder))
+      // A new folder is durable only when the folder that holds it has been written as well, at every level made. An
+      // earlier run may have been cut off in between, so the last is always written.
+      const last = made === undefined ? this.#folder : made
+      for (let folder = this.#folder; ; folder = path.dirname(folder)) {
+        await syncFolder(path.dirname(folder)).catch((error: unknown) => {
+          // Of a folder that we did not make, somebody else may own the parent.
+          if (made !== undefined) throw error
+        })
+        if (folder === last) return
       }
-    } catch (error) {
-      throw this.#unusable(`cannot be made: ${messageOf(error)}`, { cause: error })
-    }
+    })
   }
 
-  async #syncFolder(folder: string): Promise<void> {
-    const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY)
+  /** Runs something that only a fault of the folder or its disk can make fail. */
+  async #orUnusable<T>(what: string, work: () => Promise<T>): Promise<T> {
     try {
-      await handle.sync()
-    } finally {
-      await handle.close()
+      return await work()
+    } catch (error) {
+      if (error instanceof RetentionError) throw error
+      throw this.#unusable(`cannot ${what}: ${messageOf(error)}`, { cause: error })
     }
   }
 
@@ -220,6 +220,29 @@ export function throwAwayMachine(environment: NodeJS.ProcessEnv): string | undef
     'AWS_LAMBDA_FUNCTION_NAME',
     'RAILWAY_ENVIRONMENT',
   ].find((name) => !['', '0', 'false', undefined].includes(environment[name]))
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** The bytes of an open file, which is closed with their end. */
+async function* chunksOf(handle: FileHandle, location: string): AsyncGenerator<Buffer> {
+  try {
+    // The chunks of a byte stream are buffers; its type does not know.
+    yield* handle.createReadStream({ highWaterMark: chunkBytes }) as AsyncIterable<Buffer>
+  } catch (error) {
+    throw unreadable(location, error)
+  }
+}
+
+function unreadable(location: string, cause: unknown): RetentionError {
+  return new RetentionError('ARCHIVE_CHANGED', `${location} cannot be read as a file: ${messageOf(cause)}`, { cause })
 }
 
 function ignoreMissing(error: unknown): void {

@@ -1,6 +1,4 @@
 /** What a place for archives must offer. Every promise about stored files is made here. */
-import type { Readable } from 'node:stream'
-
 /** A file that is being written and that nobody can see yet. */
 export interface Draft {
   /**
@@ -14,7 +12,7 @@ export interface Draft {
    * @throws RetentionError `ARCHIVE_EXISTS` when the name is taken: that file is left as it is.
    */
   publish(): Promise<void>
-  /** Gives the draft up and removes it. Does nothing after `publish`. */
+  /** Gives the draft up and removes it, also where `publish` failed half-way. Does nothing once that is done. */
   discard(): Promise<void>
 }
 
@@ -40,9 +38,9 @@ export interface Target {
   has(file: string): Promise<boolean>
   /**
    * A file's bytes.
-   * @throws RetentionError `ARCHIVE_NOT_FOUND`
+   * @throws RetentionError `ARCHIVE_NOT_FOUND`, `ARCHIVE_CHANGED` where it is no file or cannot be read
    */
-  read(file: string): Promise<Readable>
+  read(file: string): Promise<AsyncIterable<Buffer>>
   /** Removes a file that this process published in a step that was rolled back. */
   withdraw(file: string): Promise<void>
   /** The names of all files here. */

@@ -32,6 +32,7 @@ const pinned: Readonly<Record<string, string>> = {
   lc_monetary: 'C',
   xmloption: 'content',
   transform_null_equals: 'off',
+  array_nulls: 'on',
   jit: 'off',
 }
 
@@ -40,6 +41,8 @@ export class Transaction {
   readonly client: PoolClient
   /** Runs Kysely's queries on this very connection. */
   readonly db: Db
+  /** Set while a COPY stream is under way, during which the connection takes no other command. */
+  isCopying = false
   #over = false
 
   private constructor(client: PoolClient) {
@@ -64,17 +67,14 @@ export class Transaction {
     }
   }
 
-  /** @throws RetentionError `COMMIT_UNKNOWN` when the connection broke before the answer came. */
+  /** Where it fails, whether it was committed is not known: no error says so for certain. */
   async commit(): Promise<void> {
     let answer: string
     try {
       answer = (await this.client.query('COMMIT')).command
     } catch (error) {
       this.#end(true)
-      if (!isConnectionLost(error)) throw postgresError(error)
-      throw new RetentionError('COMMIT_UNKNOWN', `The connection broke at COMMIT: ${messageOf(error)}`, {
-        cause: error,
-      })
+      throw postgresError(error)
     }
     this.#end(false)
     // A transaction in which something failed ends in a rollback even when COMMIT is asked for, and that is no error.
@@ -84,20 +84,13 @@ export class Transaction {
   /** Undoes everything; a connection that cannot do so is cut, which makes the server do it. Never throws. */
   async rollback(): Promise<void> {
     if (this.#over) return
-    let cut = this.#copying
-    if (!cut) {
-      await this.client.query('ROLLBACK').catch(() => {
-        cut = true
-      })
-    }
-    this.#end(cut)
-  }
-
-  #copying = false
-
-  /** Says that a COPY stream is under way, during which the connection takes no other command. */
-  set copying(value: boolean) {
-    this.#copying = value
+    const undone = this.isCopying
+      ? false
+      : await this.client.query('ROLLBACK').then(
+          () => true,
+          () => false,
+        )
+    this.#end(!undone)
   }
 
   #end(cut: boolean): void {
@@ -131,13 +124,16 @@ export class Connections {
   }
 
   async connect(): Promise<PoolClient> {
+    let client: PoolClient | undefined
     try {
-      const client = await this.#pool.connect()
+      client = await this.#pool.connect()
       // The same while a connection is held: what was running on it fails with the error, which is where it is told.
       if (client.listenerCount('error') === 0) client.on('error', () => {})
       this.serverVersion ||= await serverVersion(client)
       return client
     } catch (error) {
+      // A pooler may accept us though the server behind it does not answer.
+      client?.release(true)
       throw new RetentionError('DATABASE_UNREACHABLE', `Cannot connect to ${this.#location}: ${messageOf(error)}`, {
         hint: 'Check "database" in the config, or DATABASE_URL, and that the server accepts connections from here.',
         cause: error,
@@ -188,13 +184,6 @@ export function postgresError(error: unknown): RetentionError {
     default:
       return new RetentionError('DATABASE_FAILED', `Postgres: ${messageOf(error)}${detail(error)}`, { cause: error })
   }
-}
-
-/** Whether an error says that the connection is gone, and with it the answer to what was asked last. */
-function isConnectionLost(error: unknown): boolean {
-  const code = codeOf(error)
-  // 08: connection exceptions; 57P01 to 57P03: the server or an administrator ended the session.
-  return !(error instanceof DatabaseError) || code === undefined || /^(08|57P0)/.test(code)
 }
 
 /** Which rows a foreign key complains about; other details may quote whole rows, and are left out. */

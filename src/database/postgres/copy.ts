@@ -18,7 +18,7 @@ export interface CopyOut extends AsyncIterable<Buffer> {
  */
 export function copyOut(transaction: Transaction, text: string, signal?: AbortSignal): CopyOut {
   const copy = transaction.client.query(copyTo(text))
-  transaction.copying = true
+  transaction.isCopying = true
   if (signal !== undefined) addAbortSignal(signal, copy)
   let failure: unknown
   // Foreign keys are checked after the last byte: the error then comes when nobody reads the stream any more.
@@ -30,7 +30,7 @@ export function copyOut(transaction: Transaction, text: string, signal?: AbortSi
       try {
         // The chunks of a byte stream are buffers; its type does not know.
         yield* copy as AsyncIterable<Buffer>
-        transaction.copying = false
+        transaction.isCopying = false
       } catch (error) {
         throw signal?.aborted === true ? error : postgresError(error)
       }

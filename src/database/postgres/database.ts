@@ -18,8 +18,9 @@ import { Connections, postgresLocation, Transaction, type Limits } from './conne
 import { tableDdl } from './ddl.ts'
 import { inspect } from './inspect.ts'
 import { findTable } from './table.ts'
-import { PostgresRestore } from './restore.ts'
-import { PostgresStep } from './step.ts'
+import { isLocked, takeLock } from './locks.ts'
+import { beginRestore } from './restore.ts'
+import { beginStep } from './step.ts'
 
 /** Connects to a Postgres database. @throws RetentionError `DATABASE_UNREACHABLE` */
 export async function openPostgres(address: string, limits: Limits, access: 'read' | 'write'): Promise<Database> {
@@ -87,36 +88,20 @@ class PostgresDatabase implements Database {
     return candidates(db, days, now)
   }
 
-  /**
-   * An advisory lock of a transaction that stays open as long as the lock is held. Unlike a session's, it holds behind
-   * a transaction pooler; the transaction has no snapshot and no transaction number, and so holds back no vacuum.
-   */
   async lock(name: string): Promise<Lock | undefined> {
-    const transaction = await Transaction.begin(this.#connections, 'read only', { lock: 0, step: 0 })
-    try {
-      // Should this machine vanish, the server gives the lock up after about a minute.
-      await sql`
-        select set_config('tcp_keepalives_idle', '30', true), set_config('tcp_keepalives_interval', '10', true),
-          set_config('tcp_keepalives_count', '3', true)
-      `.execute(transaction.db)
-      const { rows } = await sql<{ held: boolean }>`
-        select pg_try_advisory_xact_lock(hashtextextended(${`retention ${name}`}, 0)) as held
-      `.execute(transaction.db)
-      if (rows[0]?.held === true) return { release: () => transaction.rollback() }
-    } catch (error) {
-      await transaction.rollback()
-      throw error
-    }
-    await transaction.rollback()
-    return undefined
+    return takeLock(this.#connections, name)
   }
 
-  async step(): Promise<StepTransaction> {
-    return new PostgresStep(this.#connections)
+  async isLocked(name: string): Promise<boolean> {
+    return this.read((db) => isLocked(db, name))
   }
 
-  async restore(): Promise<RestoreTransaction> {
-    return new PostgresRestore(this.#connections)
+  async step(request: InspectRequest): Promise<StepTransaction> {
+    return beginStep(this.#connections, request)
+  }
+
+  async restore(table: TableName): Promise<RestoreTransaction | undefined> {
+    return beginRestore(this.#connections, table)
   }
 
   async close(): Promise<void> {

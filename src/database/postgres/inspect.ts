@@ -22,14 +22,14 @@ export interface Care {
 /** Looks at a policy's table. */
 export async function inspect(db: Db, request: InspectRequest, care: Care): Promise<Inspection> {
   const table = await findTable(db, request.table)
-  if (table === undefined) return refused(await noSuchTable(db, request.table))
-  if (table.kind !== 'r' && table.kind !== 'p') {
-    return refused({ level: 'refusal', text: `${formatTableName(table.name)} is ${kindName(table.kind)}, not a table` })
-  }
+  const nothing = { table: undefined, column: request.column, time: undefined, order: [] }
+  if (table === undefined) return { ...nothing, findings: [await noSuchTable(db, request.table)] }
+  if (table.kind !== 'r' && table.kind !== 'p') return { ...nothing, findings: [noTable(table)] }
   const column = table.columns.find(({ name }) => name === request.column)
   const time = column === undefined ? undefined : timeColumn(column, request.columnTimezone)
-  if (column === undefined || time === undefined)
-    return { table, time, order: [], findings: [noTimeColumn(table, request.column)] }
+  if (column === undefined || time === undefined) {
+    return { ...nothing, table, findings: [noTimeColumn(table, request.column)] }
+  }
 
   const findings = [
     ...(await whereFindings(db, table, request.where)),
@@ -42,7 +42,7 @@ export async function inspect(db: Db, request: InspectRequest, care: Care): Prom
   } else {
     findings.push(...(await foreignKeyFindings(db, table, undefined)))
   }
-  return { table, time, order: [orderPart(column), ...keyParts(table)], findings }
+  return { table, column: column.name, time, order: [orderPart(column), ...keyParts(table)], findings }
 }
 
 function orderPart(column: CatalogColumn): OrderPart {
@@ -71,8 +71,9 @@ function systemPart(name: string, type: string): OrderPart {
   }
 }
 
-function refused(finding: Finding): Inspection {
-  return { table: undefined, time: undefined, order: [], findings: [finding] }
+function noTable(table: CatalogTable): Finding {
+  const hint = 'Only the rows of ordinary and partitioned tables can be archived.'
+  return { level: 'refusal', text: `${formatTableName(table.name)} is ${kindName(table.kind)}, not a table`, hint }
 }
 
 async function noSuchTable(db: Db, name: TableName): Promise<Finding> {

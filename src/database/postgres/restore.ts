@@ -5,11 +5,11 @@ import { sql } from 'kysely'
 import { DatabaseError } from 'pg'
 import { from as copyFrom } from 'pg-copy-streams'
 
-import { RetentionError } from '../../errors.ts'
 import { formatTableName, type TableName } from '../../config/fields.ts'
 import type { Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
 import { postgresError, Transaction, type Connections } from './connection.ts'
 import { copyOut } from './copy.ts'
+import { lockRestores } from './locks.ts'
 import { findTable, type CatalogTable } from './table.ts'
 import { withLiterals } from './literal.ts'
 import { advanceSequences } from './sequences.ts'
@@ -21,35 +21,48 @@ const placed = sql.id('pg_temp', 'retention_placed')
 /** True for the table's rows that were put there. */
 const isPlaced = sql`(tableoid, ctid) in (select retention_table, retention_place from ${placed})`
 
-export class PostgresRestore implements RestoreTransaction {
-  readonly #connections: Connections
-  #transaction: Transaction | undefined
-  #table: CatalogTable | undefined
+/** Begins a restore: locks the table against changes of its form, and looks at it; undefined where there is none. */
+export async function beginRestore(connections: Connections, name: TableName): Promise<RestoreTransaction | undefined> {
+  const transaction = await Transaction.begin(connections, 'read write')
+  const { db } = transaction
+  try {
+    const before = await findTable(db, name)
+    if (before?.kind === 'r' || before?.kind === 'p') {
+      await sql`lock table ${before.sql} in row exclusive mode`.execute(db)
+      await lockRestores(db, before, 'exclusive')
+      // Again, now that it cannot change any more.
+      const table = (await findTable(db, name)) ?? before
+      return new PostgresRestore(transaction, table, await insertFacts(db, table))
+    }
+  } catch (error) {
+    await transaction.rollback()
+    throw error
+  }
+  await transaction.rollback()
+  return undefined
+}
+
+class PostgresRestore implements RestoreTransaction {
+  readonly table: RestoreTable
+  readonly #transaction: Transaction
+  readonly #table: CatalogTable
   #columns: readonly string[] = []
 
-  constructor(connections: Connections) {
-    this.#connections = connections
+  constructor(transaction: Transaction, table: CatalogTable, facts: InsertFacts) {
+    this.#transaction = transaction
+    this.#table = table
+    this.table = { ...table, ...facts }
   }
 
   get db(): Db {
-    return this.#begun().transaction.db
-  }
-
-  async begin(name: TableName): Promise<RestoreTable | undefined> {
-    this.#transaction = await Transaction.begin(this.#connections, 'read write')
-    const { db } = this.#transaction
-    this.#table = await findTable(db, name)
-    if (this.#table === undefined || !['r', 'p'].includes(this.#table.kind)) return undefined
-    await sql`lock table ${this.#table.sql} in row exclusive mode`.execute(db)
-    return { ...this.#table, ...(await insertFacts(db, this.#table)) }
+    return this.#transaction.db
   }
 
   async stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<number> {
-    const { transaction, table } = this.#begun()
-    const { db, client } = transaction
+    const { db, client } = this.#transaction
     this.#columns = columns
     // The table's own column types, without its constraints and defaults.
-    await sql`create temporary table retention_staged on commit drop as select ${this.#list()} from ${table.sql} with no data`.execute(
+    await sql`create temporary table retention_staged on commit drop as select ${this.#list()} from ${this.#table.sql} with no data`.execute(
       db,
     )
     await sql`alter table ${staged}
@@ -59,26 +72,25 @@ export class PostgresRestore implements RestoreTransaction {
       sql`copy ${staged} (${this.#list()}) from stdin with (format csv, header true, encoding 'UTF8')`,
     )
     const copy = client.query(copyFrom(text))
-    transaction.copying = true
+    this.#transaction.isCopying = true
     await pipeline(csv, copy).catch((error: unknown) => {
       throw error instanceof DatabaseError ? postgresError(error) : error
     })
-    transaction.copying = false
+    this.#transaction.isCopying = false
     await sql`analyze ${staged}`.execute(db)
     return copy.rowCount
   }
 
   async conflicts(): Promise<{ count: number; keys: string[] }> {
-    const { transaction, table } = this.#begun()
     const key = this.#key()
     if (key.length === 0) return { count: 0, keys: [] }
     await sql`
-      update ${staged} as s set ${this.#own('skip')} = true from ${table.sql} as t
+      update ${staged} as s set ${this.#own('skip')} = true from ${this.#table.sql} as t
       where ${sql.join(
         key.map((name) => sql`t.${sql.id(name)} = s.${sql.id(name)}`),
         sql` and `,
       )}
-    `.execute(transaction.db)
+    `.execute(this.#transaction.db)
     const shown = sql.join(key.map((name) => sql`${sql.id(name)}::text`))
     const { rows } = await sql<{ count: string; keys: string[] | null }>`
       select
@@ -87,13 +99,12 @@ export class PostgresRestore implements RestoreTransaction {
           select concat_ws(', ', ${shown}) as key from ${staged} where ${this.#own('skip')} order by ${this.#own('n')} limit 5
         ) first) as keys
       from ${staged} where ${this.#own('skip')}
-    `.execute(transaction.db)
+    `.execute(this.#transaction.db)
     return { count: Number(rows[0]?.count ?? 0), keys: rows[0]?.keys ?? [] }
   }
 
   async insert(onConflict: OnConflict): Promise<number> {
-    const { transaction, table } = this.#begun()
-    const { db } = transaction
+    const { db } = this.#transaction
     if (onConflict === 'overwrite') {
       await sql`update ${staged} set ${this.#own('skip')} = false`.execute(db)
     }
@@ -104,7 +115,7 @@ export class PostgresRestore implements RestoreTransaction {
     // If that were ever otherwise, reading back would show it.
     const { numAffectedRows } = await sql`
       with put as (
-        insert into ${table.sql} (${this.#list()}) overriding system value
+        insert into ${this.#table.sql} (${this.#list()}) overriding system value
         select ${this.#list()} from ${staged} where not ${this.#own('skip')} order by ${this.#own('n')}
         ${onConflict === 'overwrite' && this.#key().length > 0 ? this.#overwrite() : sql``}
         returning tableoid, ctid
@@ -115,7 +126,6 @@ export class PostgresRestore implements RestoreTransaction {
   }
 
   readBack(): AsyncIterable<Buffer> {
-    const { transaction, table } = this.#begun()
     const columns = sql.join(
       this.#columns.map(
         (name) =>
@@ -129,35 +139,32 @@ export class PostgresRestore implements RestoreTransaction {
           select *, row_number() over (partition by ${this.#own('skip')} order by ${this.#own('n')}) as ${this.#own('i')} from ${staged}
         ) s
         left join ${placed} p on p.i = s.${this.#own('i')} and not s.${this.#own('skip')}
-        left join ${table.sql} t on t.ctid = p.retention_place and t.tableoid = p.retention_table
+        left join ${this.#table.sql} t on t.ctid = p.retention_place and t.tableoid = p.retention_table
         order by s.${this.#own('n')}
       ) to stdout with (format csv, header true, encoding 'UTF8')`,
     )
-    return copyOut(transaction, text)
+    return copyOut(this.#transaction, text)
   }
 
   placedKeys(): Sql<{ key: string }> {
-    const { table } = this.#begun()
     return sql<{ key: string }>`
-      select ${table.keyText ?? sql`null`} as key from ${table.sql} where ${isPlaced}`
+      select ${this.#table.textOf(this.#table.key) ?? sql`null`} as key from ${this.#table.sql} where ${isPlaced}`
   }
 
   async placedRange(column: string): Promise<{ first: SqlValue; last: SqlValue }> {
-    const { transaction, table } = this.#begun()
     const { rows } = await sql<{ first: string | null; last: string | null }>`
       select min(${sql.id(column)})::text as first, max(${sql.id(column)})::text as last
-      from ${table.sql} where ${isPlaced}
-    `.execute(transaction.db)
+      from ${this.#table.sql} where ${isPlaced}
+    `.execute(this.#transaction.db)
     return rows[0] ?? { first: null, last: null }
   }
 
   async advanceSequences(): Promise<string[]> {
-    const { transaction, table } = this.#begun()
-    return advanceSequences(transaction.db, table, this.#columns, staged)
+    return advanceSequences(this.#transaction.db, this.#table, this.#columns, staged)
   }
 
   async commit(): Promise<void> {
-    await this.#begun().transaction.commit()
+    await this.#transaction.commit()
   }
 
   async rollback(): Promise<void> {
@@ -166,15 +173,15 @@ export class PostgresRestore implements RestoreTransaction {
 
   /** The archive's columns that make up the table's key, if all are there. */
   #key(): readonly string[] {
-    const { table } = this.#begun()
-    return table.key.every((name) => this.#columns.includes(name)) ? table.key : []
+    const { key } = this.#table
+    return key.every((name) => this.#columns.includes(name)) ? key : []
   }
 
   #overwrite(): Sql {
-    const { table } = this.#begun()
     const key = this.#key()
     const changeable = this.#columns.filter(
-      (name) => !key.includes(name) && table.columns.find((column) => column.name === name)?.identity !== 'always',
+      (name) =>
+        !key.includes(name) && this.#table.columns.find((column) => column.name === name)?.identity !== 'always',
     )
     const set = (changeable.length > 0 ? changeable : key.slice(0, 1)).map(
       (name) => sql`${sql.id(name)} = excluded.${sql.id(name)}`,
@@ -192,16 +199,11 @@ export class PostgresRestore implements RestoreTransaction {
     while (this.#columns.includes(own)) own += '_'
     return sql.id(own)
   }
-
-  #begun(): { transaction: Transaction; table: CatalogTable } {
-    if (this.#transaction === undefined || this.#table === undefined) {
-      throw new RetentionError('DATABASE_FAILED', 'The restore has not begun')
-    }
-    return { transaction: this.#transaction, table: this.#table }
-  }
 }
 
-async function insertFacts(db: Db, table: CatalogTable): Promise<Pick<RestoreTable, 'findings' | 'insertTriggers'>> {
+type InsertFacts = Pick<RestoreTable, 'findings' | 'insertTriggers'>
+
+async function insertFacts(db: Db, table: CatalogTable): Promise<InsertFacts> {
   const { rows } = await sql<{
     rowSecurity: boolean
     mayInsert: boolean

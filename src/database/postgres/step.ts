@@ -1,70 +1,65 @@
 /** One step on Postgres: the bytes of the archive come out of DELETE … RETURNING itself. */
 import { sql } from 'kysely'
 
-import { RetentionError } from '../../errors.ts'
-import type {
-  CsvExport,
-  Db,
-  Inspection,
-  InspectRequest,
-  RowSelection,
-  Sql,
-  StepTransaction,
-  Table,
-} from '../database.ts'
+import type { Db, ExportedRows, Inspection, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { copyOut } from './copy.ts'
 import { inspect } from './inspect.ts'
-import { findTable } from './table.ts'
+import { lockRestores } from './locks.ts'
+import { findTable, type CatalogTable } from './table.ts'
 import { withLiterals } from './literal.ts'
 
-export class PostgresStep implements StepTransaction {
-  readonly #connections: Connections
-  #transaction: Transaction | undefined
+/** Begins a step: locks the table against changes of its form, and looks at it. */
+export async function beginStep(connections: Connections, request: InspectRequest): Promise<StepTransaction> {
+  const transaction = await Transaction.begin(connections, 'read write')
+  const { db } = transaction
+  try {
+    const table = await findTable(db, request.table)
+    if (table?.kind === 'r' || table?.kind === 'p') {
+      // Against this lock nobody can add a foreign key, a trigger or a rule, or change a column, until we commit: what
+      // is found now stays true. It is the lock that DELETE takes itself, and blocks no reader and no writer.
+      await sql`lock table ${table.sql} in row exclusive mode`.execute(db)
+      // A restore of these rows has either ended, and then its hold is seen, or begins when we have ended.
+      await lockRestores(db, table, 'shared')
+    }
+    const inspection = await inspect(db, request, { thorough: false, deletes: true })
+    return new PostgresStep(transaction, inspection, table !== undefined && (await mayLockRows(db, table)))
+  } catch (error) {
+    await transaction.rollback()
+    throw error
+  }
+}
 
-  constructor(connections: Connections) {
-    this.#connections = connections
+class PostgresStep implements StepTransaction {
+  readonly inspection: Inspection
+  readonly #transaction: Transaction
+  readonly #mayLockRows: boolean
+
+  constructor(transaction: Transaction, inspection: Inspection, locksRows: boolean) {
+    this.#transaction = transaction
+    this.inspection = inspection
+    this.#mayLockRows = locksRows
   }
 
   get db(): Db {
-    return this.#open().db
+    return this.#transaction.db
   }
 
-  async begin(request: InspectRequest): Promise<Inspection> {
-    this.#transaction = await Transaction.begin(this.#connections, 'read write')
-    const { db } = this.#transaction
-    const table = await findTable(db, request.table)
-    // Against this lock nobody can add a foreign key, a trigger or a rule, or change a column, until we commit:
-    // what is found now stays true. It is the lock that DELETE takes itself, and blocks no reader and no writer.
-    if (table?.kind === 'r' || table?.kind === 'p') await sql`lock table ${table.sql} in row exclusive mode`.execute(db)
-    return inspect(db, request, { thorough: false, deletes: true })
-  }
-
-  async export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): Promise<CsvExport> {
-    const transaction = this.#open()
+  export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): ExportedRows {
     const columns = rows.table.columns.filter((column) => !column.generated)
-    const passesOver = skipLocked && (await mayLockRows(transaction.db, rows.table))
-    const deletion = passesOver ? deleteUnlocked(rows, columns) : deleteAll(rows, columns)
+    const deletion = skipLocked && this.#mayLockRows ? deleteUnlocked(rows, columns) : deleteAll(rows, columns)
     const text = withLiterals(sql`copy (${deletion}) to stdout with (format csv, header true, encoding 'UTF8')`)
-    const copy = copyOut(transaction, text, signal)
-    return { columns, csv: copy, rows: () => copy.rows() }
-  }
-
-  async remove(): Promise<void> {
-    // Exporting has deleted them.
+    const copy = copyOut(this.#transaction, text, signal)
+    // What was read has been deleted by being read.
+    return { columns, csv: copy, count: () => copy.rows(), remove: async () => {} }
   }
 
   async commit(): Promise<void> {
-    await this.#open().commit()
+    await this.#transaction.commit()
   }
 
   async rollback(): Promise<void> {
-    await this.#transaction?.rollback()
-  }
-
-  #open(): Transaction {
-    if (this.#transaction === undefined) throw new RetentionError('DATABASE_FAILED', 'The step has not begun')
-    return this.#transaction
+    await this.#transaction.rollback()
   }
 }
 
@@ -85,10 +80,10 @@ function deleteUnlocked({ table, where }: RowSelection, columns: RowSelection['t
     returning ${returning}`
 }
 
-/** Postgres lets only those lock rows who may update them. */
-async function mayLockRows(db: Db, { name }: Table): Promise<boolean> {
-  const { rows } = await sql<{ may: boolean }>`
-    select has_any_column_privilege(format('%I.%I', ${name.schema ?? ''}::text, ${name.name}::text), 'UPDATE') as may
-  `.execute(db)
+/** Postgres lets only those lock rows who may update them; others must wait for rows that somebody holds. */
+async function mayLockRows(db: Db, { oid }: CatalogTable): Promise<boolean> {
+  const { rows } = await sql<{ may: boolean }>`select has_any_column_privilege(${oid}::oid, 'UPDATE') as may`.execute(
+    db,
+  )
   return rows[0]?.may === true
 }

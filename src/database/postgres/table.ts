@@ -38,10 +38,10 @@ export async function findTable(db: Db, name: TableName): Promise<CatalogTable |
     sql: sql.id(table.schema, table.name),
     columns,
     key,
-    keyText:
-      key.length === 0
-        ? undefined
-        : sql<string>`jsonb_build_array(${sql.join(key.map((part) => sql`${sql.id(part)}::text`))})::text`,
+    textOf: (names) =>
+      names.every((part) => columns.some((column) => column.name === part)) && names.length > 0
+        ? sql<string>`jsonb_build_array(${sql.join(names.map((part) => sql`${sql.id(part)}::text`))})::text`
+        : undefined,
     kept: undefined,
   }
 }

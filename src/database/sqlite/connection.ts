@@ -72,8 +72,9 @@ export function connect(file: string, readOnly: boolean): Connection {
     raw.defaultSafeIntegers(true)
     // Fails on a file that is no database, which opening does not look at.
     raw.pragma('schema_version')
-    // A commit must be on the disk when it returns, also in WAL mode, where the driver's default is weaker.
-    if (!readOnly) raw.pragma('synchronous = full')
+    // A commit must be on the disk when it returns: in WAL mode the driver's default is weaker, and in rollback-journal
+    // mode the journal's removal must be on the disk as well. https://www.sqlite.org/pragma.html#pragma_synchronous
+    if (!readOnly) raw.pragma('synchronous = extra')
     return new Connection(file, raw)
   } catch (error) {
     throw new RetentionError('DATABASE_UNREACHABLE', `Cannot open ${file}: ${messageOf(error)}`, { cause: error })

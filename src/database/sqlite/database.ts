@@ -16,9 +16,9 @@ import type {
 import { candidates } from './candidates.ts'
 import { connect, type Connection } from './connection.ts'
 import { inspect } from './inspect.ts'
-import { lockBeside } from './lock.ts'
-import { SqliteRestore } from './restore.ts'
-import { SqliteStep } from './step.ts'
+import { isLockedBeside, lockBeside } from './lock.ts'
+import { beginRestore } from './restore.ts'
+import { beginStep } from './step.ts'
 import { findTable } from './table.ts'
 
 /** Opens a SQLite file that must be there. @throws RetentionError `DATABASE_UNREACHABLE` */
@@ -86,12 +86,16 @@ class SqliteDatabase implements Database {
     return lockBeside(this.#connection.file, name)
   }
 
-  async step(): Promise<StepTransaction> {
-    return new SqliteStep(this.#connection)
+  async isLocked(name: string): Promise<boolean> {
+    return isLockedBeside(this.#connection.file, name)
   }
 
-  async restore(): Promise<RestoreTransaction> {
-    return new SqliteRestore(this.#connection)
+  async step(request: InspectRequest): Promise<StepTransaction> {
+    return beginStep(this.#connection, request)
+  }
+
+  async restore(table: TableName): Promise<RestoreTransaction | undefined> {
+    return beginRestore(this.#connection, table)
   }
 
   async close(): Promise<void> {

@@ -13,12 +13,11 @@ import { detectStorage, timeColumn } from './time.ts'
 /** Looks at a policy's table. `thorough` also reads rows: how they store time, and whether foreign keys block. */
 export async function inspect(db: Db, request: InspectRequest, thorough: boolean): Promise<Inspection> {
   const table = await findTable(db, request.table)
-  if (table === undefined) return refused(await noSuchTable(db, request.table))
-  if (table.kind !== 'table')
-    return refused({ level: 'refusal', text: `"${table.name.name}" is a ${table.kind}, not a table` })
+  const nothing = { table: undefined, column: request.column, time: undefined, order: [] }
+  if (table === undefined) return { ...nothing, findings: [await noSuchTable(db, request.table)] }
+  if (table.kind !== 'table') return { ...nothing, findings: [noTable(table)] }
   const column = table.columns.find(({ name }) => name.toLowerCase() === request.column.toLowerCase())
-  if (column === undefined)
-    return { table, time: undefined, order: [], findings: [noSuchColumn(table, request.column)] }
+  if (column === undefined) return { ...nothing, table, findings: [noSuchColumn(table, request.column)] }
 
   const order = orderParts(table, column.name)
   const findings = [
@@ -27,7 +26,7 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
     ...(await indexFindings(db, table, column.name)),
     ...(await triggerFindings(db, table)),
   ]
-  if (findings.some(({ level }) => level === 'refusal')) return { table, time: undefined, order, findings }
+  if (findings.some(({ level }) => level === 'refusal')) return { ...nothing, table, findings }
 
   const where = wherePredicate(request.where)
   const readsRows = thorough && request.storage === undefined
@@ -42,7 +41,7 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
       ? sql<boolean>`${time.due(request.cutoff)} and ${where}`
       : undefined
   findings.push(...(await foreignKeyFindings(db, table, due)))
-  return { table, time, order, findings, ...(undated === undefined ? {} : { undated }) }
+  return { table, column: column.name, time, order, findings, ...(undated === undefined ? {} : { undated }) }
 }
 
 function orderParts(table: SchemaTable, column: string): OrderPart[] {
@@ -54,8 +53,9 @@ function orderParts(table: SchemaTable, column: string): OrderPart[] {
   }))
 }
 
-function refused(finding: Finding): Inspection {
-  return { table: undefined, time: undefined, order: [], findings: [finding] }
+function noTable(table: SchemaTable): Finding {
+  const hint = 'Only the rows of ordinary tables can be archived.'
+  return { level: 'refusal', text: `"${table.name.name}" is a ${table.kind}, not a table`, hint }
 }
 
 async function noSuchTable(db: Db, name: TableName): Promise<Finding> {

@@ -2,7 +2,6 @@
 import { sql } from 'kysely'
 
 import { InvalidText, parseRows, type Cell } from '../../archive/csv.ts'
-import { RetentionError } from '../../errors.ts'
 import type { TableName } from '../../config/fields.ts'
 import type { Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
 import { attempt, type Connection } from './connection.ts'
@@ -12,25 +11,37 @@ import { csvOf } from './rows.ts'
 /** The archive's rows: `n` their order, `c0`, `c1`, … their values, `placed` the number of the row made from it. */
 const staged = sql.id('temp', 'retention_staged')
 
-export class SqliteRestore implements RestoreTransaction {
-  readonly #connection: Connection
-  #table: SchemaTable | undefined
-  #columns: readonly string[] = []
+/** Begins a restore; undefined where there is no such table. */
+export async function beginRestore(connection: Connection, name: TableName): Promise<RestoreTransaction | undefined> {
+  connection.begin('immediate')
+  try {
+    const table = await findTable(connection.db, name)
+    if (table?.kind === 'table') {
+      return new SqliteRestore(connection, table, await triggersOn(connection.db, table, 'insert'))
+    }
+  } catch (error) {
+    connection.rollback()
+    throw error
+  }
+  connection.rollback()
+  return undefined
+}
 
-  constructor(connection: Connection) {
+class SqliteRestore implements RestoreTransaction {
+  readonly table: RestoreTable
+  readonly #connection: Connection
+  readonly #table: SchemaTable
+  #columns: readonly string[] = []
+  #overwrites = false
+
+  constructor(connection: Connection, table: SchemaTable, insertTriggers: readonly string[]) {
     this.#connection = connection
+    this.#table = table
+    this.table = { ...table, findings: [], insertTriggers }
   }
 
   get db(): Db {
     return this.#connection.db
-  }
-
-  async begin(name: TableName): Promise<RestoreTable | undefined> {
-    this.#connection.begin('immediate')
-    const table = await findTable(this.#connection.db, name)
-    if (table === undefined || table.kind !== 'table') return undefined
-    this.#table = table
-    return { ...table, findings: [], insertTriggers: await triggersOn(this.#connection.db, table, 'insert') }
   }
 
   async stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<number> {
@@ -65,7 +76,7 @@ export class SqliteRestore implements RestoreTransaction {
       key.map((name) => sql`t.${sql.id(name)} = ${sql.id('retention_staged')}.${this.#cell(name)}`),
       sql` and `,
     )
-    await sql`update ${staged} set skip = 1 where exists (select 1 from ${this.#begun().sql} as t where ${same})`.execute(
+    await sql`update ${staged} set skip = 1 where exists (select 1 from ${this.#table.sql} as t where ${same})`.execute(
       this.db,
     )
     const shown = sql.join(
@@ -82,20 +93,21 @@ export class SqliteRestore implements RestoreTransaction {
   }
 
   async insert(onConflict: OnConflict): Promise<number> {
-    const table = this.#begun()
-    if (onConflict === 'overwrite') await sql`update ${staged} set skip = 0`.execute(this.db)
+    this.#overwrites = onConflict === 'overwrite' && this.#key().length > 0
+    if (this.#overwrites) await sql`update ${staged} set skip = 0`.execute(this.db)
     const names = sql.join(this.#columns.map((name) => sql.id(name)))
     const cells = sql.join(this.#columns.map((_, index) => cell(index)))
     // Prepared once and run with each row's number; the zeros only hold the parameters' places.
     const put = this.#connection.prepare(
-      sql`insert into ${table.sql} (${names}) select ${cells} from ${staged} where n = ${0}
-        ${onConflict === 'overwrite' && this.#key().length > 0 ? this.#overwrite() : sql``}`,
+      sql`insert into ${this.#table.sql} (${names}) select ${cells} from ${staged} where n = ${0}
+        ${this.#overwrites ? this.#overwrite() : sql``}`,
     )
     const place = this.#connection.prepare(sql`update ${staged} set placed = ${0} where n = ${0}`)
     const waiting = this.#connection.prepare(sql`select n from ${staged} where skip = 0 order by n`)
     let rows = 0
-    // The numbers are few bytes each; a cursor left open would not allow the statements in between.
-    for (const n of attempt(() => waiting.statement.pluck().all()) as bigint[]) {
+    // All at once, as a cursor left open would not allow the statements in between. Integers are read as bigint.
+    const numbers = attempt(() => waiting.statement.pluck().all()) as bigint[]
+    for (const n of numbers) {
       const { changes, lastInsertRowid } = attempt(() => put.statement.run(n))
       place.statement.run(lastInsertRowid, n)
       rows += changes
@@ -106,23 +118,25 @@ export class SqliteRestore implements RestoreTransaction {
   async *readBack(): AsyncGenerator<Buffer> {
     const n = sql.id('n')
     const selection = {
-      table: { ...this.#begun(), sql: sql`(${this.#asPlaced()})` },
+      table: { ...this.#table, sql: sql`(${this.#asPlaced()})` },
       where: sql<boolean>`true`,
       order: [{ value: n, read: sql<bigint>`${n}`, bind: (value: unknown) => sql`${value}` }],
     }
     const columns = this.#columns.map((name, index) => ({ name, value: cell(index) }))
-    yield* csvOf(this.#connection, selection, columns, () => {})
+    for (const { bytes } of csvOf(this.#connection, selection, columns)) yield bytes
   }
 
   placedKeys(): Sql<{ key: string }> {
-    const table = this.#begun()
-    return sql<{ key: string }>`select ${table.keyText ?? sql`null`} as key from ${table.sql} where ${this.#isPlaced()}`
+    const { key, sql: table } = this.#table
+    return sql<{
+      key: string
+    }>`select ${this.#table.textOf(key) ?? sql`null`} as key from ${table} where ${this.#isPlaced()}`
   }
 
   async placedRange(column: string): Promise<{ first: SqlValue; last: SqlValue }> {
     const { rows } = await sql<{ first: SqlValue; last: SqlValue }>`
       select min(${sql.id(column)}) as first, max(${sql.id(column)}) as last
-      from ${this.#begun().sql} where ${this.#isPlaced()}
+      from ${this.#table.sql} where ${this.#isPlaced()}
     `.execute(this.db)
     return rows[0] ?? { first: null, last: null }
   }
@@ -152,7 +166,7 @@ export class SqliteRestore implements RestoreTransaction {
       sql` and `,
     )
     return sql`
-      select s.n, ${sql.join(columns)} from ${staged} as s left join ${this.#begun().sql} as t on s.skip = 0 and ${same}`
+      select s.n, ${sql.join(columns)} from ${staged} as s left join ${this.#table.sql} as t on s.skip = 0 and ${same}`
   }
 
   /** True for rows of the table that staged rows were put into; the query has the table alone, under its own name. */
@@ -163,9 +177,10 @@ export class SqliteRestore implements RestoreTransaction {
 
   /** What a row of the table and the staged row that was put into it have in common. */
   #places(): { inTable: readonly Sql[]; inStaged: readonly Sql[] } {
-    const key = this.#key()
+    const { rowid } = this.#table
     // An upsert that updates reports no row number, but it has a key to be found by.
-    if (key.length === 0) return { inTable: [sql.id(this.#begun().rowid ?? 'rowid')], inStaged: [sql.id('placed')] }
+    if (rowid !== undefined && !this.#overwrites) return { inTable: [sql.id(rowid)], inStaged: [sql.id('placed')] }
+    const key = this.#key()
     return { inTable: key.map((name) => sql.id(name)), inStaged: key.map((name) => this.#cell(name)) }
   }
 
@@ -180,17 +195,12 @@ export class SqliteRestore implements RestoreTransaction {
 
   /** The archive's columns that make up the table's key, if all are there. */
   #key(): readonly string[] {
-    const { key } = this.#begun()
+    const { key } = this.#table
     return key.every((name) => this.#columns.includes(name)) ? key : []
   }
 
   #cell(name: string): Sql {
     return cell(this.#columns.indexOf(name))
-  }
-
-  #begun(): SchemaTable {
-    if (this.#table === undefined) throw new RetentionError('DATABASE_FAILED', 'The restore has not begun')
-    return this.#table
   }
 }
 

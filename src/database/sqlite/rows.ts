@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 
 import { formatRows, InvalidText, type Cell } from '../../archive/csv.ts'
 import { RetentionError } from '../../errors.ts'
-import type { RowSelection, Sql } from '../database.ts'
+import type { RowSelection, Sql, SqlValue } from '../database.ts'
 import { attempt, type Connection } from './connection.ts'
 
 /** A column of the CSV: its name, and the expression that it is read from. */
@@ -18,54 +18,48 @@ const pieceWeight = 32 * 1024
 /** What the driver puts where text is not valid UTF-8; also a character that text may really contain. */
 const replacement = '\ufffd'
 
-/**
- * Selected rows as CSV, the header first, in their order, a piece at a time.
- * @param count is told how many rows each piece holds
- */
-export function* csvOf(
-  connection: Connection,
-  rows: RowSelection,
-  columns: readonly CsvColumn[],
-  count: (rows: number) => void,
-): Generator<Buffer> {
-  yield Buffer.from(formatRows([columns.map((column) => column.name)]))
+/** Some lines of CSV, and where their rows are: of each, the values that the rows are ordered by, without the time. */
+export interface CsvPiece {
+  readonly bytes: Buffer
+  readonly places: readonly SqlValue[]
+}
+
+/** Selected rows as CSV, the header first, in their order, a piece at a time. */
+export function* csvOf(connection: Connection, rows: RowSelection, columns: readonly CsvColumn[]): Generator<CsvPiece> {
+  yield { bytes: Buffer.from(formatRows([columns.map((column) => column.name)])), places: [] }
   const names = columns.map((column) => column.value)
-  // What the rows are ordered by also finds a row again: its last parts are its key.
-  const found = rows.order.map((part) => part.read)
   const order = sql.join(rows.order.map((part) => part.value))
+  const read = sql.join([...names, ...rows.order.map((part) => part.read)])
   const { statement, parameters } = connection.prepare(
-    sql`select ${sql.join([...names, ...found])} from ${rows.table.sql} where ${rows.where} order by ${order}`,
+    sql`select ${read} from ${rows.table.sql} where ${rows.where} order by ${order}`,
   )
   const exact = exactReader(connection, rows, names)
   // The driver's rows in raw mode are arrays of its own value types.
-  const iterator = attempt(() => statement.raw(true).iterate(...parameters)) as IterableIterator<Cell[]>
+  const iterator = attempt(() => statement.raw(true).iterate(...parameters)) as IterableIterator<SqlValue[]>
   let lines: Cell[][] = []
+  let places: SqlValue[] = []
   let weight = 0
   try {
     for (const row of iterator) {
-      const doubtful = row.some((cell) => typeof cell === 'string' && cell.includes(replacement))
-      if (doubtful) lines.push(exact(row.slice(0, columns.length), row.slice(columns.length)))
-      else {
-        row.length = columns.length
-        lines.push(row)
-      }
+      for (let at = columns.length + 1; at < row.length; at += 1) places.push(row[at] ?? null)
       weight += weightOf(row)
+      const doubtful = row.some((value) => typeof value === 'string' && value.includes(replacement))
+      lines.push(doubtful ? exact(row.slice(0, columns.length), row.slice(columns.length)) : row)
+      row.length = columns.length
       if (weight < pieceWeight) continue
-      count(lines.length)
-      yield Buffer.from(formatRows(lines))
+      yield { bytes: Buffer.from(formatRows(lines)), places }
       lines = []
+      places = []
       weight = 0
     }
   } finally {
     iterator.return?.()
   }
-  if (lines.length === 0) return
-  count(lines.length)
-  yield Buffer.from(formatRows(lines))
+  if (lines.length > 0) yield { bytes: Buffer.from(formatRows(lines)), places }
 }
 
 /** About how many characters a row makes. */
-function weightOf(row: readonly Cell[]): number {
+function weightOf(row: readonly SqlValue[]): number {
   let weight = 0
   for (const cell of row) weight += typeof cell === 'string' || Buffer.isBuffer(cell) ? cell.length : 10
   return weight
@@ -76,33 +70,31 @@ function exactReader(
   connection: Connection,
   rows: RowSelection,
   names: readonly Sql[],
-): (cells: Cell[], place: Cell[]) => Cell[] {
-  return (cells, place) => {
+): (values: SqlValue[], place: SqlValue[]) => Cell[] {
+  return (values, place) => {
     const where = sql.join(
-      rows.order.map((part, index) => sql`${part.value} is ${part.bind(bindable(place[index]))}`),
+      rows.order.map((part, index) => sql`${part.value} is ${part.bind(place[index] ?? null)}`),
       sql` and `,
     )
     const blobs = sql.join(names.map((name) => sql`cast(${name} as blob)`))
     const { statement, parameters } = connection.prepare(sql`select ${blobs} from ${rows.table.sql} where ${where}`)
+    // Whatever is cast to a blob is one, or NULL.
     const found = attempt(() => statement.raw(true).get(...parameters)) as (Buffer | null)[] | undefined
-    if (found === undefined) {
-      throw new RetentionError(
-        'DATABASE_FAILED',
-        'A row has text in its key that is not valid UTF-8, and cannot be archived exactly',
-        {
-          hint: 'Leave such rows out with "where", or mend their keys.',
-        },
-      )
-    }
-    return cells.map((cell, index) => {
+    if (found === undefined) throw unreadableKey()
+    return values.map((value, index) => {
       const bytes = found[index]
-      if (typeof cell !== 'string' || !Buffer.isBuffer(bytes)) return cell
-      return bytes.equals(Buffer.from(cell)) ? cell : new InvalidText(bytes)
+      if (typeof value !== 'string' || !Buffer.isBuffer(bytes)) return value
+      return bytes.equals(Buffer.from(value)) ? value : new InvalidText(bytes)
     })
   }
 }
 
-function bindable(cell: Cell | undefined): string | number | bigint | Buffer | null {
-  if (cell === undefined || cell instanceof InvalidText) throw new TypeError('not a value that the driver has read')
-  return cell
+function unreadableKey(): RetentionError {
+  return new RetentionError(
+    'REFUSED',
+    'A row has text in its key that is not valid UTF-8, and cannot be told from others',
+    {
+      hint: 'Leave such rows out with "where", or mend their keys.',
+    },
+  )
 }

@@ -28,9 +28,10 @@ export async function findTable(db: Db, name: TableName): Promise<SchemaTable | 
   const primaryKey = await readPrimaryKey(db, found.name)
   const rowid = found.withoutRowid === 1n ? undefined : rowidName(columns)
   const isRowid = found.withoutRowid === 0n && (await primaryKeyIsRowid(db, found.name, columns, primaryKey))
-  const key = isRowid || found.withoutRowid === 1n ? primaryKey : await readUniqueKey(db, found.name, columns)
+  const key =
+    isRowid || found.withoutRowid === 1n ? primaryKey : await readUniqueKey(db, found.name, columns, primaryKey)
   const table = sql.id(found.name)
-  const autoincrement = /\bautoincrement\b/i.test(found.ddl ?? '')
+  const autoincrement = /\bautoincrement\b/i.test(withoutNames(found.ddl ?? ''))
   const [id] = primaryKey
   return {
     kind: found.type,
@@ -38,10 +39,10 @@ export async function findTable(db: Db, name: TableName): Promise<SchemaTable | 
     sql: table,
     columns,
     key,
-    keyText:
-      key.length === 0
-        ? undefined
-        : sql<string>`json_array(${sql.join(key.map((part) => sql`quote(${sql.id(part)})`))})`,
+    textOf: (names) =>
+      names.every((part) => columns.some((column) => column.name === part)) && names.length > 0
+        ? sql<string>`json_array(${sql.join(names.map((part) => sql`quote(${sql.id(part)})`))})`
+        : undefined,
     rowid,
     primaryKey,
     kept:
@@ -85,8 +86,14 @@ async function primaryKeyIsRowid(
   return rows.length === 0
 }
 
-/** The narrowest unique index over columns that are never null; SQLite lets even primary keys be NULL. */
-async function readUniqueKey(db: Db, table: string, columns: readonly Column[]): Promise<string[]> {
+/** The primary key or else the narrowest unique index, over columns that are never null. */
+async function readUniqueKey(
+  db: Db,
+  table: string,
+  columns: readonly Column[],
+  primaryKey: readonly string[],
+): Promise<string[]> {
+  if (primaryKey.length > 0 && (await isNeverNull(db, table, columns, primaryKey))) return [...primaryKey]
   const { rows } = await sql<{ name: string; column: string | null }>`
     select i.name, c.name as column from pragma_index_list(${table}) as i, pragma_index_info(i.name) as c
     where i."unique" = 1 and i.partial = 0 order by i.origin = 'pk' desc, i.seq, c.seqno
@@ -95,6 +102,29 @@ async function readUniqueKey(db: Db, table: string, columns: readonly Column[]):
   const indexes = Map.groupBy(rows, (row) => row.name)
   const keys = [...indexes.values()].map((parts) => parts.map((part) => part.column ?? ''))
   return keys.filter((key) => key.every((name) => usable.has(name))).toSorted((a, b) => a.length - b.length)[0] ?? []
+}
+
+/** By an old mistake that is kept, SQLite lets a primary key be NULL, unless it is told otherwise; so its rows are asked. */
+async function isNeverNull(
+  db: Db,
+  table: string,
+  columns: readonly Column[],
+  key: readonly string[],
+): Promise<boolean> {
+  const nullable = columns.filter((column) => key.includes(column.name) && column.nullable)
+  if (columns.some((column) => key.includes(column.name) && column.generated)) return false
+  if (nullable.length === 0) return true
+  const anyNull = sql.join(
+    nullable.map((column) => sql`${sql.id(column.name)} is null`),
+    sql` or `,
+  )
+  const { rows } = await sql`select 1 from ${sql.id(table)} where ${anyNull} limit 1`.execute(db)
+  return rows.length === 0
+}
+
+/** A statement without its comments and everything in quotes: what is left are SQLite's own words. */
+function withoutNames(ddl: string): string {
+  return ddl.replaceAll(/--[^\n]*|\/\*[\s\S]*?\*\/|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]/g, ' ')
 }
 
 function rowidName(columns: readonly Column[]): string | undefined {
@@ -108,5 +138,7 @@ export async function triggersOn(db: Db, table: Table, event: 'delete' | 'insert
     select name, sql as ddl from sqlite_schema where type = 'trigger' and lower(tbl_name) = lower(${table.name.name})
   `.execute(db)
   // SQLite keeps a trigger as its text only.
-  return rows.filter((row) => new RegExp(`\\b${event}\\s+on\\b`, 'i').test(row.ddl)).map((row) => row.name)
+  return rows
+    .filter((row) => new RegExp(`\\b${event}\\s+on\\b`, 'i').test(withoutNames(row.ddl)))
+    .map((row) => row.name)
 }

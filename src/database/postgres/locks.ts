@@ -1,0 +1,54 @@
+/** Advisory locks: between runs, and between the steps and the restores of a table. */
+import { sql } from 'kysely'
+
+import type { Db, Lock } from '../database.ts'
+import { Transaction, type Connections } from './connection.ts'
+import type { CatalogTable } from './table.ts'
+
+/**
+ * Takes a lock at once, or returns undefined. It is one of a transaction that stays open as long as the lock is held:
+ * unlike a session's, it holds behind a transaction pooler. The transaction has no snapshot and no transaction number
+ * of its own, and so holds back no vacuum.
+ */
+export async function takeLock(connections: Connections, name: string): Promise<Lock | undefined> {
+  const transaction = await Transaction.begin(connections, 'read only', { lock: 0, step: 0 })
+  try {
+    // Should this machine vanish, the server gives the lock up after about a minute.
+    await sql`
+      select set_config('tcp_keepalives_idle', '30', true), set_config('tcp_keepalives_interval', '10', true),
+        set_config('tcp_keepalives_count', '3', true)
+    `.execute(transaction.db)
+    const { rows } = await sql<{ held: boolean }>`
+      select pg_try_advisory_xact_lock(${keyOf(name)}) as held
+    `.execute(transaction.db)
+    if (rows[0]?.held === true) return { release: () => transaction.rollback() }
+  } catch (error) {
+    await transaction.rollback()
+    throw error
+  }
+  await transaction.rollback()
+  return undefined
+}
+
+/** Whether somebody has a lock of that name. */
+export async function isLocked(db: Db, name: string): Promise<boolean> {
+  // A lock of one big number is shown as its two halves. https://www.postgresql.org/docs/current/view-pg-locks.html
+  const { rows } = await sql`
+    select 1 from pg_locks, (select ${keyOf(name)} as key) as wanted
+    where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+      and objsubid = 1 and classid::bigint = (key >> 32) & 4294967295 and objid::bigint = key & 4294967295
+  `.execute(db)
+  return rows.length > 0
+}
+
+/** Keeps a table's steps (`shared`) and restores (`exclusive`) apart, until the transaction ends. */
+export async function lockRestores(db: Db, table: CatalogTable, mode: 'shared' | 'exclusive'): Promise<void> {
+  const key = keyOf(`table ${table.oid}`)
+  await (
+    mode === 'shared' ? sql`select pg_advisory_xact_lock_shared(${key})` : sql`select pg_advisory_xact_lock(${key})`
+  ).execute(db)
+}
+
+function keyOf(name: string): ReturnType<typeof sql> {
+  return sql`hashtextextended(${`retention ${name}`}, 0)`
+}

@@ -1,0 +1,35 @@
+/** umzug runs the steps: one is a migration, archiving is its up and restoring its down, and the ledger is its storage. */
+import { MigrationError, Umzug, type RunnableMigration } from 'umzug'
+
+/** What the ledger says of a migration. */
+export interface MigrationLedger {
+  /** The migration's name, if it counts as executed. */
+  executed(): Promise<string[]>
+  /**
+   * Asserts that the ledger says what has been done. umzug writes nothing: the entry was written with the rows, in
+   * their transaction.
+   */
+  assert(): Promise<void>
+}
+
+/** Runs one migration in one direction, and throws its own errors: umzug's carry all that it was run with. */
+export async function migrate(
+  direction: 'up' | 'down',
+  migration: RunnableMigration<object>,
+  ledger: MigrationLedger,
+): Promise<void> {
+  const umzug = new Umzug({
+    migrations: [migration],
+    storage: {
+      executed: () => ledger.executed(),
+      logMigration: () => ledger.assert(),
+      unlogMigration: () => ledger.assert(),
+    },
+    logger: undefined,
+  })
+  try {
+    await umzug[direction]({ migrations: [migration.name] })
+  } catch (error) {
+    throw error instanceof MigrationError ? error.cause : error
+  }
+}
