@@ -1,6 +1,7 @@
 /** Cuts due rows into the ranges that steps take. Only reads. */
 import { sql } from 'kysely'
 
+import { RetentionError } from './errors.ts'
 import type { Db, OrderPart, RowSelection, Sql, SqlValue } from './database/database.ts'
 
 /** A place in a table's order: a time, and where rows share it, the key as well. */
@@ -41,7 +42,9 @@ export async function* cut(db: Db, due: RowSelection, size: () => number): Async
       start = next
     } else {
       yield* cutTies(db, due, start, size)
-      start = await timeAt(db, also(due, sql`${time.value} > ${time.bind(start)}`), time, 0)
+      const later = await timeAt(db, also(due, sql`${time.value} > ${time.bind(start)}`), time, 0)
+      if (later === start) throw noOrder(start)
+      start = later
     }
   }
 }
@@ -73,6 +76,7 @@ async function* cutTies(db: Db, due: RowSelection, time: SqlValue, size: () => n
   while (from !== undefined && size() > 0) {
     const rest: RowSelection = within(due, { from, through: time })
     const before: Position | undefined = await placeAt(db, rest, size())
+    if (before?.every((value, index) => value === from?.[index])) throw noOrder(before.join(', '))
     const range: Range = before === undefined ? { from, through: time } : { from, through: time, before }
     const rows = await countRows(db, within(due, range))
     if (rows > 0) yield { range, rows }
@@ -101,6 +105,13 @@ function compare(order: readonly OrderPart[], operator: '>=' | '<', place: Posit
   return parts.length === 1
     ? sql<boolean>`${values} ${symbol} ${bounds}`
     : sql<boolean>`(${values}) ${symbol} (${bounds})`
+}
+
+/** Cutting would never end. A collation or a type of the user's own can be like that. */
+function noOrder(place: SqlValue): RetentionError {
+  return new RetentionError('REFUSED', `Rows cannot be cut into steps: none comes after ${String(place)}`, {
+    hint: 'The values that order them do not compare as they sort. A larger "batch" may need no cut there.',
+  })
 }
 
 /** The time of the row that so many rows come before; undefined where there are not so many. */

@@ -3,12 +3,13 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 
 import { checkConfig, findConfig, type Config } from './config/config.ts'
-import type { Candidate } from './database/database.ts'
+import { cutoffOf } from './cutoff.ts'
+import type { Candidate, Database } from './database/database.ts'
+import { refusalOf } from './database/findings.ts'
 import { openDatabase } from './database/open.ts'
 import { codeOf, hasCode, RetentionError } from './errors.ts'
-import { formatTableName, parseTableName } from './config/fields.ts'
+import { parseTableName } from './config/fields.ts'
 import { loadConfig, type ProjectOptions } from './config/project.ts'
-import { didYouMean } from './config/validate.ts'
 
 /** The first policy, as somebody chose it. */
 export interface InitChoice {
@@ -52,11 +53,12 @@ export async function init(options: InitOptions): Promise<InitReport> {
   const { config, isNew } = await existingConfig(options, folder)
   const database = await openDatabase(config, 'read')
   try {
-    const candidates = await database.read((db) => database.candidates(db, ages, options.now ?? new Date()))
+    const now = options.now ?? new Date()
+    const candidates = await database.read((db) => database.candidates(db, ages, now))
     const report = { database: database.location, candidates }
     const choice = await options.choose(candidates)
     if (choice === undefined) return { ...report, written: [] }
-    checkChoice(choice, candidates)
+    await checkChoice(choice, database, now)
     const policy = path.join(config.policies, `${policyName(choice.table)}.ts`)
     const written = [await writeNew(policy, policyText(choice))]
     if (isNew) written.unshift(await writeNew(config.file, configText(options.database)))
@@ -80,20 +82,27 @@ async function existingConfig(options: InitOptions, folder: string): Promise<{ c
   throw new RetentionError('USAGE', checked.mistakes.map(({ text }) => text).join('\n'))
 }
 
-function checkChoice({ table, column, days }: InitChoice, candidates: readonly Candidate[]): void {
-  const names = candidates.map((candidate) => formatTableName(candidate.table))
-  const wanted = parseTableName(table)
-  const found = candidates.find(
-    (candidate) => wanted !== undefined && formatTableName(candidate.table) === formatTableName(wanted),
-  )
-  if (found === undefined) {
-    throw new RetentionError('USAGE', `No table "${table}" with a time column${didYouMean(table, names)}`, {
-      hint: names.length === 0 ? 'No table of this database has one.' : `Tables that have one: ${names.join(', ')}.`,
-    })
+/** @throws RetentionError `USAGE` when no policy of that choice could work */
+async function checkChoice({ table, column, days }: InitChoice, database: Database, now: Date): Promise<void> {
+  const name = parseTableName(table)
+  if (name === undefined) {
+    throw new RetentionError('USAGE', `--table is "${table}"; allowed: a table, as "table" or "schema.table"`)
   }
-  if (column === '') throw new RetentionError('USAGE', 'The column has no name')
   if (!Number.isSafeInteger(days) || days < 1)
     throw new RetentionError('USAGE', `--days is ${days}; allowed: a whole number, at least 1`)
+  const cutoff = cutoffOf(days, 'UTC', now)
+  const request = { table: name, column, where: undefined, columnTimezone: 'UTC', cutoff }
+  const { table: found, time, findings } = await database.read((db) => database.inspect(db, request))
+  const refusal = refusalOf(findings)
+  if (found !== undefined && column === '') {
+    throw new RetentionError('USAGE', `No column of "${table}" looks like the time of a row`, {
+      hint: 'Name it with --column.',
+    })
+  }
+  // What else stands against it, plan tells once it is written.
+  if (time?.storage === undefined && refusal !== undefined) {
+    throw new RetentionError('USAGE', refusal.message, refusal.hint === undefined ? {} : { hint: refusal.hint })
+  }
 }
 
 function policyName(table: string): string {
@@ -146,9 +155,12 @@ export default defineConfig({
 }
 
 function policyText({ table, column, days }: InitChoice): string {
-  const variable = `${policyName(table)
+  // A name that the shell and JavaScript both allow.
+  const name = policyName(table)
     .toUpperCase()
-    .replaceAll(/[^A-Z0-9]+/g, '_')}_RETENTION_DAYS`
+    .replaceAll(/[^A-Z0-9]+/g, '_')
+    .replaceAll(/^_+|_+$/g, '')
+  const variable = `${/^\d/.test(name) ? '_' : ''}${name === '' ? '' : `${name}_`}RETENTION_DAYS`
   return `import { definePolicy } from 'retention'
 
 // Rows that are older are archived to CSV, verified, and deleted by "retention apply".

@@ -54,7 +54,11 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
       )
     }
     try {
-      return await restoreArchive(archive, {
+      // Whoever had the lock before us may have restored it.
+      const entry = await database.read((db) => ledger.find(db, archive.name))
+      const current = { ...archive, entry }
+      checkRestorable(current, database, into)
+      return await restoreArchive(current, {
         database,
         ledger,
         now,

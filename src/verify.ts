@@ -6,7 +6,7 @@ import { Meter, readText, readWhole } from './archive/store.ts'
 import type { Config } from './config/config.ts'
 import type { Database } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
-import { hasCode, RetentionError } from './errors.ts'
+import { hasCode, messageOf, RetentionError } from './errors.ts'
 import { targetOfEntry } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadProject, type Project, type ProjectOptions } from './config/project.ts'
@@ -33,8 +33,10 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
   const database = await openDatabase(project.config, 'read')
   try {
     const ledger = await Ledger.forReading(database, project.config.ledger)
-    const files = await listFiles(project, await readEntries(database, ledger))
-    // Read again after the files were listed: what was recorded meanwhile is no orphan.
+    const whole = options.files === undefined || options.files.length === 0
+    const files = whole ? await listFiles(project, await readEntries(database, ledger)) : []
+    const running = await policiesRunning(files, database, ledger)
+    // Read again once that is known: what a run that has ended since has left is in the ledger, or an orphan.
     const entries = await readEntries(database, ledger)
     const selected = selectEntries(entries, options.files ?? [])
     const findings: VerifyFinding[] = []
@@ -43,13 +45,13 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
       findings.push(...(await checkEntry(entry, project.config, sum)))
       options.onProgress?.(index + 1, selected.length)
     }
-    const orphans = options.files?.length ? [] : orphansAmong(files, entries)
-    const running = await inProgress(orphans, database, ledger)
+    const unknown = await unknownAmong(files, entries, project.config)
+    const isRunning = ({ policy }: StoredFile): boolean => running.has(policy)
     return {
       checked: selected.length,
       ...sum,
-      findings: [...findings, ...orphans.filter((orphan) => !running.has(orphan)).map(orphanFinding)],
-      inProgress: [...running].map(({ target, name }) => target.locate(name)),
+      findings: [...findings, ...unknown.filter((file) => !isRunning(file)).map(orphanFinding)],
+      inProgress: unknown.filter(isRunning).map(({ target, name }) => target.locate(name)),
     }
   } finally {
     await database.close()
@@ -120,52 +122,64 @@ async function checkFile(
     await look()
   } catch (error) {
     if (hasCode(error, 'ARCHIVE_NOT_FOUND')) report('missing', name, 'no such file')
-    else if (hasCode(error, 'ARCHIVE_CHANGED')) report('changed', name, error.message)
-    else throw error
+    // One file that cannot be read must not hide what there is to say of the others.
+    else report('changed', name, messageOf(error))
   }
 }
 
 interface StoredFile {
   readonly target: Target
   readonly name: string
+  /** The policy that its name says it is from. */
+  readonly policy: string
 }
 
-/** All files of all targets that config, policies and ledger know. */
+/** All files of ours, finished or not, on the targets that config, policies and ledger know. */
 async function listFiles({ config, policies }: Project, entries: readonly LedgerEntry[]): Promise<StoredFile[]> {
-  const configured = [config.archive, ...policies.flatMap((policy) => policy.archive ?? [])].map((archive) =>
-    openTarget(archive, config.folder),
-  )
-  const targets = new Map(configured.map((target) => [target.locate('.'), target]))
-  for (const entry of entries) {
-    const target = await targetOfEntry(entry, config)
-    targets.set(target.locate('.'), target)
-  }
+  const targets = new Map<string, Target>()
+  const configured = [config.archive, ...policies.flatMap((policy) => policy.archive ?? [])]
+  for (const archive of configured) await addTarget(targets, openTarget(archive, config.folder))
+  for (const entry of entries) await addTarget(targets, await targetOfEntry(entry, config))
   const files: StoredFile[] = []
   for (const target of targets.values()) {
-    for (const name of await target.list()) files.push({ target, name })
+    for (const name of await target.list()) {
+      const policy = policyOfArchive(name)
+      if (policy !== undefined) files.push({ target, name, policy })
+    }
   }
   return files
 }
 
-/** Files that look like ours, finished or not, and that no entry accounts for. */
-function orphansAmong(files: readonly StoredFile[], entries: readonly LedgerEntry[]): StoredFile[] {
-  const known = new Set(entries.flatMap((entry) => [entry.path, manifestName(entry.path)]))
-  return files.filter(({ name }) => policyOfArchive(name) !== undefined && !known.has(name))
+/** Two ways of writing one place are one target. */
+async function addTarget(targets: Map<string, Target>, target: Target): Promise<void> {
+  targets.set(await target.identity(), target)
 }
 
-/** Files of policies that a run holds at this moment: it may be about to record them. */
-async function inProgress(
-  orphans: readonly StoredFile[],
-  database: Database,
-  ledger: Ledger,
-): Promise<Set<StoredFile>> {
-  const running = new Set<StoredFile>()
-  for (const [policy, files] of Map.groupBy(orphans, ({ name }) => policyOfArchive(name) ?? '')) {
-    const lock = await database.lock(ledger.lockName(policy))
-    if (lock === undefined) for (const file of files) running.add(file)
-    await lock?.release()
+/** The policies, of those that files are from, that a run holds at this moment: it may be about to record a file. */
+async function policiesRunning(files: readonly StoredFile[], database: Database, ledger: Ledger): Promise<Set<string>> {
+  const running = new Set<string>()
+  for (const policy of new Set(files.map((file) => file.policy))) {
+    if (await database.isLocked(ledger.lockName(policy))) running.add(policy)
   }
   return running
+}
+
+/** Files that no entry accounts for: an entry's file is one of its name in its place. */
+async function unknownAmong(
+  files: readonly StoredFile[],
+  entries: readonly LedgerEntry[],
+  config: Config,
+): Promise<StoredFile[]> {
+  const place = async (target: Target, name: string): Promise<string> => `${await target.identity()}\0${name}`
+  const known = new Set<string>()
+  for (const entry of entries) {
+    const target = await targetOfEntry(entry, config)
+    known.add(await place(target, entry.path))
+    known.add(await place(target, manifestName(entry.path)))
+  }
+  const unknown: StoredFile[] = []
+  for (const file of files) if (!known.has(await place(file.target, file.name))) unknown.push(file)
+  return unknown
 }
 
 function orphanFinding({ target, name }: StoredFile): VerifyFinding {

@@ -4,8 +4,9 @@ import { existsSync, statSync } from 'node:fs'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { apply, plan, status } from '../src/index.ts'
+import { apply, plan, restore, status } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
+import { kinds } from './support/database.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
 
 const test = suite('apply')
@@ -96,6 +97,56 @@ overDatabases(test, 'no step exceeds a batch even where all rows share one time'
     [10, 10, 3, 1],
   )
   assert.is(Number(await db.value('select count(*) from log')), 1)
+})
+
+const keys = {
+  text: 'id text primary key not null',
+  'two columns': 'a integer, b text, primary key (a, b)',
+  'two columns, without rowid': 'a integer, b text, primary key (a, b)',
+}
+for (const [what, columns] of Object.entries(keys)) {
+  const withoutRowid = what.endsWith('without rowid')
+  overDatabases(
+    test,
+    `cuts rows that share one time by a key of ${what}`,
+    async ({ db, project }) => {
+      const values = columns.startsWith('a') ? 'n / 5, n % 5' : "'id ' || n"
+      await db.run(`create table log (at ${db.kind === 'sqlite' ? 'text' : 'timestamptz'}, body text, ${columns}) ${withoutRowid ? 'without rowid' : ''};
+        insert into log select '2026-01-01T00:00:00Z', 'text', ${values} from
+          (with recursive counter(n) as (select 1 union all select n + 1 from counter where n < 23) select n from counter) as c`)
+      const before = await db.dump('log')
+      const { folder } = project({ log: { ...logPolicy, batch: 10 } })
+      const [policy] = (await apply({ cwd: folder, now })).policies
+      const archives = policy?.archives ?? []
+      assert.equal(
+        archives.map(({ rows }) => rows),
+        [10, 10, 3],
+      )
+      assert.is(Number(await db.value('select count(*) from log')), 0)
+      for (const { name } of archives) await restore({ cwd: folder, file: name, now })
+      assert.equal(await db.dump('log'), before)
+    },
+    withoutRowid ? ['sqlite'] : kinds,
+  )
+}
+
+overDatabases(test, 'what was archived is deleted, whatever is due when asked again', async ({ db, project }) => {
+  await seedLog(db, minutesBefore(cutoff, 300))
+  const all = (await db.rows('select id from log')).map(([id]) => Number(id))
+  const coin = db.kind === 'sqlite' ? 'abs(random()) % 2 = 0' : 'random() < 0.5'
+  const { folder } = project({ log: { ...logPolicy, where: coin, batch: 100 } })
+  const [policy] = (await apply({ cwd: folder, now })).policies
+  const archived = (policy?.archives ?? []).flatMap(({ name }) =>
+    readArchive(folder, name).rows.map(([id]) => Number(id)),
+  )
+  assert.is(policy?.archived, archived.length)
+  assert.ok(archived.length > 0)
+  assert.ok((policy?.archives ?? []).every(({ rows }) => rows <= 100))
+  const left = (await db.rows('select id from log')).map(([id]) => Number(id))
+  assert.equal(
+    [...left, ...archived].toSorted((a, b) => a - b),
+    all,
+  )
 })
 
 overDatabases(test, 'cuts rows that share one time in a table without a key', async ({ db, project }) => {

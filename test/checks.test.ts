@@ -239,6 +239,25 @@ overDatabases(
 
 overDatabases(
   test,
+  'a table that is published with its schema; a role that heeds no foreign keys',
+  async (scene) => {
+    const { db } = scene
+    if (Number(await db.value("select current_setting('server_version_num')::int")) >= 150000) {
+      await seedLog(db, minutesBefore(cutoff, 2))
+      await db.run('create publication p for tables in schema public; alter table log replica identity nothing')
+      await refuses(scene, /no replica identity, and publication p publishes deletes/)
+      await db.run('drop publication p; drop table log')
+    }
+    await seedLog(db, minutesBefore(cutoff, 2))
+    const name = new URL(db.address).pathname.slice(1)
+    await db.run(`alter database ${name} set session_replication_role = replica`)
+    await refuses(scene, /session_replication_role is "replica"/)
+  },
+  ['postgres'],
+)
+
+overDatabases(
+  test,
   'a policy on one partition sees the foreign keys of the whole',
   async (scene) => {
     await scene.db.run(`

@@ -120,6 +120,21 @@ overDatabases(test, 'to a pipe: no colour, no progress bar; --quiet: nothing but
   assert.match((await made.cli(['restore', 'nothing', '--quiet'])).stderr, /There is no archive "nothing"/)
 })
 
+overDatabases(test, '--quiet: what is wrong is told on stderr, whatever the command', async ({ db, project }) => {
+  await seedLog(db, minutesBefore('2020-01-01T00:00:00Z', 3))
+  const made = project({ log: logPolicy, broken: { ...logPolicy, column: 'nope' } })
+  const due = await made.cli(['status', 'log', '--exit-code', '--quiet'])
+  assert.equal([due.code, due.stdout], [3, ''])
+  assert.match(due.stderr, /3 overdue/)
+  const run = await made.cli(['apply', '--quiet'])
+  assert.equal([run.code, run.stdout], [1, ''])
+  assert.match(run.stderr, /has no column "nope"/)
+  made.write('backups/log_backup_20200101_0002.csv', 'unknown')
+  const checked = await made.cli(['verify', '--quiet'])
+  assert.equal([checked.code, checked.stdout], [3, ''])
+  assert.match(checked.stderr, /orphan +.*log_backup_20200101_0002\.csv/)
+})
+
 /** Starts `retention apply` and gives what it says; `when` is waited for before the signals are sent. */
 async function interrupt(
   made: TestProject,
@@ -254,7 +269,10 @@ overDatabases(
       const env = { DATABASE_URL: db.address, CI: '', GITHUB_ACTIONS: '' }
       const wrong = await made.cli(['init', '--yes', '--table', 'lgo', '--days', '7'], { env })
       assert.is(wrong.code, 2)
-      assert.match(wrong.stderr, /No table "lgo" with a time column \(did you mean "log"\?\)/)
+      assert.match(wrong.stderr, /There is no table "lgo" \(did you mean "log"\?\)/)
+      const column = await made.cli(['init', '--yes', '--table', 'log', '--column', 'body'], { env })
+      assert.is(column.code, 2)
+      assert.match(column.stderr, db.kind === 'sqlite' ? /body/ : /"body" of public\.log is of type text/)
       assert.not.ok(existsSync(made.path('retention.config.ts')))
 
       const run = await made.cli(['init', '--yes', '--table', 'log', '--days', '7'], { env })

@@ -10,6 +10,7 @@ import { openDatabase } from '../src/database/open.ts'
 import { apply, restore, status, verify, type ApplyReport } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
 import type { TestDatabase } from './support/database.ts'
+import { startProxy } from './support/proxy.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
 
 const test = suite('concurrency')
@@ -165,6 +166,45 @@ overDatabases(
   ['postgres'],
 )
 
+for (const cut of ['before', 'after'] as const) {
+  overDatabases(
+    test,
+    `a connection that breaks ${cut} the server hears of the commit: each row is in one place, and the report says which`,
+    async ({ db, project }) => {
+      await seedLog(db, minutesBefore(cutoff, 3))
+      const all = await db.dump('log')
+      const made = project()
+      await apply({ cwd: made.folder, now, before: '2000-01-01' })
+      const archiving = await startProxy(db.address, cut, 'insert into "retention_ledger"')
+      made.configure({ database: archiving.address })
+      const [policy] = (await apply({ cwd: made.folder, now }).finally(() => archiving.stop())).policies
+      assert.ok(archiving.hasCut)
+      assert.is(policy?.status, cut === 'after' ? 'applied' : 'failed', policy?.error?.message)
+      assert.is(policy?.archived, cut === 'after' ? 3 : 0)
+      assert.is(Number(await db.value('select count(*) from log')), cut === 'after' ? 0 : 3)
+      assert.equal(made.list(), cut === 'after' ? [file, `${file}.manifest.json`] : [])
+
+      made.configure({ database: db.address })
+      await apply({ cwd: made.folder, now })
+      const [archive] = (await status({ cwd: made.folder, now })).archives
+      const restoring = await startProxy(db.address, cut, 'update "retention_ledger"')
+      made.configure({ database: restoring.address })
+      const restored = await restore({ cwd: made.folder, file: archive?.name ?? '', now })
+        .then(
+          () => true,
+          () => false,
+        )
+        .finally(() => restoring.stop())
+      assert.ok(restoring.hasCut)
+      assert.is(restored, cut === 'after')
+      assert.equal(await db.dump('log'), cut === 'after' ? all : [])
+      made.configure({ database: db.address })
+      assert.is((await status({ cwd: made.folder, now })).archives[0]?.state, cut === 'after' ? 'restored' : 'archived')
+    },
+    ['postgres'],
+  )
+}
+
 overDatabases(
   test,
   'a row that changes before its step is archived as it is then, or left alone',
@@ -251,7 +291,7 @@ async function meddle(db: TestDatabase, folder: string, statement: string): Prom
 
 overDatabases(
   test,
-  'a SQLite file that another process is writing: waits, then says so',
+  'a SQLite file that another process is writing: waits for a while, then says so',
   async ({ db, project }) => {
     await seedLog(db, minutesBefore(cutoff, 3))
     const made = project()
@@ -259,9 +299,19 @@ overDatabases(
     const other = await another(db)
     await other.run('begin immediate; update log set body = null')
     setTimeout(() => void other.run('rollback'), 1000)
-    const { code, stderr } = await made.cli(['apply'])
-    assert.is(code, 0, stderr)
+    const patient = await made.cli(['apply', '--limit-rows', '1'])
+    assert.is(patient.code, 4, patient.stderr)
+    assert.is(Number(await db.value('select count(*) from log')), 2)
+
+    await other.run('begin immediate; update log set body = null')
+    const given = await made.cli(['apply', '--json'])
+    assert.is(given.code, 1)
+    assert.match(given.stdout + given.stderr, /DATABASE_BUSY/)
+    assert.match(given.stdout + given.stderr, /Another process is using the database file/)
+    assert.is(made.list().length, 2)
+    await other.run('rollback')
     await other.end()
+    assert.is((await made.cli(['apply'])).code, 0)
   },
   ['sqlite'],
 )
@@ -278,6 +328,7 @@ overDatabases(test, 'restore and apply of the same rows at once: each row is in 
     made.cli(['apply']),
   ])
   for (const { code, stderr } of runs) assert.ok(code === 0 || code === 11, `exit ${code}: ${stderr}`)
+  assert.ok(runs.some(({ code }) => code === 0))
   for (const { name, state } of (await status({ cwd: made.folder })).archives) {
     if (state === 'archived') await restore({ cwd: made.folder, file: name })
   }

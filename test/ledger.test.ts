@@ -1,5 +1,5 @@
 /** The ledger, status and verify: what has been done can be told, by a role that may only read, and checked. */
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -164,6 +164,33 @@ overDatabases(test, 'verify: rows that do not add up, a manifest that was change
   assert.match(texts[0] ?? '', /2 rows, not 7/)
   assert.match(texts[1] ?? '', /SHA-256 is/)
 })
+
+overDatabases(test, 'verify: one file that cannot be read does not hide what is wrong with others', async (scene) => {
+  const made = await archived(scene, 5)
+  const [one = '', , two = ''] = made.list()
+  rmSync(made.path(`backups/${one}`))
+  mkdirSync(made.path(`backups/${one}`))
+  rmSync(made.path(`backups/${two}`))
+  const { findings } = await verify({ cwd: made.folder })
+  assert.equal(findings.map(({ kind, name }) => `${kind} ${name}`).toSorted(), [`changed ${one}`, `missing ${two}`])
+})
+
+overDatabases(
+  test,
+  'verify: a file of a known name in another place is an orphan, the same place twice is not',
+  async (scene) => {
+    const made = await archived(scene)
+    symlinkSync(made.path('backups'), made.path('link'))
+    made.policy('other', { ...logPolicy, archive: { to: './link', durable: true } })
+    assert.equal((await verify({ cwd: made.folder })).findings, [])
+    made.write(`elsewhere/${file}`, 'not ours')
+    made.policy('other', { ...logPolicy, archive: { to: './elsewhere', durable: true } })
+    assert.equal(
+      (await verify({ cwd: made.folder })).findings.map(({ kind, location }) => `${kind} ${location}`),
+      [`orphan ${made.path(`elsewhere/${file}`)}`],
+    )
+  },
+)
 
 overDatabases(test, 'verify finds archives where they were stored, though the config has moved on', async (scene) => {
   const made = await archived(scene)

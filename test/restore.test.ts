@@ -6,7 +6,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { apply, restore, RetentionError, status, type RestoreOptions, type RestoreReport } from '../src/index.ts'
-import type { Kind } from './support/database.ts'
+import { createDatabase, type Kind } from './support/database.ts'
 import { minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
 import type { TestProject } from './support/project.ts'
 
@@ -105,6 +105,44 @@ overDatabases(test, 'restored rows are held: apply leaves them alone until the h
   assert.is(Number(await scene.db.value('select count(*) from retention_ledger_held_rows')), 0)
 })
 
+overDatabases(test, 'rows stay held by what they were held by, whatever becomes the key', async ({ db, project }) => {
+  // Columns with names that mean something of their own to a database.
+  const names = db.kind === 'sqlite' ? ['rowid', 'key'] : ['order', 'key']
+  await db.run(`create table log ("${names[0]}" text not null, "${names[1]}" integer not null, at ${db.kind === 'sqlite' ? 'text' : 'timestamptz'});
+    create unique index log_key on log ("${names[0]}", "${names[1]}");
+    insert into log values ('a', 1, '2020-01-01'), ('b', 2, '2020-01-01')`)
+  const made = project()
+  await apply({ cwd: made.folder, now })
+  await restored(made)
+  await db.run(`drop index log_key; alter table log add column id integer; update log set id = "${names[1]}";
+    create unique index log_id on log (id); insert into log values ('c', 3, '2020-01-01', 3)`)
+  const [policy] = (await apply({ cwd: made.folder, now })).policies
+  assert.is(policy?.archived, 1, policy?.error?.message)
+  assert.is(policy?.held, 2)
+  await db.run(`alter table log rename column "${names[1]}" to renamed`)
+  const [refused] = (await apply({ cwd: made.folder, now })).policies
+  assert.is(refused?.status, 'refused')
+  assert.match(refused?.error?.message ?? '', /are held by .* which (public\.)?log does not have any more/)
+})
+
+overDatabases(
+  test,
+  'a primary key that SQLite would let be NULL is one as long as no row has it so',
+  async ({ db, project }) => {
+    await db.run(
+      "create table log (id text primary key, at text); insert into log values ('a', '2020-01-01'), ('b', '2020-01-01')",
+    )
+    const made = project()
+    await apply({ cwd: made.folder, now })
+    await db.run("insert into log values ('a', '2026-06-14')")
+    const error = await restored(made).catch((reason: unknown) => reason)
+    assert.match(String(error), /\(id\) = \(a\)/)
+    await db.run("delete from log; insert into log values (null, '2026-06-14')")
+    assert.match((await restored(made)).warnings.map(({ text }) => text).join(), /has no key/)
+  },
+  ['sqlite'],
+)
+
 overDatabases(test, 'hold: for ever, not at all, for as long as said', async (scene) => {
   const made = await archived(scene)
   await restored(made, { hold: 'forever' })
@@ -167,7 +205,11 @@ overDatabases(test, 'skip restores the others', async (scene) => {
   await scene.db.run(
     "insert into log (id, at, body) values (1, '2026-06-11T00:00:00Z', 'new'), (3, '2026-06-11T00:00:00Z', 'new')",
   )
-  assert.is((await restored(made, { onConflict: 'skip' })).restored, 1)
+  const report = await restored(made, { onConflict: 'skip' })
+  assert.is(report.restored, 1)
+  // Two of its rows are nowhere but in the archive.
+  assert.match(report.warnings.map(({ text }) => text).join(), /stays archived: 2 of its rows/)
+  assert.is((await status({ cwd: made.folder, now })).archives[0]?.state, 'archived')
   assert.equal((await scene.db.rows('select body from log order by id')).flat(), ['new', 'text 2', 'new', 'text 4'])
   assert.is(Number(await scene.db.value('select count(*) from retention_ledger_held_rows')), 1)
 })
@@ -201,6 +243,60 @@ overDatabases(test, 'from the manifest alone, into a database whose ledger knows
   assert.is((await scene.db.dump('log')).length + 1, before.length + 3)
   // It is in the ledger now, and so is not restored twice.
   await fails(scene, made, 'ALREADY_RESTORED', /was restored/, { file: `elsewhere/${file}` })
+})
+
+overDatabases(test, 'from the manifest alone, tried first: not even a ledger is made', async (scene) => {
+  const made = await archived(scene)
+  const tables = ['ledger', 'ledger_version', 'ledger_names', 'ledger_holds', 'ledger_held_rows']
+  for (const table of tables) await scene.db.run(`drop table retention_${table}`)
+  assert.is((await restored(made, { dryRun: true })).restored, 3)
+  const left = await scene.db.rows(
+    scene.db.kind === 'sqlite'
+      ? "select name from sqlite_schema where name like 'retention%'"
+      : "select relname from pg_class where relname like 'retention%'",
+  )
+  assert.equal(left, [])
+  assert.is((await restored(made)).restored, 3)
+})
+
+overDatabases(test, 'the manifest makes the table in an empty database, and the archive fills it', async (scene) => {
+  const { db } = scene
+  await db.run(
+    db.kind === 'sqlite'
+      ? `create table "log" (id integer primary key autoincrement, at text not null default 'x', mood text collate nocase check (mood <> 'bad'));
+         create index log_mood on log (mood) where mood is not null`
+      : `create schema other; create type other.mood as enum ('good', 'it''s fine');
+         create domain percent as numeric(5, 2) default 1 not null check (value between 0 and 100);
+         create type pair as (a int, b text);
+         create table log (id serial primary key, at timestamptz default now(), mood other.mood, moods other.mood[], share percent,
+           both_of pair, same int generated always as (1) stored, constraint "short" check (id < 100));
+         create index log_mood on log (mood) where mood is not null`,
+  )
+  await db.run(
+    db.kind === 'sqlite'
+      ? "insert into log (at, mood) values ('2020-01-01', 'Good')"
+      : `insert into log (at, mood, moods, share, both_of) values ('2020-01-01', 'good', '{good,"it''s fine"}', 12.5, '(1,x)')`,
+  )
+  const made = scene.project()
+  await db.run("insert into log (at) values ('2026-06-14')")
+  const [kept] = (await db.rows('select id from log order by id limit 1')).flat()
+  const before = await db.dump('log')
+  assert.is((await apply({ cwd: made.folder, now })).policies[0]?.archived, 1)
+  const { files } = JSON.parse(made.read(`backups/${file}.manifest.json`)) as { files: { ddl: string[] }[] }
+  const empty = await createDatabase(db.kind)
+  try {
+    if (db.kind === 'postgres') await empty.run('create schema other')
+    for (const statement of files[0]?.ddl ?? []) await empty.run(statement)
+    made.configure({ database: empty.address })
+    assert.is((await restored(made)).restored, 1)
+    const back = await empty.dump('log')
+    assert.is(back.length, 1)
+    assert.ok(before.includes(back[0] ?? ''))
+    await empty.run("insert into log (at) values ('2026-06-14')")
+    assert.is(Number(await empty.value('select max(id) from log')), Number(kept) + 1)
+  } finally {
+    await empty.drop()
+  }
 })
 
 overDatabases(test, 'from the ledger alone, when the manifest is missing', async (scene) => {
@@ -260,6 +356,19 @@ for (const [what, statements] of Object.entries(meddlers)) {
     assert.match(error.hint ?? '', /meddle/)
   })
 }
+
+overDatabases(
+  test,
+  'a trigger that changes rows at the end of the transaction rolls it back as well',
+  async (scene) => {
+    const made = await archived(scene)
+    await scene.db
+      .run(`create function late() returns trigger language plpgsql as $$ begin update log set body = 'late' where id = new.id; return null; end $$;
+      create constraint trigger late after insert on log deferrable initially deferred for each row execute function late()`)
+    await fails(scene, made, 'RESTORE_MISMATCH', /came out of/)
+  },
+  ['postgres'],
+)
 
 overDatabases(test, 'a column whose type has changed so that values do not survive', async (scene) => {
   const { db } = scene

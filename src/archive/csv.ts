@@ -67,17 +67,15 @@ export class RecordCounter {
 
   update(bytes: Buffer): void {
     // A doubled quote inside quotes closes and opens again at once, so parity alone tells inside from outside.
-    for (let start = 0; start < bytes.length;) {
-      const quote = bytes.indexOf(0x22, start)
-      const end = quote === -1 ? bytes.length : quote
-      if (!this.#quoted) {
-        for (let at = bytes.indexOf(0x0a, start); at !== -1 && at < end; at = bytes.indexOf(0x0a, at + 1)) {
-          this.#lines += 1
-        }
-      }
-      if (quote === -1) break
+    const next = (byte: number, from: number): number => {
+      const at = bytes.indexOf(byte, from)
+      return at === -1 ? bytes.length : at
+    }
+    let line = next(0x0a, 0)
+    for (let quote = next(0x22, 0); ; quote = next(0x22, quote + 1)) {
+      for (; line < quote; line = next(0x0a, line + 1)) if (!this.#quoted) this.#lines += 1
+      if (quote === bytes.length) return
       this.#quoted = !this.#quoted
-      start = quote + 1
     }
   }
 

@@ -2,7 +2,7 @@
 import type { Options } from 'yargs'
 
 import { messageOf, RetentionError } from '../errors.ts'
-import { codeOfError } from '../exit-codes.ts'
+import { codeOfError, exitCode } from '../exit-codes.ts'
 import { printError } from '../print/error.ts'
 import { reported } from '../report.ts'
 
@@ -28,9 +28,11 @@ export async function present<Report>(
   try {
     const report = await work()
     const { print, code } = await load()
-    if (json) await write(`${JSON.stringify(report, null, 2)}\n`)
-    else if (!quiet) await write(print(report))
     process.exitCode = code(report)
+    if (json) await write(process.stdout, `${JSON.stringify(report, null, 2)}\n`)
+    else if (!quiet) await write(process.stdout, print(report))
+    // Quiet is for cron, which mails what is said: nothing when all is well, and why when it is not.
+    else if (process.exitCode !== exitCode.done) await write(process.stderr, print(report))
   } catch (error) {
     fail(error, { json })
   }
@@ -75,8 +77,8 @@ export function numberOption(name: string, describe: string): Options & { coerce
 }
 
 /** Waits until the text is handed over: a pipe may take only part of it at once. */
-async function write(text: string): Promise<void> {
+async function write(stream: NodeJS.WriteStream, text: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
-    process.stdout.write(text, (error) => (error ? reject(error) : resolve()))
+    stream.write(text, (error) => (error ? reject(error) : resolve()))
   })
 }

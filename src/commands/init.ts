@@ -1,6 +1,7 @@
 /** `retention init` */
 import type { CommandModule } from 'yargs'
 
+import { parseTableName } from '../config/fields.ts'
 import type { Candidate } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { exitCode } from '../exit-codes.ts'
@@ -64,6 +65,9 @@ function chosen({ table, column, days }: InitArguments, candidates: readonly Can
     throw new RetentionError('USAGE', '--yes needs --table', {
       hint: 'Such as: retention init --yes --table events --column created_at --days 90',
     })
-  const candidate = candidates.find((one) => one.table.name === table)
-  return { table, column: column ?? candidate?.column ?? '', days: days ?? 30 }
+  const name = parseTableName(table)
+  const likely = candidates.find(
+    (one) => one.table.name === name?.name && (one.table.schema ?? name.schema) === name.schema,
+  )
+  return { table, column: column ?? likely?.column ?? '', days: days ?? 30 }
 }

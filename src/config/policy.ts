@@ -33,7 +33,7 @@ export interface PolicyInput {
   archive?: string | TargetInput
   /** An SQL predicate; only rows that it is true for can be due. Default: all rows. */
   where?: string
-  /** The most rows that one step, and so one archive, takes. Default 50 000. */
+  /** The most rows that one step, and so one archive, takes: at most 1 000 000. Default 50 000. */
   batch?: number
   /** How long to rest between two steps. Default none. */
   pause?: Duration
@@ -89,7 +89,7 @@ const schema = v.strictObject(
     days: wholeNumber(1, 100_000),
     archive: v.optional(target),
     where: v.optional(text('an SQL predicate, such as "status = \'closed\'"')),
-    batch: v.optional(wholeNumber(1, 10_000_000), 50_000),
+    batch: v.optional(wholeNumber(1, 1_000_000), 50_000),
     pause: v.optional(duration, 0),
     maxRows: v.optional(wholeNumber(1, Infinity)),
     maxPercent: v.optional(

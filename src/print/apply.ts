@@ -1,20 +1,10 @@
 /** What apply did, for people. */
 import type { ApplyReport, PolicyReport } from '../report.ts'
-import { archivesTable, errorLines, folderOf, heading } from './policy.ts'
-import { counted, indent, size, style, warnings } from './style.ts'
+import { folderOf, printPolicy } from './policy.ts'
+import { counted, size, style } from './style.ts'
 
 export function printApply(report: ApplyReport): string {
-  return report.policies.map(printPolicy).join('\n')
-}
-
-function printPolicy(policy: PolicyReport): string {
-  return [
-    `${heading(policy)}\n`,
-    `${indent(result(policy))}\n`,
-    policy.archives.length === 0 ? '' : `${archivesTable(policy.archives)}\n`,
-    policy.error === undefined ? '' : errorLines(policy.error),
-    warnings(policy.warnings),
-  ].join('')
+  return report.policies.map((policy) => printPolicy(policy, result(policy))).join('\n')
 }
 
 function result(policy: PolicyReport): string {

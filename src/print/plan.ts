@@ -1,22 +1,12 @@
 /** What apply would do, for people. */
 import type { ApplyReport, PolicyReport } from '../report.ts'
-import { archivesTable, errorLines, folderOf, heading } from './policy.ts'
-import { counted, indent, size, style, warnings } from './style.ts'
+import { folderOf, printPolicy } from './policy.ts'
+import { counted, size, style } from './style.ts'
 
 export function printPlan(report: ApplyReport): string {
   const steps = report.policies.reduce((sum, { archives }) => sum + archives.length, 0)
   const end = steps === 0 ? '' : `\n${style('dim', 'Nothing has been changed. "retention apply" does it.')}\n`
-  return `${report.policies.map(printPolicy).join('\n')}${end}`
-}
-
-function printPolicy(policy: PolicyReport): string {
-  return [
-    `${heading(policy)}\n`,
-    `${indent(result(policy))}\n`,
-    policy.archives.length === 0 ? '' : `${archivesTable(policy.archives)}\n`,
-    policy.error === undefined ? '' : errorLines(policy.error),
-    warnings(policy.warnings),
-  ].join('')
+  return `${report.policies.map((policy) => printPolicy(policy, result(policy))).join('\n')}${end}`
 }
 
 function result({ status, due, archives, held, undated }: PolicyReport): string {

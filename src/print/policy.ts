@@ -2,15 +2,26 @@
 import path from 'node:path'
 
 import type { ArchiveReport, PolicyReport, ReportedError } from '../report.ts'
-import { day, indent, moment, number, size, style, table } from './style.ts'
+import { day, indent, moment, number, size, style, table, warnings } from './style.ts'
+
+/** A policy's report. @param result what came of it, in one line */
+export function printPolicy(policy: PolicyReport, result: string): string {
+  return [
+    `${heading(policy)}\n`,
+    `${indent(result)}\n`,
+    policy.archives.length === 0 ? '' : `${archivesTable(policy.archives)}\n`,
+    policy.error === undefined ? '' : errorLines(policy.error),
+    warnings(policy.warnings),
+  ].join('')
+}
 
 /** `policy  rows of table before cutoff`. */
-export function heading({ policy, table: name, cutoff }: PolicyReport): string {
+function heading({ policy, table: name, cutoff }: PolicyReport): string {
   return `${style('bold', policy)}  ${style('dim', `rows of ${name} before ${day(cutoff)}`)}`
 }
 
 /** Archives as a table; long lists are cut in the middle. */
-export function archivesTable(archives: readonly ArchiveReport[]): string {
+function archivesTable(archives: readonly ArchiveReport[]): string {
   const row = (archive: ArchiveReport): string[] => [
     archive.name,
     number(archive.rows),

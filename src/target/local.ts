@@ -1,7 +1,7 @@
 /** A folder as target: durable, exclusive, private. */
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { access, link, lstat, mkdir, open, readdir, stat, unlink, type FileHandle } from 'node:fs/promises'
+import { access, link, lstat, mkdir, open, readdir, realpath, stat, unlink, type FileHandle } from 'node:fs/promises'
 import path from 'node:path'
 
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
@@ -28,6 +28,10 @@ export class LocalTarget implements Target {
     this.name = name
     this.#folder = folder
     this.#durable = durable
+  }
+
+  async identity(): Promise<string> {
+    return realpath(this.#folder).catch(() => this.#folder)
   }
 
   locate(file: string): string {
@@ -105,12 +109,15 @@ export class LocalTarget implements Target {
   }
 
   async has(file: string): Promise<boolean> {
-    return lstat(this.#path(file)).then(
-      () => true,
-      (error: unknown) => {
-        ignoreMissing(error)
-        return false
-      },
+    const location = this.#path(file)
+    return this.#orUnusable(`look for ${file}`, () =>
+      lstat(location).then(
+        () => true,
+        (error: unknown) => {
+          ignoreMissing(error)
+          return false
+        },
+      ),
     )
   }
 
@@ -135,13 +142,15 @@ export class LocalTarget implements Target {
   }
 
   async list(): Promise<string[]> {
-    try {
-      const entries = await readdir(this.#folder, { withFileTypes: true })
-      return entries.filter((entry) => !entry.isDirectory()).map((entry) => entry.name)
-    } catch (error) {
-      ignoreMissing(error)
-      return []
-    }
+    return this.#orUnusable('be listed', async () => {
+      try {
+        const entries = await readdir(this.#folder, { withFileTypes: true })
+        return entries.filter((entry) => !entry.isDirectory()).map((entry) => entry.name)
+      } catch (error) {
+        ignoreMissing(error)
+        return []
+      }
+    })
   }
 
   #path(file: string): string {

@@ -20,6 +20,8 @@ export interface Draft {
 export interface Target {
   /** What the ledger keeps: the target as the config writes it, without secrets. */
   readonly name: string
+  /** The same for two targets that are one place, however they are written. */
+  identity(): Promise<string>
   /** The full address of a file, for people. */
   locate(file: string): string
   /**

@@ -3,10 +3,51 @@ import { sql } from 'kysely'
 
 import type { Db } from '../database.ts'
 
-/** The statements that make the table as it is now: itself, its constraints and its indexes. */
+/**
+ * The statements that make the table as it is now: the types and sequences that it uses, itself, its constraints and
+ * its indexes. Functions, triggers and what lies deeper are the migrations' business.
+ */
 export async function tableDdl(db: Db, oid: string): Promise<string[]> {
-  const { rows } = await sql<{ create: string; indexes: string[] }>`
+  const { rows } = await sql<{ before: string[]; create: string; after: string[] }>`
+    with used as (
+      -- A column's type, or that of its elements, where it is neither Postgres's own nor an extension's.
+      select distinct e.oid, e.typtype, format('%I.%I', n.nspname, e.typname) as name
+      from pg_attribute a
+      join pg_type t on t.oid = a.atttypid
+      join pg_type e on e.oid = case when t.typcategory = 'A' then t.typelem else t.oid end
+      join pg_namespace n on n.oid = e.typnamespace
+      where a.attrelid = ${oid}::oid and a.attnum > 0 and not a.attisdropped and n.nspname <> 'pg_catalog'
+        and not exists (select from pg_depend where classid = 'pg_type'::regclass and objid = e.oid and deptype = 'e')
+    ),
+    owned as (
+      select format('%I.%I', n.nspname, s.relname) as name, q.seqtypid, a.attname
+      from pg_depend d
+      join pg_class s on s.oid = d.objid and s.relkind = 'S'
+      join pg_sequence q on q.seqrelid = s.oid
+      join pg_namespace n on n.oid = s.relnamespace
+      join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+      where d.classid = 'pg_class'::regclass and d.refobjid = ${oid}::oid and d.deptype = 'a'
+    )
     select
+      array(
+        select format('CREATE TYPE %s AS ENUM (%s);', name,
+          (select string_agg(quote_literal(enumlabel), ', ' order by enumsortorder) from pg_enum where enumtypid = used.oid))
+        from used where typtype = 'e'
+        union all
+        select concat_ws(' ', format('CREATE DOMAIN %s AS %s', name, format_type(d.typbasetype, d.typtypmod)),
+          case when d.typdefault is not null then 'DEFAULT ' || d.typdefault end,
+          case when d.typnotnull then 'NOT NULL' end,
+          (select string_agg(format('CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), ' ')
+            from pg_constraint where contypid = d.oid and contype = 'c')) || ';'
+        from used join pg_type d on d.oid = used.oid where used.typtype = 'd'
+        union all
+        select format('CREATE TYPE %s AS (%s);', name,
+          (select string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' order by attnum)
+            from pg_attribute where attrelid = c.typrelid and attnum > 0 and not attisdropped))
+        from used join pg_type c on c.oid = used.oid where used.typtype = 'c'
+        union all
+        select format('CREATE SEQUENCE %s AS %s;', name, format_type(seqtypid, null)) from owned
+      ) as before,
       format('CREATE %sTABLE %I.%I (%s)%s;',
         case c.relpersistence when 'u' then 'UNLOGGED ' else '' end,
         n.nspname, c.relname,
@@ -38,10 +79,12 @@ export async function tableDdl(db: Db, oid: string): Promise<string[]> {
         where i.indrelid = c.oid
           and not exists (select from pg_constraint k where k.conindid = i.indexrelid and k.conrelid = c.oid)
         order by i.indexrelid
-      ) as indexes
+      ) || array(
+        select format('ALTER SEQUENCE %s OWNED BY %I.%I.%I;', owned.name, n.nspname, c.relname, owned.attname) from owned
+      ) as after
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.oid = ${oid}::oid
   `.execute(db)
   const [table] = rows
-  return table === undefined ? [] : [table.create, ...table.indexes]
+  return table === undefined ? [] : [...table.before, table.create, ...table.after]
 }

@@ -122,6 +122,9 @@ class PostgresRestore implements RestoreTransaction {
       )
       insert into ${placed} (retention_table, retention_place) select tableoid, ctid from put
     `.execute(db)
+    // What is put off to the end of the transaction happens now: a trigger that changes rows is then seen when they are
+    // read back. https://www.postgresql.org/docs/current/sql-set-constraints.html
+    await sql`set constraints all immediate`.execute(db)
     return Number(numAffectedRows ?? 0)
   }
 

@@ -11,6 +11,15 @@ import type { CatalogTable } from './table.ts'
  */
 export async function tableFindings(db: Db, table: CatalogTable, column: string, deletes: boolean): Promise<Finding[]> {
   const { rows } = await sql<TableFacts>`
+    with published as (
+      -- Whichever way a table was put into it: by itself, by its schema, or with all tables.
+      select p.pubname::text as name, r.oid
+      from pg_publication p
+      join pg_publication_tables pt on pt.pubname = p.pubname
+      join pg_namespace n on n.nspname = pt.schemaname
+      join pg_class r on r.relnamespace = n.oid and r.relname = pt.tablename
+      where p.pubdelete and r.oid in (select ${table.oid}::oid union select relid from pg_partition_tree(${table.oid}::oid))
+    )
     select
       row_security_active(c.oid) as "rowSecurity",
       has_table_privilege(c.oid, 'SELECT') as "maySelect",
@@ -38,14 +47,13 @@ export async function tableFindings(db: Db, table: CatalogTable, column: string,
       array(
         select r.rulename::text from pg_rewrite r where r.ev_class = c.oid and r.ev_type = '4' and r.ev_enabled <> 'D'
       ) as "deleteRules",
-      array(
-        select p.pubname::text from pg_publication p
-        where p.pubdelete and (
-          p.puballtables or exists (select from pg_publication_rel r where r.prpubid = p.oid and r.prrelid = c.oid)
-        )
-      ) as "publications",
-      c.relreplident = 'n' or c.relreplident = 'd'
-        and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary) as "noReplicaIdentity"
+      array(select distinct name from published) as "publications",
+      exists (
+        select from published p join pg_class pc on pc.oid = p.oid
+        where pc.relreplident = 'n' or pc.relreplident = 'd'
+          and not exists (select from pg_index i where i.indrelid = pc.oid and i.indisprimary)
+      ) as "noReplicaIdentity",
+      current_setting('session_replication_role') = 'replica' as "isReplica"
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.oid = ${table.oid}::oid
   `.execute(db)
@@ -67,6 +75,7 @@ interface TableFacts {
   deleteRules: string[]
   publications: string[]
   noReplicaIdentity: boolean
+  isReplica: boolean
 }
 
 function describeFacts(table: string, column: string, deletes: boolean, facts: TableFacts): Finding[] {
@@ -81,6 +90,12 @@ function describeFacts(table: string, column: string, deletes: boolean, facts: T
     refuse(
       `Row-level security hides rows of ${table} from role "${facts.user}": due rows could be missed for ever`,
       "Run as a role with BYPASSRLS, or as the table's owner.",
+    )
+  }
+  if (facts.isReplica) {
+    refuse(
+      `session_replication_role is "replica" for role "${facts.user}": foreign keys and triggers would not be heeded`,
+      `ALTER ROLE "${facts.user}" RESET session_replication_role;`,
     )
   }
   if (facts.hasChildren) {
