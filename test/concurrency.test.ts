@@ -177,7 +177,9 @@ for (const cut of ['before', 'after'] as const) {
       await apply({ cwd: made.folder, now, before: '2000-01-01' })
       const archiving = await startProxy(db.address, cut, 'insert into "retention_ledger"')
       made.configure({ database: archiving.address })
-      const [policy] = (await apply({ cwd: made.folder, now }).finally(() => archiving.stop())).policies
+      const report = await apply({ cwd: made.folder, now })
+      await archiving.stop()
+      const [policy] = report.policies
       assert.ok(archiving.hasCut)
       assert.is(policy?.status, cut === 'after' ? 'applied' : 'failed', policy?.error?.message)
       assert.is(policy?.archived, cut === 'after' ? 3 : 0)
@@ -189,12 +191,11 @@ for (const cut of ['before', 'after'] as const) {
       const [archive] = (await status({ cwd: made.folder, now })).archives
       const restoring = await startProxy(db.address, cut, 'update "retention_ledger"')
       made.configure({ database: restoring.address })
-      const restored = await restore({ cwd: made.folder, file: archive?.name ?? '', now })
-        .then(
-          () => true,
-          () => false,
-        )
-        .finally(() => restoring.stop())
+      const restored = await restore({ cwd: made.folder, file: archive?.name ?? '', now }).then(
+        () => true,
+        () => false,
+      )
+      await restoring.stop()
       assert.ok(restoring.hasCut)
       assert.is(restored, cut === 'after')
       assert.equal(await db.dump('log'), cut === 'after' ? all : [])

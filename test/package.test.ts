@@ -1,6 +1,6 @@
 /** The package as users get it: packed, installed into an empty project, used from TypeScript, and its bin run. */
 import { execFile } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -43,6 +43,14 @@ test('holds what it should, and nothing else', async ({ folder }) => {
     { cwd: installed },
   )
   assert.equal(stdout.trim().split('\n').toSorted(), ['./CHANGELOG.md', './LICENSE', './README.md', './package.json'])
+  const sources = globSync('**/*.ts', { cwd: path.join(repository, 'src') }).map((file) => file.replace(/\.ts$/, ''))
+  const built = globSync('**/*', { cwd: path.join(installed, 'dist'), withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(path.join(installed, 'dist'), path.join(entry.parentPath, entry.name)))
+  assert.equal(
+    built.toSorted(),
+    sources.flatMap((source) => [`${source}.d.ts`, `${source}.js`, `${source}.js.map`]).toSorted(),
+  )
 })
 
 test('its types serve a strict project, and its functions do their work', async ({ folder }) => {
