@@ -247,6 +247,8 @@ async function* chunksOf(handle: FileHandle, location: string): AsyncGenerator<B
     yield* handle.createReadStream({ highWaterMark: chunkBytes }) as AsyncIterable<Buffer>
   } catch (error) {
     throw unreadable(location, error)
+  } finally {
+    await handle.close()
   }
 }
 

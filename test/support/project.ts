@@ -13,8 +13,22 @@ export interface Run {
   readonly code: number | null
   readonly stdout: string
   readonly stderr: string
+  /** The signal that ended it, if one did. */
+  readonly signal: NodeJS.Signals | null
   /** stdout as JSON. */
   json<T>(): T
+}
+
+/** How a command line is run. */
+export interface CliOptions {
+  env?: Record<string, string | undefined>
+  cwd?: string
+  /** Arguments of Node's own. */
+  node?: readonly string[]
+  /** No file may grow beyond so many kilobytes, as if the disk were full. */
+  fileLimit?: number
+  /** Kills it, without notice, when it has run for so many milliseconds. */
+  killAfter?: number
 }
 
 /** A folder with a config and policies. */
@@ -58,12 +72,13 @@ export class TestProject {
   }
 
   /** Runs `retention` with these arguments, in this folder, as a process of its own. */
-  async cli(
-    args: readonly string[],
-    options: { env?: Record<string, string | undefined>; cwd?: string; node?: readonly string[] } = {},
-  ): Promise<Run> {
+  async cli(args: readonly string[], options: CliOptions = {}): Promise<Run> {
     return new Promise((resolve, reject) => {
-      const child = spawn(process.execPath, [...(options.node ?? []), bin, ...args], {
+      const words = [process.execPath, ...(options.node ?? []), bin, ...args]
+      // The signal that comes with the error is ignored: a full disk sends none.
+      const limit = `trap '' XFSZ; ulimit -f ${(options.fileLimit ?? 0) * 2}; exec "$@"`
+      const [command = '', ...rest] = options.fileLimit === undefined ? words : ['sh', '-c', limit, 'sh', ...words]
+      const child = spawn(command, rest, {
         cwd: options.cwd ?? this.folder,
         env: { ...process.env, FORCE_COLOR: '0', ...options.env },
         stdio: ['ignore', 'pipe', 'pipe'],
@@ -73,7 +88,11 @@ export class TestProject {
       child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
       child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
       child.on('error', reject)
-      child.on('close', (code) => resolve({ code, stdout, stderr, json: <T>() => JSON.parse(stdout) as T }))
+      const timer = setTimeout(() => child.kill('SIGKILL'), options.killAfter ?? 2 ** 30)
+      child.on('close', (code, signal) => {
+        clearTimeout(timer)
+        resolve({ code, signal, stdout, stderr, json: <T>() => JSON.parse(stdout) as T })
+      })
     })
   }
 

@@ -1,0 +1,174 @@
+/**
+ * Judges from outside, with SQL and a CSV reader of the tests' own and none of the project's code, whether every row is
+ * where it must be: in its table, or in an archive that the ledger knows and whose bytes are those it recorded.
+ */
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+
+import type { TestDatabase } from './database.ts'
+
+/** A row as a text that tells any two different rows apart: its values in the order of their columns' names. */
+export type RowText = string
+
+/** What the ledger says of an archive. */
+interface Entry {
+  readonly name: string
+  readonly state: string
+  readonly sha256: string
+  readonly rows: number
+}
+
+/** A field of a CSV: its text, and whether it stood in quotes. */
+interface Field {
+  readonly text: string
+  readonly quoted: boolean
+}
+
+/** A table's rows. */
+export async function tableRows(db: TestDatabase, table: string): Promise<RowText[]> {
+  const query =
+    db.kind === 'sqlite'
+      ? `select name from pragma_table_xinfo('${table}') where hidden <> 2 and hidden <> 3`
+      : `select attname from pg_attribute where attrelid = '${table}'::regclass and attnum > 0 and not attisdropped and attgenerated = ''`
+  const columns = (await db.rows(query)).map(([name]) => String(name)).toSorted()
+  const quoted = columns.map((name) => `"${name}"`)
+  const cells = quoted.map((name) =>
+    db.kind === 'sqlite'
+      ? // As the README says that archives write them: text in quotes, and nothing else.
+        `case typeof(${name}) when 'null' then 'n' when 'text' then 't' || ${name} when 'blob' then 'v\\x' || lower(hex(${name})) else 'v' || ${name} end`
+      : `coalesce('v' || ${name}::text, 'n')`,
+  )
+  if (db.kind === 'postgres') await db.run("set timezone = 'UTC'; set datestyle = 'ISO'; set extra_float_digits = 1")
+  const rows = await db.rows(`select ${cells.join(', ')} from "${table}"`)
+  return rows.map((row) => rowText(columns, row.map(String)))
+}
+
+/** The rows of an archive. */
+function archiveRows(kind: TestDatabase['kind'], bytes: Buffer): RowText[] {
+  const [header = [], ...records] = readRecords(bytes)
+  const names = header.map(({ text }) => text)
+  const order = names.map((_, index) => index).toSorted((a, b) => ((names[a] ?? '') < (names[b] ?? '') ? -1 : 1))
+  const columns = order.map((index) => names[index] ?? '')
+  return records.map((record) => {
+    if (record.length !== names.length) throw new Error(`a record of ${record.length} fields under ${names.length}`)
+    return rowText(
+      columns,
+      order.map((index) => cellText(kind, record[index] ?? { text: '', quoted: false })),
+    )
+  })
+}
+
+/** What the judge found. */
+export interface Verdict {
+  /** Rows looked at. */
+  readonly rows: number
+  readonly archives: number
+}
+
+/**
+ * Throws unless each of the original rows is in exactly one place, and no other row is anywhere.
+ * @param folder where the archives are
+ */
+export async function judge(
+  db: TestDatabase,
+  table: string,
+  folder: string,
+  original: readonly RowText[],
+): Promise<Verdict> {
+  const entries = await ledgerEntries(db)
+  const archived = entries.filter(({ state }) => state === 'archived')
+  const places = [...(await tableRows(db, table))]
+  for (const entry of archived) {
+    const file = path.join(folder, entry.name)
+    if (!existsSync(file)) throw new Error(`lost: ${entry.name} is in the ledger, and its file is not there`)
+    const bytes = readFileSync(file)
+    const sha256 = createHash('sha256').update(bytes).digest('hex')
+    if (sha256 !== entry.sha256) throw new Error(`lost: ${entry.name} has other bytes than the ledger recorded`)
+    if (!existsSync(`${file}.manifest.json`)) throw new Error(`${entry.name} has no manifest`)
+    const rows = archiveRows(db.kind, bytes)
+    if (rows.length !== entry.rows)
+      throw new Error(`${entry.name} has ${rows.length} rows, and the ledger ${entry.rows}`)
+    // Not as arguments of one call: an archive may have more rows than a call may have arguments.
+    for (const row of rows) places.push(row)
+  }
+  compareRows(places, original)
+  return { rows: places.length, archives: archived.length }
+}
+
+/** Throws unless two lists hold the same rows, each as often. */
+export function compareRows(actual: readonly RowText[], expected: readonly RowText[]): void {
+  const counts = new Map<RowText, number>()
+  for (const row of expected) counts.set(row, (counts.get(row) ?? 0) - 1)
+  for (const row of actual) counts.set(row, (counts.get(row) ?? 0) + 1)
+  const wrong = [...counts].filter(([, count]) => count !== 0)
+  if (wrong.length === 0) return
+  const lost = wrong.filter(([, count]) => count < 0)
+  const twice = wrong.filter(([, count]) => count > 0)
+  throw new Error(
+    `${lost.length} rows are in no place, ${twice.length} in too many or unknown: ${JSON.stringify(wrong.slice(0, 3))}`,
+  )
+}
+
+/** What the ledger says; nothing where there is none yet. */
+export async function ledgerEntries(db: TestDatabase): Promise<Entry[]> {
+  const exists = await db.value(
+    db.kind === 'sqlite'
+      ? "select count(*) from sqlite_schema where name = 'retention_ledger'"
+      : "select count(*) from pg_class where relname = 'retention_ledger'",
+  )
+  if (Number(exists) === 0) return []
+  const rows = await db.rows('select name, state, stored_sha256, rows from retention_ledger')
+  return rows.map(([name, state, sha256, count]) => ({
+    name: String(name),
+    state: String(state),
+    sha256: String(sha256),
+    rows: Number(count),
+  }))
+}
+
+function rowText(columns: readonly string[], cells: readonly string[]): RowText {
+  return JSON.stringify(columns.map((name, index) => [name, cells[index]]))
+}
+
+function cellText(kind: TestDatabase['kind'], { text, quoted }: Field): string {
+  if (text === '' && !quoted) return 'n'
+  return `${kind === 'sqlite' && quoted ? 't' : 'v'}${text}`
+}
+
+/** RFC 4180, character by character. */
+function readRecords(bytes: Buffer): Field[][] {
+  const text = bytes.toString('utf8').replace(/^\ufeff/, '')
+  const records: Field[][] = []
+  let record: Field[] = []
+  let at = 0
+  while (at < text.length) {
+    let field = ''
+    const quoted = text[at] === '"'
+    if (quoted) {
+      for (at += 1; ; at += 1) {
+        const end = text.indexOf('"', at)
+        if (end === -1) throw new Error('a quote is not closed')
+        field += text.slice(at, end)
+        at = end + 1
+        if (text[at] !== '"') break
+        field += '"'
+      }
+    } else {
+      const end = /[,\n]/g
+      end.lastIndex = at
+      const stop = end.exec(text)?.index ?? text.length
+      field = text.slice(at, stop)
+      at = stop
+    }
+    record.push({ text: field, quoted })
+    const next = text[at]
+    at += 1
+    if (next === ',') continue
+    if (next !== '\n') throw new Error('the CSV ends in the middle of a record')
+    records.push(record)
+    record = []
+  }
+  if (record.length > 0) throw new Error('the CSV ends in the middle of a record')
+  return records
+}

@@ -1,0 +1,308 @@
+/** Kills the real command line at named points and at random moments, over and over, and has the judge look each time. */
+import { readFileSync, rmSync } from 'node:fs'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { createDatabase, type Kind, type TestDatabase } from './database.ts'
+import { compareRows, judge, ledgerEntries, tableRows, type RowText } from './judge.ts'
+import type { Plan } from './points.ts'
+import { TestProject, type Run } from './project.ts'
+
+/** How hard to try. */
+export interface TortureOptions {
+  readonly kind: Kind
+  readonly kills: number
+  readonly seed: number
+  /** Is told of every kill. */
+  readonly onKill?: (kills: number, point: string) => void
+}
+
+/** What a torture came to. */
+export interface Totals {
+  readonly kills: number
+  /** Commands that ended by themselves, as the point was not reached or the moment came too late. */
+  readonly survived: number
+  /** How often each point was the place of a kill. */
+  readonly points: ReadonlyMap<string, number>
+  /** Rows that were looked at, all in all. */
+  readonly rows: number
+  /** How often everything was restored and compared with the original. */
+  readonly rounds: number
+}
+
+const watcher = path.join(import.meta.dirname, 'points.ts')
+const due = "at < '2021-01-01'"
+
+/** A database is worn for so many kills; then another takes its place, and its ledger is made anew. */
+const killsInOneDatabase = 100
+
+/** @throws Error when a row is not in its one place; its message says how to play it again. */
+export async function torture({ kind, kills, seed, onKill }: TortureOptions): Promise<Totals> {
+  const random = randomNumbers(seed)
+  const known: Knowledge = { points: new Map(), durations: new Map(), decks: new Map() }
+  const totals = { kills: 0, survived: 0, points: new Map<string, number>(), rows: 0, rounds: 0 }
+  while (totals.kills < kills) {
+    const victim = await Victim.create(kind, random, known)
+    const end = Math.min(kills, totals.kills + killsInOneDatabase)
+    try {
+      while (totals.kills < end) {
+        const { killed, at } = await victim.strike()
+        totals.rows += await victim.judge()
+        if (killed) {
+          totals.kills += 1
+          totals.points.set(at, (totals.points.get(at) ?? 0) + 1)
+          onKill?.(totals.kills, at)
+        } else totals.survived += 1
+      }
+      totals.rows += await victim.finish()
+      totals.rounds += victim.rounds
+    } catch (error) {
+      await victim.leave()
+      throw new Error(
+        `${kind}, seed ${seed}, after ${totals.kills} kills, ${victim.last}: ${error instanceof Error ? error.message : String(error)}\n` +
+          `Play it again: npm run torture -- --database ${kind} --seed ${seed} --kills ${totals.kills + 1}\nThe project is left in ${victim.folder}`,
+        { cause: error },
+      )
+    }
+    await victim.remove()
+  }
+  return totals
+}
+
+/** What is known of the commands from having run them whole once. */
+interface Knowledge {
+  /** The points that each passes, in their order, as often as it does. */
+  readonly points: Map<string, string[]>
+  /** How long each takes, in milliseconds. */
+  readonly durations: Map<string, number>
+  /** For each, its points and phases in random order; drawn one by one, so that none is left out. */
+  readonly decks: Map<string, Plan[]>
+}
+
+/** One database and project on their way through many kills. */
+class Victim {
+  readonly #db: TestDatabase
+  readonly #project: TestProject
+  readonly #original: readonly RowText[]
+  readonly #random: () => number
+  readonly #known: Knowledge
+  /** What was done last, for a failure's message. */
+  last = 'nothing'
+  rounds = 0
+
+  private constructor(
+    db: TestDatabase,
+    project: TestProject,
+    original: readonly RowText[],
+    random: () => number,
+    known: Knowledge,
+  ) {
+    this.#known = known
+    this.#db = db
+    this.#project = project
+    this.#original = original
+    this.#random = random
+  }
+
+  static async create(kind: Kind, random: () => number, known: Knowledge): Promise<Victim> {
+    const db = await createDatabase(kind)
+    await fill(db, random)
+    const policy = { table: 'log', column: 'at', days: 30, batch: 25 }
+    const project = new TestProject({ database: db.address, lockTimeout: '500ms' }, { log: policy })
+    return new Victim(db, project, await tableRows(db, 'log'), random, known)
+  }
+
+  get folder(): string {
+    return this.#project.folder
+  }
+
+  /** Runs one command, and kills it. */
+  async strike(): Promise<{ killed: boolean; at: string }> {
+    const args = await this.#nextCommand()
+    const [command = ''] = args
+    if (this.last === 'nothing') {
+      // The first command of all makes the ledger.
+      const point = this.#pick(['migrate ledger', 'commit migration', 'lock policy'])
+      return this.#strikeAt(args, { point, phase: this.#pick(phases) })
+    }
+    const points = this.#known.points.get(command)
+    if (points === undefined) return this.#learn(args)
+    if (command === 'restore' && this.#random() < 0.4) return this.#learn(args)
+    if (this.#random() < 0.25) {
+      const duration = this.#known.durations.get(command) ?? 1000
+      const moment = Math.round(duration * (0.3 + 0.7 * this.#random()))
+      this.last = `${command} killed after ${moment} ms`
+      const run = await this.#run(args, [], moment)
+      return { killed: run.signal === 'SIGKILL', at: `${command}: at random` }
+    }
+    const plan = this.#draw(command, points)
+    const times = points.filter((name) => name === plan.point).length
+    return this.#strikeAt(args, { ...plan, nth: 1 + Math.floor(this.#random() * Math.min(times, 4)) })
+  }
+
+  /** Has the judge look; returns how many rows it saw. */
+  async judge(): Promise<number> {
+    await this.#settle()
+    return (await judge(this.#db, 'log', this.#project.path('backups'), this.#original)).rows
+  }
+
+  /** Lets everything come to its end: nothing due is left, and with everything restored the table is as it was. */
+  async finish(): Promise<number> {
+    // The longest hold that was placed.
+    await sleep(1000)
+    const applied = await this.#project.cli(['apply', '--json'])
+    if (applied.code !== 0)
+      throw new Error(`the last apply ended with ${applied.code}: ${applied.stdout}${applied.stderr}`)
+    const left = Number(await this.#db.value(`select count(*) from log where ${due}`))
+    if (left > 0) throw new Error(`${left} due rows are left`)
+    const rows = await this.judge()
+    for (const name of await this.#archived()) {
+      const { code, stderr } = await this.#project.cli(['restore', name, '--hold', 'none'])
+      if (code !== 0) throw new Error(`restore ${name} ended with ${code}: ${stderr}`)
+    }
+    compareRows(await tableRows(this.#db, 'log'), this.#original)
+    this.rounds += 1
+    return rows + this.#original.length
+  }
+
+  /** Leaves the project to be looked at. */
+  async leave(): Promise<void> {
+    await this.#db.drop()
+  }
+
+  async remove(): Promise<void> {
+    this.#project.remove()
+    await this.#db.drop()
+  }
+
+  /** Mostly archives, as long as something is due; else puts something back; now and then it verifies. */
+  async #nextCommand(): Promise<string[]> {
+    if (this.last === 'nothing') return ['apply']
+    const dice = this.#random()
+    if (dice < 0.06) return ['verify']
+    const archived = await this.#archived()
+    const isDue = Number(await this.#db.value(`select count(*) from log where ${due}`)) > 0
+    if (archived.length === 0 || (isDue && dice < 0.75)) return ['apply']
+    return ['restore', this.#pick(archived), '--hold', this.#random() < 0.2 ? '1s' : 'none']
+  }
+
+  async #archived(): Promise<string[]> {
+    const entries = await ledgerEntries(this.#db)
+    return entries.flatMap(({ name, state }) => (state === 'archived' ? [name] : [])).toSorted()
+  }
+
+  /** Lets a command do its work. */
+  async #learn(args: readonly string[]): Promise<{ killed: false; at: string }> {
+    const [command = ''] = args
+    const trace = this.#project.path('trace')
+    this.last = `${command}, not killed`
+    const started = Date.now()
+    const run = await this.#run(args, [], undefined, trace)
+    this.#known.durations.set(command, Date.now() - started)
+    if (run.code !== 0) throw new Error(`${args.join(' ')} ended with ${run.code}: ${run.stdout}${run.stderr}`)
+    this.#known.points.set(command, readFileSync(trace, 'utf8').trim().split('\n'))
+    rmSync(trace)
+    return { killed: false, at: '' }
+  }
+
+  async #strikeAt(args: readonly string[], plan: Plan): Promise<{ killed: boolean; at: string }> {
+    const [command = ''] = args
+    this.last = `${command} killed ${plan.phase} ${plan.point}, time ${plan.nth ?? 1}`
+    const run = await this.#run(args, [plan])
+    return { killed: run.signal === 'SIGKILL', at: `${command}: ${plan.phase} ${plan.point}` }
+  }
+
+  #draw(command: string, points: readonly string[]): Plan {
+    const deck = this.#known.decks.get(command) ?? []
+    const plan = deck.pop()
+    if (plan !== undefined) return plan
+    const all = [...new Set(points)].flatMap((point) => phases.map((phase) => ({ point, phase })))
+    const shuffled = all.map((one) => ({ one, at: this.#random() })).toSorted((a, b) => a.at - b.at)
+    this.#known.decks.set(
+      command,
+      shuffled.map(({ one }) => one),
+    )
+    return this.#draw(command, points)
+  }
+
+  async #run(args: readonly string[], plans: readonly Plan[], killAfter?: number, trace?: string): Promise<Run> {
+    const run = await this.#project.cli(args, {
+      node: ['--import', watcher],
+      env: { RETENTION_WATCH: this.#db.kind, RETENTION_POINTS: JSON.stringify(plans), RETENTION_TRACE: trace },
+      ...(killAfter === undefined ? {} : { killAfter }),
+    })
+    // Held rows are left for a second at most; a lock of a run that was killed is gone when its server process is.
+    if (run.signal === null && run.code !== 0 && run.code !== 130) {
+      throw new Error(`${args.join(' ')} ended with ${run.code}: ${run.stdout}${run.stderr}`)
+    }
+    return run
+  }
+
+  /** A server finishes what it was doing for a client that is gone. */
+  async #settle(): Promise<void> {
+    if (this.#db.kind === 'sqlite') return
+    const query = `select count(*) from pg_stat_activity where application_name = 'retention' and datname = current_database()`
+    for (let wait = 0; Number(await this.#db.value(query)) > 0; wait += 1) {
+      if (wait > 1000) throw new Error('a server process of a client that is gone does not end')
+      await sleep(10)
+    }
+  }
+
+  #pick<T>(from: readonly T[]): T {
+    const chosen = from[Math.floor(this.#random() * from.length)]
+    if (chosen === undefined) throw new Error('nothing to choose from')
+    return chosen
+  }
+}
+
+const phases = ['before', 'during', 'after'] as const
+
+/** Rows of many kinds: due and not, without a time, sharing one time, with everything that is hard in a CSV. */
+async function fill(db: TestDatabase, random: () => number): Promise<void> {
+  const [id, at, bytes] =
+    db.kind === 'sqlite'
+      ? ['integer primary key autoincrement', 'text', 'blob']
+      : ['bigint generated by default as identity primary key', 'timestamptz', 'bytea']
+  await db.run(
+    `create table log (id ${id}, at ${at}, body text, amount numeric, data ${bytes}); create index log_at on log (at)`,
+  )
+  const bodies = [
+    null,
+    '',
+    'plain',
+    'a,"b",\n\r\nc',
+    '\\N',
+    '안녕 🙂',
+    ' space ',
+    '\ufeffmark',
+    "it's; -- not SQL",
+    'x'.repeat(3000),
+  ]
+  const text = (value: string | null): string => (value === null ? 'null' : `'${value.replaceAll("'", "''")}'`)
+  const values: string[] = []
+  for (let n = 1; n <= 360; n += 1) {
+    const time =
+      n <= 20
+        ? null
+        : n <= 40
+          ? '2099-01-01T00:00:00Z'
+          : n <= 110
+            ? '2020-02-29T12:00:00Z'
+            : `2020-03-01T00:${String(n % 60).padStart(2, '0')}:00.123456Z`
+    const body = bodies[Math.floor(random() * bodies.length)] ?? null
+    const blob = db.kind === 'sqlite' ? `x'00ff${n % 10}0'` : `'\\x00ff${n % 10}0'`
+    values.push(`(${text(time)}, ${text(body)}, ${n % 7 === 0 ? 'null' : n * 1.5}, ${n % 5 === 0 ? 'null' : blob})`)
+  }
+  await db.run(`insert into log (at, body, amount, data) values ${values.join(', ')}`)
+}
+
+/** The same numbers, between 0 and 1, for the same seed: mulberry32. */
+function randomNumbers(from: number): () => number {
+  let state = from >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}

@@ -1,0 +1,23 @@
+/** The short form of the torture: the real command line, killed at named points and at random moments. */
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+
+import { kinds } from './support/database.ts'
+import { torture } from './support/torture.ts'
+
+const test = suite('torture')
+
+/** As many over each database; `npm run torture` makes hundreds. */
+const kills = 30
+
+for (const kind of kinds) {
+  test(`each row is in one place after every kill, and everything comes back [${kind}]`, async () => {
+    // Another every day, so that in time all is tried; a failure says which it was.
+    const seed = Math.floor(Date.now() / 86_400_000)
+    const totals = await torture({ kind, kills, seed })
+    assert.is(totals.kills, kills)
+    assert.ok(totals.rounds > 0)
+  })
+}
+
+test.run()
