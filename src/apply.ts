@@ -12,7 +12,7 @@ import { milliseconds, type Duration } from './config/fields.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { countDue, planPolicy, type PlanContext, type PolicyPlan } from './plan.ts'
 import type { Policy } from './config/policy.ts'
-import { loadProject, selectPolicies, type ProjectOptions } from './config/project.ts'
+import { loadProject, nowOption, selectPolicies, type ProjectOptions } from './config/project.ts'
 import { failureOf, lockedReport, notBegunReport, reportOf, type Failure } from './policy-report.ts'
 import type { ApplyReport, ArchiveReport, PolicyReport } from './report.ts'
 import { archiveStep } from './runner.ts'
@@ -91,7 +91,7 @@ type PolicyWork = (policy: Policy, context: RunContext, limits: Limits) => Promi
 
 async function run(options: ApplyOptions, access: 'read' | 'write', work: PolicyWork): Promise<ApplyReport> {
   const started = new Date()
-  const now = options.now ?? started
+  const now = nowOption(options.now ?? started)
   const { config, policies } = await loadProject(options)
   const selected = selectPolicies(policies, options.policies ?? [])
   const before = beforeOption(options.before, config.timezone)
@@ -138,7 +138,7 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
 async function applyPolicy(policy: Policy, context: RunContext, limits: Limits): Promise<PolicyReport> {
   const { options } = limits
   const target = targetOf(policy, context.config)
-  const done: Done = { begun: false, entries: [], skipped: 0, inTheWay: [] }
+  const done: Done = { begun: false, entries: [], skipped: 0, inTheWay: [], stays: undefined }
   let first: PolicyPlan | undefined
   let failure: Failure | undefined
   let remaining: number | undefined
@@ -154,9 +154,12 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
       if (pass === 1) await target.prepare()
       const before = rowsOf(done)
       const { grew } = await applySteps(planned, target, context, limits, done, first.due)
+      const due = remaining ?? planned.due
       remaining = await countLeft(policy, context, first, rowsOf(done))
-      const stuck = rowsOf(done) === before && !grew
-      if (remaining === 0 || stuck || done.skipped > 0 || isOver(limits, context)) break
+      if (remaining === 0 || done.skipped > 0 || isOver(limits, context)) break
+      // Were it not for this, rows that a trigger puts back would be archived again and again.
+      if (remaining >= due && !grew) done.stays = stayFinding(remaining, rowsOf(done) - before)
+      if (done.stays !== undefined) break
     }
   } catch (error) {
     failure = failureOf(error, context, done.begun)
@@ -168,6 +171,7 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
     skipped: done.skipped,
     warnings: [
       ...warningsOf(first?.findings ?? []),
+      ...(done.stays === undefined ? [] : [done.stays]),
       ...done.inTheWay.map((text): Finding => ({ level: 'warning', text })),
     ],
     archives: done.entries.map(({ name, location, rows, bytes, sha256, from, to }) => ({
@@ -201,6 +205,20 @@ interface Done {
   readonly entries: LedgerEntry[]
   skipped: number
   readonly inTheWay: string[]
+  /** Why as many rows are due as before, where they are. */
+  stays: Finding | undefined
+}
+
+function stayFinding(remaining: number, archived: number): Finding {
+  const text =
+    archived === 0
+      ? `${remaining} rows are due, and none of them was deleted`
+      : `${archived} rows were archived, and ${remaining} are due as before: something writes rows that are past their time`
+  return {
+    level: 'warning',
+    text,
+    hint: 'Look at the triggers that run when rows are deleted, and at who writes to the table.',
+  }
 }
 
 /** Makes the planned steps, until a limit is reached or one has grown, so that what is left must be planned anew. */

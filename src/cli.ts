@@ -2,7 +2,7 @@
 import yargs from 'yargs'
 
 import { applyCommand } from './commands/apply.ts'
-import { fail, type CommonArguments } from './commands/command.ts'
+import { fail, keepOutputErrors, type CommonArguments } from './commands/command.ts'
 import { initCommand } from './commands/init.ts'
 import { planCommand } from './commands/plan.ts'
 import { restoreCommand } from './commands/restore.ts'
@@ -14,6 +14,7 @@ import { toolVersion } from './version.ts'
 /** Runs one command line; sets the process's exit code. */
 export async function main(args: readonly string[]): Promise<void> {
   quietTypeScriptWarnings()
+  keepOutputErrors()
   const parser = yargs([...args])
     .scriptName('retention')
     .usage('$0 <command>\n\nArchives rows past their time to CSV, verifies, deletes, and puts them back.')

@@ -41,7 +41,7 @@ async function outcome(isDone: () => Promise<boolean>, name: string): Promise<bo
           'COMMIT_UNKNOWN',
           `The commit failed, and what became of ${name} could not be learned`,
           {
-            hint: 'No row is lost: it was committed whole or not at all. Run "retention verify" when the database is back.',
+            hint: 'No row is lost: it was committed whole or not at all. Look which, when the database is back, before you try again.',
             cause,
           },
         )

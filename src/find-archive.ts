@@ -52,8 +52,11 @@ export interface Place {
 export async function findArchive(file: string, place: Place): Promise<FoundArchive> {
   const written = path.basename(file)
   const name = archiveOfManifest(written) ?? written
-  const entry = await place.database.read((db) => place.ledger.find(db, name))
-  const target = await targetWith(file, name, entry, place)
+  const known = await place.database.read((db) => place.ledger.find(db, name))
+  const target = await targetWith(file, name, known, place)
+  // Another database's archive may have the same name.
+  const isOther = known !== undefined && (await isAnother(target, name, known, place.config))
+  const entry = isOther ? undefined : known
   const read = await readManifest(target, name, entry)
   const found = entry === undefined ? fromManifest(name, read, target) : fromLedger(entry, read, target)
   const { digest, records } = await readWhole(target, name)
@@ -84,6 +87,20 @@ export async function targetOfEntry(entry: LedgerEntry, config: Config): Promise
   if (await configured.has(entry.path)) return configured
   const recorded = folderTarget(path.dirname(entry.location))
   return (await recorded.has(entry.path)) ? recorded : configured
+}
+
+/** Whether what lies elsewhere than an entry's file is an archive of its own, with a manifest of its own. */
+async function isAnother(target: Target, name: string, known: LedgerEntry, config: Config): Promise<boolean> {
+  const own = await targetOfEntry(known, config)
+  if ((await own.identity()) === (await target.identity())) return false
+  const text = await readText(target, manifestName(name)).catch(() => undefined)
+  return text !== undefined && sha256Of(text) !== known.manifestSha256
+}
+
+function sha256Of(text: string): string {
+  const meter = new Meter()
+  meter.update(Buffer.from(text))
+  return meter.digest().sha256
 }
 
 async function targetWith(
@@ -145,9 +162,7 @@ async function readManifest(
       `${target.locate(file)} is the manifest of ${manifest.files[0]?.file ?? 'no file'}`,
     )
   }
-  const meter = new Meter()
-  meter.update(Buffer.from(text))
-  const { sha256 } = meter.digest()
+  const sha256 = sha256Of(text)
   if (entry !== undefined && sha256 !== entry.manifestSha256) {
     throw new RetentionError(
       'MANIFEST_INVALID',
@@ -195,7 +210,8 @@ function fromManifest(name: string, read: ReadManifest | undefined, target: Targ
   }
 }
 
-function folderTarget(folder: string): Target {
+/** A folder as it is named on the command line. */
+export function folderTarget(folder: string): Target {
   return new LocalTarget(folder, folder, true)
 }
 

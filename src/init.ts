@@ -9,7 +9,8 @@ import { refusalOf } from './database/findings.ts'
 import { openDatabase } from './database/open.ts'
 import { codeOf, hasCode, RetentionError } from './errors.ts'
 import { parseTableName } from './config/fields.ts'
-import { loadConfig, type ProjectOptions } from './config/project.ts'
+import { isLedgerTable } from './ledger/schema.ts'
+import { loadConfig, nowOption, type ProjectOptions } from './config/project.ts'
 
 /** The first policy, as somebody chose it. */
 export interface InitChoice {
@@ -53,12 +54,13 @@ export async function init(options: InitOptions): Promise<InitReport> {
   const { config, isNew } = await existingConfig(options, folder)
   const database = await openDatabase(config, 'read')
   try {
-    const now = options.now ?? new Date()
-    const candidates = await database.read((db) => database.candidates(db, ages, now))
+    const now = nowOption(options.now)
+    const all = await database.read((db) => database.candidates(db, ages, now))
+    const candidates = all.filter(({ table }) => !isLedgerTable(config.ledger, table))
     const report = { database: database.location, candidates }
     const choice = await options.choose(candidates)
     if (choice === undefined) return { ...report, written: [] }
-    await checkChoice(choice, database, now)
+    await checkChoice(choice, database, config, now)
     const policy = path.join(config.policies, `${policyName(choice.table)}.ts`)
     const written = [await writeNew(policy, policyText(choice))]
     if (isNew) written.unshift(await writeNew(config.file, configText(options.database)))
@@ -83,8 +85,15 @@ async function existingConfig(options: InitOptions, folder: string): Promise<{ c
 }
 
 /** @throws RetentionError `USAGE` when no policy of that choice could work */
-async function checkChoice({ table, column, days }: InitChoice, database: Database, now: Date): Promise<void> {
+async function checkChoice(
+  { table, column, days }: InitChoice,
+  database: Database,
+  config: Config,
+  now: Date,
+): Promise<void> {
   const name = parseTableName(table)
+  if (name !== undefined && isLedgerTable(config.ledger, name))
+    throw new RetentionError('USAGE', `"${table}" is one of the ledger's own tables`)
   if (name === undefined) {
     throw new RetentionError('USAGE', `--table is "${table}"; allowed: a table, as "table" or "schema.table"`)
   }
@@ -109,7 +118,7 @@ function policyName(table: string): string {
   return table
     .replaceAll('"', '')
     .replaceAll(/[^\p{L}\p{N}_-]+/gu, '_')
-    .replace(/^[_-]+(?=\p{L})/u, '')
+    .replace(/^[_-]+(?=[\p{L}\p{N}])/u, '')
 }
 
 async function writeNew(file: string, text: string): Promise<string> {
@@ -120,7 +129,7 @@ async function writeNew(file: string, text: string): Promise<string> {
   } catch (error) {
     if (codeOf(error) !== 'EEXIST') throw error
     throw new RetentionError('USAGE', `${file} is there already; it is left as it is`, {
-      hint: 'Edit it, or remove it first.',
+      hint: 'Edit it, or write the policy into a file of another name.',
       cause: error,
     })
   }
@@ -173,6 +182,7 @@ export default definePolicy({
 `
 }
 
+/** A text in single quotes; JSON knows how to escape all the rest. */
 function quoted(text: string): string {
-  return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`
+  return `'${JSON.stringify(text).slice(1, -1).replaceAll('\\"', '"').replaceAll("'", "\\'")}'`
 }

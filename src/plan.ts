@@ -107,12 +107,11 @@ export async function pastRows(
   range?: Range,
 ): Promise<PastRows | undefined> {
   const { table, time, order } = inspection
-  const [timePart] = order
-  if (table === undefined || time === undefined || timePart === undefined) return undefined
+  if (table === undefined || time === undefined || order.length === 0) return undefined
   // The range first: see `also` in cut.ts.
   const past: Sql[] = range === undefined ? [time.due(cutoff)] : [rangeWhere(order, range), time.due(cutoff)]
   if (policy.where !== undefined) past.push(wherePredicate(policy.where))
-  const heldNow = await context.ledger.holds.where(db, table, timePart, context.now)
+  const heldNow = await context.ledger.holds.where(db, table, policy.name, context.now)
   const staying = [heldNow, table.kept?.where].filter((where) => where !== undefined)
   const select = (conditions: readonly Sql[]): RowSelection => ({
     table,
@@ -198,11 +197,14 @@ interface Surveyed {
 
 async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Surveyed> {
   const cutoff = policyCutoff(policy, context)
-  const inspection = await context.database.inspect(db, inspectRequest(policy, cutoff))
-  const { table, time, findings } = inspection
+  const { lastAppliedAt } = await context.ledger.summary(db, policy.name)
+  const request = { ...inspectRequest(policy, cutoff), hasWorked: lastAppliedAt !== null }
+  const inspection = await context.database.inspect(db, request)
+  const { table, time } = inspection
+  const findings = [...inspection.findings, ...ownFindings(table, context.ledger)]
   const none = { due: 0, held: 0, undated: 0, oldest: undefined, oldestDue: undefined }
   const nothing: Survey = { policy, cutoff, table, time, findings, ...none }
-  const rows = await (isRefused(inspection) ? undefined : pastRows(db, inspection, policy, cutoff, context))
+  const rows = await (isRefused(nothing) ? undefined : pastRows(db, inspection, policy, cutoff, context))
   if (rows === undefined || time === undefined || table === undefined) return { found: nothing, due: undefined, time }
 
   const shown = (value: SqlValue | undefined): string | undefined =>
@@ -219,6 +221,13 @@ async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Sur
     oldestDue: shown(await firstTime(db, rows.due)),
   }
   return { found, due: rows.due, time }
+}
+
+/** Archiving what the ledger knows would be forgetting it. */
+function ownFindings(table: Table | undefined, ledger: Ledger): Finding[] {
+  if (table === undefined || !ledger.owns(table.name)) return []
+  const text = `${formatTableName(table.name)} is one of the ledger's own tables`
+  return [{ level: 'refusal', text, hint: 'What has been archived must stay known.' }]
 }
 
 async function keptFindings(db: Db, table: Table, held: RowSelection | undefined): Promise<Finding[]> {

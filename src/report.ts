@@ -1,5 +1,5 @@
 /** The reports that commands give: what `--json` prints, and what the library returns. */
-import type { RetentionError } from './errors.ts'
+import { withoutSecrets, type RetentionError } from './errors.ts'
 import type { Finding } from './database/database.ts'
 import type { Hold } from './ledger/holds.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
@@ -129,5 +129,6 @@ export interface VerifyReport {
 
 /** An error as a report carries it. */
 export function reported(error: RetentionError): ReportedError {
-  return { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) }
+  const { code, message, hint } = error
+  return { code, message: withoutSecrets(message), ...(hint === undefined ? {} : { hint: withoutSecrets(hint) }) }
 }

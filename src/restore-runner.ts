@@ -3,7 +3,7 @@ import { byteOrderMark } from './archive/csv.ts'
 import { metered, Meter } from './archive/store.ts'
 import { commit } from './commit.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
-import type { Database, Finding, OnConflict, RestoreTable, RestoreTransaction } from './database/database.ts'
+import type { Conflicts, Database, Finding, OnConflict, RestoreTable, RestoreTransaction } from './database/database.ts'
 import { refusalOf } from './database/findings.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import type { FoundArchive } from './find-archive.ts'
@@ -45,7 +45,8 @@ export async function restoreArchive(archive: FoundArchive, order: RestoreOrder)
       // An archive that the ledger does not know was executed all the same: its manifest says so.
       executed: async () => (archive.entry === undefined ? [archive.name] : inState('archived')),
       assert: async () => {
-        if (report === undefined || !isWhole(report) || (await inState('restored')).length > 0) return
+        // Of which rows were skipped, it may stay archived.
+        if (report === undefined || report.conflicts > 0 || (await inState('restored')).length > 0) return
         throw new RetentionError('LEDGER_INVALID', `${archive.name} is not marked as restored in the ledger`)
       },
     })
@@ -57,9 +58,18 @@ export async function restoreArchive(archive: FoundArchive, order: RestoreOrder)
   return report
 }
 
+/** What a restore did. */
+interface Done {
+  /** Rows in the archive. */
+  readonly rows: number
+  readonly restored: number
+  /** Rows that were skipped as they are in the table, the very same. */
+  readonly same: number
+}
+
 /** Whether all of an archive's rows are in the table again. */
-function isWhole({ rows, restored }: Pick<RestoreReport, 'rows' | 'restored'>): boolean {
-  return rows === restored
+function isWhole({ rows, restored, same }: Done): boolean {
+  return rows === restored + same
 }
 
 /** One restore, in its order. All rows come back with the ledger's word for it, or none does. */
@@ -71,11 +81,16 @@ async function down(archive: FoundArchive, order: RestoreOrder): Promise<Restore
   if (transaction === undefined) throw noSuchTable(archive, name)
   const { table } = transaction
   let report: RestoreReport
+  let isRecordedWhole = false
   try {
     checkTable(table, archive)
+    if (order.into !== undefined && formatTableName(table.name) === formatTableName(archive.table))
+      throw ownTable(archive)
+    if (onConflict !== 'error') checkKey(table, archive, onConflict)
     // 2. Load the archive beside the table, once more through its checksum: no byte is used that was not checked.
     await stage(archive, transaction)
-    const conflicts = await transaction.conflicts()
+    // What the ledger does not know may never have left the table: a run may have been cut off before its commit.
+    const conflicts = await transaction.conflicts(archive.entry === undefined && order.into === undefined)
     if (conflicts.count > 0 && onConflict === 'error') throw conflict(archive, table, conflicts)
     // 3. Put the rows in, and read them back from there.
     const restored = await transaction.insert(onConflict)
@@ -84,14 +99,16 @@ async function down(archive: FoundArchive, order: RestoreOrder): Promise<Restore
     await compare(archive, table, transaction.readBack())
     // 4. Hold them and mark the archive, in the same transaction.
     const notes = dryRun ? [] : await transaction.advanceSequences()
-    const done = { rows: archive.rows, restored }
+    const done = { rows: archive.rows, restored, same: onConflict === 'skip' ? conflicts.same : 0 }
+    isRecordedWhole = order.into === undefined && isWhole(done)
     const recorded = order.into === undefined && !dryRun ? await record(archive, order, transaction, done) : undefined
     report = {
       archive: archive.name,
       location: archive.target.locate(archive.name),
       table: formatTableName(table.name),
       dryRun,
-      ...done,
+      rows: archive.rows,
+      restored,
       conflicts: conflicts.count,
       heldUntil: recorded?.heldUntil ?? null,
       warnings: [...notes.map((text): Finding => ({ level: 'warning', text })), ...(recorded?.warnings ?? [])],
@@ -102,7 +119,7 @@ async function down(archive: FoundArchive, order: RestoreOrder): Promise<Restore
   }
   // 5. Commit: the rows are back and the ledger knows, or neither.
   if (dryRun) await transaction.rollback()
-  else await commitRestore(archive, order, transaction, report)
+  else await commitRestore(archive, order, transaction, report, isRecordedWhole)
   return report
 }
 
@@ -187,21 +204,25 @@ async function record(
   archive: FoundArchive,
   order: RestoreOrder,
   transaction: RestoreTransaction,
-  done: { readonly rows: number; readonly restored: number },
+  done: Done,
 ): Promise<Recorded> {
   const { ledger, now, hold } = order
   const { db } = transaction
   const warnings: Finding[] = []
+  if (done.restored === 0 && archive.entry === undefined) {
+    const text = `Nothing was restored, and ${archive.name} stays unknown to the ledger: its rows have not left the table`
+    return { heldUntil: null, warnings: [{ level: 'warning', text }] }
+  }
   if (!isWhole(done)) {
     warnings.push({
       level: 'warning',
-      text: `${archive.name} stays archived: ${done.rows - done.restored} of its rows are nowhere else as they were then`,
+      text: `${archive.name} stays archived: ${done.rows - done.restored - done.same} of its rows are nowhere else as they were then`,
     })
   }
   const state = isWhole(done) ? 'restored' : 'archived'
   if (archive.entry === undefined) await ledger.record(db, newEntry(archive, state, now))
   else if (state === 'restored') await ledger.markRestored(db, archive.name, now)
-  const held = hold === undefined ? undefined : await heldRows(archive, transaction)
+  const held = hold === undefined || done.restored === 0 ? undefined : await heldRows(archive, transaction)
   if (hold === undefined || held === undefined) return { heldUntil: null, warnings }
   warnings.push(...held.warnings)
   if (held.rows === undefined) return { heldUntil: null, warnings }
@@ -230,28 +251,25 @@ async function heldRows(
   }
   const text = `"${formatTableName(table.name)}" has no key: every row whose ${column} lies between those of the restored rows is held`
   const hint = 'A primary key would let a hold be on the restored rows alone.'
-  return { rows: await transaction.placedRange(column), warnings: [{ level: 'warning', text, hint }] }
+  return { rows: { column, ...(await transaction.placedRange(column)) }, warnings: [{ level: 'warning', text, hint }] }
 }
 
 async function commitRestore(
   archive: FoundArchive,
-  { ledger, now, into }: RestoreOrder,
+  { ledger, now }: RestoreOrder,
   transaction: RestoreTransaction,
   report: RestoreReport,
+  isRecordedWhole: boolean,
 ): Promise<void> {
-  const nothing = async (): Promise<void> => {}
-  // The ledger knows only of rows that have gone back to where they were from, and all of them.
-  if (into !== undefined || !isWhole(report)) {
-    return transaction.commit().catch(async (error: unknown) => {
-      await transaction.rollback()
-      throw error
-    })
-  }
-  const isDone = (): Promise<boolean> =>
-    archive.entry === undefined
+  const isDone = (): Promise<boolean> => {
+    // The ledger knows only of rows that have gone back to where they were from, and all of them.
+    if (!isRecordedWhole)
+      return Promise.reject(new RetentionError('LEDGER_INVALID', 'The ledger has no record of this'))
+    return archive.entry === undefined
       ? ledger.isRecorded(newEntry(archive, 'restored', now))
       : ledger.isRestored(archive.name, now)
-  return commit(transaction, archive.name, isDone, nothing)
+  }
+  return commit(transaction, `the rows of ${archive.name} in ${report.table}`, isDone, async () => {})
 }
 
 function newEntry(
@@ -264,12 +282,33 @@ function newEntry(
   return state === 'restored' ? entry : { ...entry, state, restoredAt: null }
 }
 
-function conflict(
-  archive: FoundArchive,
-  table: RestoreTable,
-  { count, keys }: { count: number; keys: string[] },
-): RetentionError {
+function ownTable(archive: FoundArchive): RetentionError {
+  return new RetentionError('USAGE', `--into names ${formatTableName(archive.table)}, which ${archive.name} is from`, {
+    hint: 'Without --into its rows go there, are held, and the ledger knows.',
+  })
+}
+
+/** Only by a key can a row be known to be there already. */
+function checkKey(table: RestoreTable, archive: FoundArchive, onConflict: OnConflict): void {
+  if (table.key.length > 0 && table.key.every((name) => archive.columns.includes(name))) return
+  const key =
+    table.key.length === 0 ? 'has no key' : `has the key (${table.key.join(', ')}), which ${archive.name} has not`
+  throw new RetentionError('REFUSED', `"${formatTableName(table.name)}" ${key}: there is nothing to ${onConflict} by`, {
+    hint: 'Restore --into a table of its own, and copy the rows from there.',
+  })
+}
+
+function conflict(archive: FoundArchive, table: RestoreTable, { count, keys }: Conflicts): RetentionError {
   const more = count > keys.length ? ` and ${count - keys.length} more` : ''
+  if (table.key.length === 0) {
+    return new RetentionError(
+      'RESTORE_CONFLICT',
+      `${count} of the ${archive.rows} rows of ${archive.name} are in "${formatTableName(table.name)}", the very same, and the ledger does not know the archive`,
+      {
+        hint: 'A run that was cut off may have left it: then its rows have never left the table. Else restore it --into a table of its own.',
+      },
+    )
+  }
   return new RetentionError(
     'RESTORE_CONFLICT',
     `${count} of the ${archive.rows} rows of ${archive.name} have a key that is in "${formatTableName(table.name)}" already: (${table.key.join(', ')}) = ${keys.map((key) => `(${key})`).join(', ')}${more}`,

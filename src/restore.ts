@@ -4,8 +4,8 @@ import { openDatabase } from './database/open.ts'
 import { RetentionError } from './errors.ts'
 import { milliseconds, parseTableName, type Duration, type TableName } from './config/fields.ts'
 import { findArchive, type FoundArchive } from './find-archive.ts'
-import { Ledger } from './ledger/ledger.ts'
-import { loadConfig, type ProjectOptions } from './config/project.ts'
+import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
+import { loadConfig, nowOption, type ProjectOptions } from './config/project.ts'
 import type { RestoreReport } from './report.ts'
 import { restoreArchive } from './restore-runner.ts'
 
@@ -30,7 +30,13 @@ export interface RestoreOptions extends ProjectOptions {
  * @throws RetentionError when it cannot; nothing has been changed then.
  */
 export async function restore(options: RestoreOptions): Promise<RestoreReport> {
-  const now = options.now ?? new Date()
+  const now = nowOption(options.now)
+  if (typeof options.file !== 'string' || options.file === '') {
+    throw new RetentionError(
+      'USAGE',
+      `"file" is ${JSON.stringify(options.file)}; allowed: an archive's name, path or location`,
+    )
+  }
   const into = intoOption(options.into)
   const hold = holdOption(options.hold, now)
   const onConflict = conflictOption(options.onConflict)
@@ -56,7 +62,9 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
     try {
       // Whoever had the lock before us may have restored it.
       const entry = await database.read((db) => ledger.find(db, archive.name))
-      const current = { ...archive, entry }
+      const isSame = entry?.manifestSha256 === archive.entry?.manifestSha256
+      if (!isSame && into === undefined) throw otherOfThatName(archive, entry)
+      const current = isSame ? { ...archive, entry } : archive
       checkRestorable(current, database, into)
       return await restoreArchive(current, {
         database,
@@ -100,6 +108,18 @@ function checkRestorable(
   }
 }
 
+/** The ledger has one archive of a name, and could not say of both what has become of them. */
+function otherOfThatName(archive: FoundArchive, entry: LedgerEntry | undefined): RetentionError {
+  const location = archive.target.locate(archive.name)
+  return new RetentionError(
+    'ARCHIVE_CHANGED',
+    entry === undefined
+      ? `The ledger does not know ${archive.name} any more`
+      : `${location} is another archive than the ledger's ${archive.name}, which is ${entry.location}`,
+    { hint: 'Restore it --into a table of its own, and copy the rows from there.' },
+  )
+}
+
 function intoOption(into: string | undefined): TableName | undefined {
   if (into === undefined) return undefined
   const table = parseTableName(into)
@@ -114,7 +134,13 @@ function holdOption(hold: RestoreOptions['hold'], now: Date): Date | 'forever' |
   const length = milliseconds(hold ?? '7d')
   if (length === undefined)
     throw new RetentionError('USAGE', `--hold is "${hold}"; allowed: a duration such as "30d", "forever" or "none"`)
-  return new Date(now.getTime() + length)
+  const until = new Date(now.getTime() + length)
+  // Later years are written with a sign, and sort before all others.
+  if (until.getTime() < Date.parse('9999-12-31')) return until
+  throw new RetentionError(
+    'USAGE',
+    `--hold is "${hold}", which is past the year 9999; allowed: shorter durations, or "forever"`,
+  )
 }
 
 function conflictOption(onConflict: OnConflict | undefined): OnConflict {

@@ -32,31 +32,45 @@ export interface StepResult {
 const attempts = 6
 const firstWait = 200
 
-/**
- * Archives one step, with patience: a step that waited too long for a lock tries again without the rows that others
- * hold; one whose rows changed starts over; one whose name is taken takes the next.
- */
+/** How many files a step passes by that have the names it would take. */
+const mostInTheWay = 1000
+
+/** Archives one step, and counts what it had to leave. */
 export async function archiveStep(order: StepOrder, context: RunContext): Promise<StepResult> {
   const inTheWay: string[] = []
-  let skipLocked = false
+  const { entry, grew, skipsLocked } = await patiently(order, context, inTheWay)
+  if (!skipsLocked) return { entry, grew, skipped: 0, inTheWay }
+  const { policy, cutoff, step, storage } = order
+  // The step is done, whatever becomes of this question.
+  const left = countDue(policy, cutoff, storage, context, step.range)
+  return { entry, grew, skipped: await left.catch(() => Math.max(0, step.rows - (entry?.rows ?? 0))), inTheWay }
+}
+
+/**
+ * Makes a step: one that waited too long for a lock tries again without the rows that others hold; one whose rows
+ * changed starts over; one whose name is taken takes the next.
+ */
+async function patiently(
+  order: StepOrder,
+  context: RunContext,
+  inTheWay: string[],
+): Promise<{ entry: LedgerEntry | undefined; grew: boolean; skipsLocked: boolean }> {
+  let skipsLocked = false
   let name: string | undefined
   for (let attempt = 1; ;) {
     try {
       name ??= await freeName(order, context, inTheWay)
-      const entry = await throughUmzug(name, order, context, skipLocked)
-      const { policy, cutoff, step, storage } = order
-      const skipped = skipLocked ? await countDue(policy, cutoff, storage, context, step.range) : 0
-      return { entry, grew: false, skipped, inTheWay }
+      return { entry: await throughUmzug(name, order, context, skipsLocked), grew: false, skipsLocked }
     } catch (error) {
-      if (error instanceof StepGrew) return { entry: undefined, grew: true, skipped: 0, inTheWay }
-      if (hasCode(error, 'ARCHIVE_EXISTS')) {
+      if (error instanceof StepGrew) return { entry: undefined, grew: true, skipsLocked: false }
+      if (hasCode(error, 'ARCHIVE_EXISTS') && inTheWay.length < mostInTheWay) {
         inTheWay.push(error.message)
         name = undefined
         continue
       }
       const again = hasCode(error, 'DATABASE_BUSY') || hasCode(error, 'ROWS_CHANGED')
       if (!again || attempt === attempts || context.signal?.aborted === true) throw error
-      skipLocked ||= hasCode(error, 'DATABASE_BUSY')
+      skipsLocked ||= hasCode(error, 'DATABASE_BUSY')
       // Two runs in each other's way should not meet again at once.
       await sleep(firstWait * 2 ** (attempt - 1) * (0.5 + Math.random()), undefined, { signal: context.signal }).catch(
         () => {},
@@ -83,7 +97,9 @@ async function freeName(
         ? manifestName(name)
         : undefined
     if (taken === undefined) return name
-    inTheWay.push(`${target.locate(taken)} is in the way; it is left as it is`)
+    const text = `${target.locate(taken)} is in the way; it is left as it is`
+    if (inTheWay.length >= mostInTheWay) throw new RetentionError('ARCHIVE_EXISTS', text)
+    inTheWay.push(text)
   }
 }
 

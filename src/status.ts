@@ -6,7 +6,7 @@ import { formatTableName } from './config/fields.ts'
 import { Ledger } from './ledger/ledger.ts'
 import { fingerprint, policyCutoff, surveyPolicy, type PlanContext, type Survey } from './plan.ts'
 import type { Policy } from './config/policy.ts'
-import { loadProject, selectPolicies, type ProjectOptions } from './config/project.ts'
+import { loadProject, nowOption, selectPolicies, type ProjectOptions } from './config/project.ts'
 import { reported, type PolicyStanding, type ReportedError, type StatusReport } from './report.ts'
 
 /** What `status` can be told. */
@@ -25,8 +25,8 @@ const graceDays = 2
  * @throws RetentionError when it cannot begin: a mistake in config or policies, no database, a newer ledger.
  */
 export async function status(options: StatusOptions = {}): Promise<StatusReport> {
-  const now = options.now ?? new Date()
-  const { config, policies } = await loadProject(options)
+  const now = nowOption(options.now)
+  const { config, policies } = await loadProject(options, 'config')
   const selected = selectPolicies(policies, options.policies ?? [])
   const database = await openDatabase(config, 'read')
   try {
@@ -48,7 +48,7 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
   const table = formatTableName(survey?.table?.name ?? policy.table)
   const { summary, holds } = await database.read(async (db) => ({
     summary: await ledger.summary(db, policy.name),
-    holds: await ledger.holds.on(db, table, now),
+    holds: await ledger.holds.on(db, { policy: policy.name, names: survey?.table?.relatives ?? [policy.table] }, now),
   }))
   const error = errorOf(found)
   return {

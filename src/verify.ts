@@ -7,7 +7,7 @@ import type { Config } from './config/config.ts'
 import type { Database } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
-import { targetOfEntry } from './find-archive.ts'
+import { folderTarget, targetOfEntry } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadProject, type Project, type ProjectOptions } from './config/project.ts'
 import type { VerifyFinding, VerifyReport } from './report.ts'
@@ -29,7 +29,7 @@ export interface VerifyOptions extends ProjectOptions {
  * @throws RetentionError when it cannot begin, or `ARCHIVE_NOT_FOUND` when a named archive is not in the ledger.
  */
 export async function verify(options: VerifyOptions = {}): Promise<VerifyReport> {
-  const project = await loadProject(options)
+  const project = await loadProject(options, 'config')
   const database = await openDatabase(project.config, 'read')
   try {
     const ledger = await Ledger.forReading(database, project.config.ledger)
@@ -38,11 +38,11 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
     const running = await policiesRunning(files, database, ledger)
     // Read again once that is known: what a run that has ended since has left is in the ledger, or an orphan.
     const entries = await readEntries(database, ledger)
-    const selected = selectEntries(entries, options.files ?? [])
+    const selected = select(entries, options)
     const findings: VerifyFinding[] = []
     const sum = { rows: 0, bytes: 0 }
-    for (const [index, entry] of selected.entries()) {
-      findings.push(...(await checkEntry(entry, project.config, sum)))
+    for (const [index, one] of selected.entries()) {
+      findings.push(...(await checkEntry(one, project.config, sum)))
       options.onProgress?.(index + 1, selected.length)
     }
     const unknown = await unknownAmong(files, entries, project.config)
@@ -62,13 +62,22 @@ async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEn
   return database.read((db) => ledger.entries(db))
 }
 
-function selectEntries(entries: readonly LedgerEntry[], files: readonly string[]): LedgerEntry[] {
+/** An entry to check, and where its file is to be looked for: where somebody says, or else where it belongs. */
+interface Selected {
+  readonly entry: LedgerEntry
+  readonly target: Target | undefined
+}
+
+function select(entries: readonly LedgerEntry[], { files = [], cwd = '.' }: VerifyOptions): Selected[] {
   const stored = entries.filter((entry) => entry.state !== 'pruned')
-  if (files.length === 0) return stored
+  if (files.length === 0) return stored.map((entry) => ({ entry, target: undefined }))
   return files.map((file) => {
-    const name = archiveOfManifest(path.basename(file)) ?? path.basename(file)
+    const written = path.basename(file)
+    const name = archiveOfManifest(written) ?? written
     const entry = stored.find((candidate) => candidate.name === name)
-    if (entry !== undefined) return entry
+    if (entry !== undefined) {
+      return { entry, target: written === file ? undefined : folderTarget(path.dirname(path.resolve(cwd, file))) }
+    }
     throw new RetentionError(
       'ARCHIVE_NOT_FOUND',
       `The ledger has no archive "${file}"${didYouMean(
@@ -83,16 +92,17 @@ function selectEntries(entries: readonly LedgerEntry[], files: readonly string[]
 }
 
 async function checkEntry(
-  entry: LedgerEntry,
+  { entry, target: said }: Selected,
   config: Config,
   sum: { rows: number; bytes: number },
 ): Promise<VerifyFinding[]> {
-  const target = await targetOfEntry(entry, config)
   const findings: VerifyFinding[] = []
+  let target = said
   const report = (kind: 'missing' | 'changed', name: string, text: string): void => {
-    findings.push({ kind, name, location: target.locate(name), text })
+    findings.push({ kind, name, location: target?.locate(name) ?? entry.location, text })
   }
   await checkFile(entry.path, report, async () => {
+    target ??= await targetOfEntry(entry, config)
     const { digest, records } = await readWhole(target, entry.path)
     sum.rows += records
     sum.bytes += digest.bytes
@@ -104,7 +114,7 @@ async function checkEntry(
   const manifest = manifestName(entry.path)
   await checkFile(manifest, report, async () => {
     const meter = new Meter()
-    meter.update(Buffer.from(await readText(target, manifest)))
+    meter.update(Buffer.from(await readText(target ?? (await targetOfEntry(entry, config)), manifest)))
     const { sha256 } = meter.digest()
     if (sha256 !== entry.manifestSha256)
       report('changed', manifest, `SHA-256 is ${sha256}, not ${entry.manifestSha256}`)
@@ -139,10 +149,14 @@ async function listFiles({ config, policies }: Project, entries: readonly Ledger
   const targets = new Map<string, Target>()
   const configured = [config.archive, ...policies.flatMap((policy) => policy.archive ?? [])]
   for (const archive of configured) await addTarget(targets, openTarget(archive, config.folder))
-  for (const entry of entries) await addTarget(targets, await targetOfEntry(entry, config))
+  for (const entry of entries) {
+    const target = await targetOfEntry(entry, config).catch(() => undefined)
+    if (target !== undefined) await addTarget(targets, target)
+  }
   const files: StoredFile[] = []
   for (const target of targets.values()) {
-    for (const name of await target.list()) {
+    // A folder that cannot be read is told with each of the files that should be in it.
+    for (const name of await target.list().catch(() => [])) {
       const policy = policyOfArchive(name)
       if (policy !== undefined) files.push({ target, name, policy })
     }
@@ -173,7 +187,8 @@ async function unknownAmong(
   const place = async (target: Target, name: string): Promise<string> => `${await target.identity()}\0${name}`
   const known = new Set<string>()
   for (const entry of entries) {
-    const target = await targetOfEntry(entry, config)
+    const target = await targetOfEntry(entry, config).catch(() => undefined)
+    if (target === undefined) continue
     known.add(await place(target, entry.path))
     known.add(await place(target, manifestName(entry.path)))
   }
@@ -184,7 +199,7 @@ async function unknownAmong(
 
 function orphanFinding({ target, name }: StoredFile): VerifyFinding {
   const text = name.endsWith('.tmp')
-    ? 'left behind, unfinished, by a run that was cut off; its rows are in the table'
+    ? 'left behind, unfinished, by a run that was cut off before its rows left the table'
     : 'the ledger does not know it: left behind by a run that was cut off before its commit, or put here by somebody'
   return { kind: 'orphan', name, location: target.locate(name), text }
 }

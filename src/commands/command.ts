@@ -1,7 +1,7 @@
 /** What all commands do alike: run, print a report for people or for scripts, and end with the right exit code. */
 import type { Options } from 'yargs'
 
-import { messageOf, RetentionError } from '../errors.ts'
+import { codeOf, messageOf, RetentionError } from '../errors.ts'
 import { codeOfError, exitCode } from '../exit-codes.ts'
 import { printError } from '../print/error.ts'
 import { reported } from '../report.ts'
@@ -38,12 +38,17 @@ export async function present<Report>(
   }
 }
 
+/** What goes wrong with the output is told to whoever writes to it, and must not end the process on its own. */
+export function keepOutputErrors(): void {
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
+}
+
 /** Reports an error and sets the exit code. */
 export function fail(error: unknown, { json }: Pick<CommonArguments, 'json'>): void {
   const known = error instanceof RetentionError ? error : undefined
   if (json)
     process.stdout.write(
-      `${JSON.stringify({ error: known === undefined ? { code: 'UNEXPECTED', message: messageOf(error) } : reported(known) }, null, 2)}\n`,
+      `${JSON.stringify({ error: reported(known ?? new RetentionError('UNEXPECTED', messageOf(error))) }, null, 2)}\n`,
     )
   process.stderr.write(printError(error))
   process.exitCode = codeOfError(error)
@@ -76,9 +81,18 @@ export function numberOption(name: string, describe: string): Options & { coerce
   }
 }
 
-/** Waits until the text is handed over: a pipe may take only part of it at once. */
+/** Waits until the text is handed over: a pipe may take only part of it at once. Who has closed it wants no more. */
 async function write(stream: NodeJS.WriteStream, text: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
-    stream.write(text, (error) => (error ? reject(error) : resolve()))
+    stream.write(text, (error) => {
+      if (error === null || error === undefined || codeOf(error) === 'EPIPE') resolve()
+      else
+        reject(
+          new RetentionError('TARGET_UNUSABLE', `The report cannot be written: ${messageOf(error)}`, {
+            hint: 'What it tells of has been done.',
+            cause: error,
+          }),
+        )
+    })
   })
 }

@@ -5,7 +5,7 @@ import * as v from 'valibot'
 
 import { RetentionError } from '../errors.ts'
 import {
-  duration,
+  timeout,
   tableName,
   target,
   targetFields,
@@ -76,6 +76,7 @@ const schema = v.strictObject(
       v.pipe(
         text(databaseAllowed),
         v.check((value) => /^(sqlite|file|postgres|postgresql):/i.test(value), databaseAllowed),
+        v.check(isUnambiguous, 'an address with "/", "?" and "#" in user and password written as %2F, %3F and %23'),
       ),
       () => process.env['DATABASE_URL'] || 'sqlite:./local.db',
     ),
@@ -92,11 +93,17 @@ const schema = v.strictObject(
       ),
       'retention_ledger',
     ),
-    lockTimeout: v.optional(duration, '2s'),
-    stepTimeout: v.optional(duration, '10m'),
+    lockTimeout: v.optional(timeout, '2s'),
+    stepTimeout: v.optional(timeout, '10m'),
   },
   'an object, as defineConfig({ database, policies, … }) makes it',
 )
+
+/** Whether an address means one thing only: else a part of its password may be taken for the host, and be shown as such. */
+function isUnambiguous(address: string): boolean {
+  const [, user, rest = ''] = /^\w+:\/\/(?:([^/?#]*)@)?(.*)$/s.exec(address) ?? []
+  return !(user === undefined ? rest : rest.replace(/\?.*$/s, '')).includes('@')
+}
 
 /** Checks what a config file exports. */
 export function checkConfig(input: unknown, file: string, folder: string): Checked<Config> {
@@ -122,9 +129,7 @@ export async function findConfig(from: string): Promise<ConfigFile> {
     ...getDefaultSearchPlaces('retention'),
     ...['mts', 'cts', 'json', 'yaml', 'yml'].map((extension) => `retention.config.${extension}`),
   ]
-  const loaders = Object.fromEntries(
-    [...extensions, 'noExt'].map((extension) => [extension, async (file: string) => loadFile(file)]),
-  )
+  const loaders = Object.fromEntries([...extensions, 'noExt'].map((extension) => [extension, loadNearest]))
   const explorer = cosmiconfig('retention', { searchStrategy: 'project', searchPlaces, loaders, cache: false })
   const found = await explorer.search(from)
   if (found === null) {
@@ -133,6 +138,15 @@ export async function findConfig(from: string): Promise<ConfigFile> {
     })
   }
   return { file: found.filepath, content: found.config }
+}
+
+/** A file that is there and holds nothing is a mistake in it; to look on above it could lead to another project's. */
+async function loadNearest(file: string): Promise<unknown> {
+  const content = await loadFile(file)
+  if (content !== undefined && content !== null) return content
+  throw new RetentionError('CONFIG_INVALID', `${file}: exports nothing`, {
+    hint: 'Export the configuration as the default export: export default defineConfig({ … }).',
+  })
 }
 
 /** Reads the config file that somebody named. */

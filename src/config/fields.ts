@@ -67,10 +67,28 @@ export const wholeNumber = (least: number, most: number) => {
 const durationAllowed = 'a duration, such as 500 (milliseconds), "2s", "10m" or "30d"'
 
 /** A duration, turned into milliseconds. */
-export const duration = v.pipe(
+const duration = v.pipe(
   v.union([v.number(), v.string()], durationAllowed),
   v.check((value) => milliseconds(value) !== undefined, durationAllowed),
   v.transform((value) => milliseconds(value) ?? 0),
+)
+
+const longest = 24 * 24 * 60 * 60 * 1000
+const pauseAllowed = 'a duration up to "24d"'
+
+/** A rest, turned into milliseconds: no timer holds longer. */
+export const pause = v.pipe(
+  duration,
+  v.check((value) => value <= longest, pauseAllowed),
+)
+
+const timeoutAllowed = 'a duration from "1ms" to "24d"'
+
+/** A time limit, turned into milliseconds. Databases take 0 for none, and no more than 31 bits hold. */
+export const timeout = v.pipe(
+  duration,
+  v.transform((value) => Math.round(value)),
+  v.check((value) => value >= 1 && value <= longest, timeoutAllowed),
 )
 
 /** The name of a time zone. */

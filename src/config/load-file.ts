@@ -2,6 +2,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { registerHooks } from 'node:module'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 
 import { messageOf, RetentionError } from '../errors.ts'
@@ -42,11 +43,28 @@ async function importDefault(file: string): Promise<unknown> {
     load: (loaded, context, next) => next(loaded, loaded === url ? { ...context, format } : context),
   })
   try {
-    return exported(await import(url))
+    return exported(await imported(url))
   } finally {
     hooks.deregister()
   }
 }
+
+/** A module that waits for what never comes would let the process end without a word. */
+async function imported(url: string): Promise<unknown> {
+  const waiting = new AbortController()
+  const late = sleep(loadTimeout, undefined, { signal: waiting.signal }).then(() => {
+    throw new Error(`it has not finished loading after ${loadTimeout / 1000} s`)
+  })
+  try {
+    return await Promise.race([import(url), late])
+  } finally {
+    late.catch(() => {})
+    waiting.abort()
+  }
+}
+
+/** In milliseconds; a config may ask a vault for a password. */
+const loadTimeout = 30_000
 
 function exported(module: unknown): unknown {
   return typeof module === 'object' && module !== null && 'default' in module ? module.default : undefined

@@ -6,7 +6,7 @@ import * as v from 'valibot'
 
 import { codeOf, RetentionError } from '../errors.ts'
 import {
-  duration,
+  pause,
   tableName,
   target,
   targetFields,
@@ -90,7 +90,7 @@ const schema = v.strictObject(
     archive: v.optional(target),
     where: v.optional(text('an SQL predicate, such as "status = \'closed\'"')),
     batch: v.optional(wholeNumber(1, 1_000_000), 50_000),
-    pause: v.optional(duration, 0),
+    pause: v.optional(pause, 0),
     maxRows: v.optional(wholeNumber(1, Infinity)),
     maxPercent: v.optional(
       v.pipe(

@@ -17,6 +17,16 @@ export interface ProjectOptions {
   cwd?: string
 }
 
+/**
+ * The time that a call goes by. Default: the clock.
+ * @throws RetentionError `USAGE` where it is none
+ */
+export function nowOption(now: Date | undefined): Date {
+  if (now === undefined) return new Date()
+  if (now instanceof Date && !Number.isNaN(now.getTime())) return now
+  throw new RetentionError('USAGE', `"now" is ${String(now)}; allowed: a Date`)
+}
+
 /** A checked config with its checked policies. */
 export interface Project {
   readonly config: Config
@@ -25,9 +35,13 @@ export interface Project {
 
 /**
  * Loads a config and all its policies.
+ * @param needs `config`: there may be no policies
  * @throws RetentionError `CONFIG_NOT_FOUND`, or `CONFIG_INVALID` with every mistake of every file in its message.
  */
-export async function loadProject(options: ProjectOptions): Promise<Project> {
+export async function loadProject(
+  options: ProjectOptions,
+  needs: 'policies' | 'config' = 'policies',
+): Promise<Project> {
   const { config, folder, mistakes } = await loadCheckedConfig(options)
   // With mistakes in the config its policies are read all the same, so that theirs are told in the same run.
   const read = await readPolicies(folder).catch((error: unknown) => {
@@ -36,7 +50,7 @@ export async function loadProject(options: ProjectOptions): Promise<Project> {
   })
   const all = [...mistakes, ...read.mistakes]
   if (config === undefined || all.length > 0) throw invalid(all)
-  if (read.policies.length === 0) {
+  if (read.policies.length === 0 && needs === 'policies') {
     throw new RetentionError('CONFIG_INVALID', `There are no policies in ${folder}`, {
       hint: 'Run "retention init" to write one.',
     })
@@ -56,6 +70,9 @@ export async function loadConfig(options: ProjectOptions): Promise<Config> {
  * @throws RetentionError `POLICY_UNKNOWN`.
  */
 export function selectPolicies(policies: readonly Policy[], names: readonly string[]): readonly Policy[] {
+  // From JavaScript it may be anything; one name alone is an easy mistake.
+  if (!Array.isArray(names))
+    throw new RetentionError('USAGE', `"policies" is ${JSON.stringify(names)}; allowed: a list of names`)
   const known = policies.map((policy) => policy.name)
   const unknown = names.filter((name) => !known.includes(name))
   if (unknown.length > 0) {
@@ -86,6 +103,12 @@ async function source(
   config: ProjectOptions['config'],
   cwd: string,
 ): Promise<{ file: string; folder: string; content: unknown }> {
+  if (config !== undefined && typeof config !== 'string' && typeof config !== 'object') {
+    throw new RetentionError(
+      'USAGE',
+      `"config" is ${String(config)}; allowed: a file's path, or the configuration itself`,
+    )
+  }
   if (typeof config === 'object') return { file: 'config', folder: cwd, content: config }
   const found = config === undefined ? await findConfig(cwd) : await readConfig(path.resolve(cwd, config))
   return { ...found, folder: path.dirname(found.file) }

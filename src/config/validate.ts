@@ -22,7 +22,9 @@ export function check<Schema extends v.GenericSchema>(
 ): Checked<v.InferOutput<Schema>> {
   const result = v.safeParse(schema, input)
   if (result.success) return { value: result.output }
-  return { mistakes: result.issues.map((issue) => ({ file, text: sentence(issue, schema, fields) })) }
+  // One value may break several rules that say the same.
+  const texts = new Set(result.issues.map((issue) => sentence(issue, schema, fields)))
+  return { mistakes: [...texts].map((text) => ({ file, text })) }
 }
 
 /** `" (did you mean "x"?)"` where one of the names is close to what was written, else nothing. */
@@ -61,7 +63,8 @@ function sentence(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, fields: 
   if (path === null) return `exports ${quote(issue.input)}; allowed: ${issue.message}`
   if (issue.type === 'strict_object' && issue.expected === 'never') {
     const field = path.split('.').at(-1) ?? path
-    return `unknown field "${path}"${didYouMean(field, fields)}; allowed: ${fields.join(', ')}`
+    const others = fields.filter((name) => name !== field)
+    return `unknown field "${path}"${didYouMean(field, others)}; allowed: ${fields.join(', ')}`
   }
   if (issue.type === 'strict_object' && issue.received === 'undefined') {
     // The issue is the object's; what the field should be, its own schema says.

@@ -66,6 +66,12 @@ export interface Table<AColumn extends Column = Column> {
   readonly key: readonly string[]
   /** Some of its columns as one text, to recognise a row by; undefined where it does not have all of them. */
   textOf(columns: readonly string[]): Sql<string> | undefined
+  /** Whether its rows are those of its partitions. */
+  readonly hasPartitions: boolean
+  /** Itself, the tables that it is a partition of, and its own partitions: a hold on one of them is a hold on its rows. */
+  readonly relatives: readonly TableName[]
+  /** A column as something to order and compare rows by; undefined where there is none of that name. */
+  orderBy(column: string): OrderPart | undefined
   /** Rows that must stay although they are past the cutoff, and why. */
   readonly kept: { readonly where: Sql<boolean>; readonly why: string } | undefined
 }
@@ -95,6 +101,8 @@ export interface InspectRequest {
    * is not asked again.
    */
   readonly storage?: string | undefined
+  /** Whether the policy has worked before: then a column without any usable time is one whose dated rows have gone. */
+  readonly hasWorked?: boolean
 }
 
 /** A lock on a policy, held until released or until the process ends, however it ends. */
@@ -150,6 +158,15 @@ export interface RowSelection {
   readonly order: readonly OrderPart[]
 }
 
+/** Rows of an archive that are in the table already. */
+export interface Conflicts {
+  readonly count: number
+  /** Of them, those that are there as they are in the archive. */
+  readonly same: number
+  /** The first keys. */
+  readonly keys: readonly string[]
+}
+
 /** How restore treats rows whose key is in the table already. */
 export type OnConflict = 'error' | 'skip' | 'overwrite'
 
@@ -160,8 +177,11 @@ export interface RestoreTransaction {
   readonly table: RestoreTable
   /** Loads an archive's CSV into a place of its own beside the table; returns its number of rows. */
   stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<number>
-  /** The first keys that are in the table already, and how many there are. */
-  conflicts(): Promise<{ count: number; keys: string[] }>
+  /**
+   * The rows whose key is in the table already: how many, of how many the very same row is there, and the first keys.
+   * @param byRow in a table without a key, whole rows are looked for
+   */
+  conflicts(byRow: boolean): Promise<Conflicts>
   /** Puts the staged rows into the table; returns how many were put. */
   insert(onConflict: OnConflict): Promise<number>
   /** The staged rows as they now are in the table, as the archive's CSV. Rows that were skipped come as staged. */

@@ -13,5 +13,6 @@ export function wherePredicate(where: string | undefined): Sql<boolean> {
  * change the meaning of the query around it; between CASE WHEN and THEN it is a syntax error. Nothing is run.
  */
 export function predicateTest(where: string, table: Sql): Sql {
-  return sql`explain select 1 from ${table} where case when ${sql.raw(where)}\n then 1 = 1 end`
+  // With a parameter it is a prepared statement, of which Postgres takes only one at a time.
+  return sql`explain select 1 from ${table} where case when ${sql.raw(where)}\n then 1 = 1 end and 1 = cast(${1} as integer)`
 }

@@ -4,8 +4,8 @@ import { hostname, userInfo } from 'node:os'
 
 import { sql } from 'kysely'
 
-import { formatTableName } from '../config/fields.ts'
-import type { Db, OrderPart, Sql, SqlValue, Table } from '../database/database.ts'
+import { formatTableName, parseTableName, type TableName } from '../config/fields.ts'
+import type { Database, Db, Sql, SqlValue, Table } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { columnNames, instant, type LedgerNames } from './names.ts'
 import type { LedgerTables } from './schema.ts'
@@ -32,7 +32,7 @@ export interface Hold {
  */
 export type HeldRows =
   | { readonly keys: Sql<{ key: string }>; readonly columns: readonly string[] }
-  | { readonly first: SqlValue; readonly last: SqlValue }
+  | { readonly column: string; readonly first: SqlValue; readonly last: SqlValue }
 
 /** A hold about to be placed. */
 export interface NewHold {
@@ -49,10 +49,12 @@ export interface NewHold {
 /** The holds of one ledger. */
 export class Holds {
   readonly #tables: LedgerNames
+  readonly #database: Database
   readonly #exist: boolean
 
   /** @param exist whether the ledger's tables are there */
-  constructor(tables: LedgerNames, exist: boolean) {
+  constructor(database: Database, tables: LedgerNames, exist: boolean) {
+    this.#database = database
     this.#tables = tables
     this.#exist = exist
   }
@@ -60,7 +62,7 @@ export class Holds {
   /** Places a hold, in the transaction that puts the rows back. */
   async place(db: Db, rows: HeldRows, hold: NewHold): Promise<void> {
     const id = randomUUID()
-    const range = 'keys' in rows ? { first: null, last: null } : rows
+    const range = 'keys' in rows ? { column: null, first: null, last: null } : rows
     await this.#tables
       .in(db)
       .insertInto(this.#tables.name('holds'))
@@ -71,6 +73,7 @@ export class Holds {
         archive: hold.archive,
         reason: hold.reason,
         key_columns: 'keys' in rows ? JSON.stringify(rows.columns) : null,
+        range_column: range.column,
         first_value: range.first === null ? null : encode(range.first),
         last_value: range.last === null ? null : encode(range.last),
         created_at: hold.now.toISOString(),
@@ -86,8 +89,8 @@ export class Holds {
     }
   }
 
-  /** The holds on a table that have not ended. */
-  async on(db: Db, table: string, now: Date): Promise<Hold[]> {
+  /** The holds on a policy's table that have not ended. */
+  async on(db: Db, table: HeldTable, now: Date): Promise<Hold[]> {
     return (await this.#rows(db, table, now)).map((row) => ({
       id: row.id,
       table: row.table_name,
@@ -103,11 +106,13 @@ export class Holds {
 
   /**
    * True for a table's held rows; undefined where none is.
+   * @param policy whose table it is
    * @throws RetentionError `REFUSED` when the table has lost a column that its held rows are known by
    */
-  async where(db: Db, table: Table, time: OrderPart, now: Date): Promise<Sql<boolean> | undefined> {
-    const conditions = (await this.#rows(db, formatTableName(table.name), now)).map((hold) =>
-      hold.key_columns === null ? isInRange(hold, time) : this.#isHeld(hold, hold.key_columns, table),
+  async where(db: Db, table: Table, policy: string, now: Date): Promise<Sql<boolean> | undefined> {
+    const holds = await this.#rows(db, { policy, names: table.relatives }, now)
+    const conditions = holds.map((hold) =>
+      hold.key_columns === null ? isInRange(hold, table) : this.#isHeld(hold, hold.key_columns, table),
     )
     return conditions.length === 0 ? undefined : sql<boolean>`(${sql.join(conditions, sql` or `)})`
   }
@@ -115,13 +120,7 @@ export class Holds {
   /** Rows stay known by the columns that they were held by, whatever has become the table's key since. */
   #isHeld(hold: LedgerTables['holds'], keyColumns: string, table: Table): Sql<boolean> {
     const key = table.textOf(columnNames(keyColumns))
-    if (key === undefined) {
-      throw new RetentionError(
-        'REFUSED',
-        `Rows of ${hold.archive} are held by ${keyColumns}, which ${formatTableName(table.name)} does not have any more`,
-        { hint: `Bring the columns back, or end the hold: its "id" in the ledger's holds is ${hold.id}.` },
-      )
-    }
+    if (key === undefined) throw unknowable(hold, keyColumns, table)
     return sql<boolean>`exists (
       select 1 from ${this.#tables.sql('held_rows')} where retention_hold = ${hold.id} and retention_key = ${key}
     )`
@@ -138,22 +137,49 @@ export class Holds {
       .execute()
   }
 
-  async #rows(db: Db, table: string, now: Date): Promise<LedgerTables['holds'][]> {
+  /** Holds go by the table; where that is not there any more, it has been renamed, and they go by the policy. */
+  async #rows(db: Db, { policy, names }: HeldTable, now: Date): Promise<LedgerTables['holds'][]> {
     if (!this.#exist) return []
-    return this.#tables
+    const tables = names.map(formatTableName)
+    const holds = await this.#tables
       .in(db)
       .selectFrom(this.#tables.name('holds'))
       .selectAll()
-      .where('table_name', '=', table)
+      .where((where) => where.or([where('table_name', 'in', tables), where('policy', '=', policy)]))
       .where((where) => where.or([where('until', 'is', null), where('until', '>', now.toISOString())]))
       .orderBy('created_at')
       .execute()
+    const isThere = new Map<string, boolean>()
+    for (const { table_name: table } of holds) {
+      const name = parseTableName(table)
+      if (!isThere.has(table)) isThere.set(table, name !== undefined && (await this.#database.tableExists(db, name)))
+    }
+    return holds.filter((hold) => tables.includes(hold.table_name) || isThere.get(hold.table_name) === false)
   }
 }
 
-function isInRange({ first_value: first, last_value: last }: LedgerTables['holds'], time: OrderPart): Sql<boolean> {
-  if (first === null || last === null) return sql<boolean>`false`
-  return sql<boolean>`(${time.value} >= ${time.bind(decode(first))} and ${time.value} <= ${time.bind(decode(last))})`
+/** Whose holds are asked for. */
+interface HeldTable {
+  readonly policy: string
+  /** The policy's table, and those that it is a part of or that are parts of it. */
+  readonly names: readonly TableName[]
+}
+
+function isInRange(hold: LedgerTables['holds'], table: Table): Sql<boolean> {
+  const { first_value: first, last_value: last, range_column: column } = hold
+  if (first === null || last === null || column === null) return sql<boolean>`false`
+  const part = table.orderBy(column)
+  if (part === undefined) throw unknowable(hold, column, table)
+  const range = sql`${part.value} >= ${part.bind(decode(first))} and ${part.value} <= ${part.bind(decode(last))}`
+  return sql<boolean>`coalesce(${range}, false)`
+}
+
+function unknowable(hold: LedgerTables['holds'], columns: string, table: Table): RetentionError {
+  return new RetentionError(
+    'REFUSED',
+    `Rows of ${hold.archive} are held by ${columns}, which ${formatTableName(table.name)} does not have any more`,
+    { hint: `Bring the columns back, or end the hold: its "id" in the ledger's holds is ${hold.id}.` },
+  )
 }
 
 /** A value with its storage class, which SQLite's comparisons depend on; text alone would lose it. */

@@ -6,7 +6,7 @@ import type { Database, Db } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { Holds } from './holds.ts'
 import { columnNames, instant, LedgerNames } from './names.ts'
-import { migrateLedger, readVersion, type LedgerTable } from './schema.ts'
+import { isLedgerTable, migrateLedger, readVersion, type LedgerTable } from './schema.ts'
 
 /** What has become of an archive. */
 export type ArchiveState = 'archived' | 'restored' | 'pruned'
@@ -71,7 +71,7 @@ export class Ledger {
     this.#name = name
     this.#tables = new LedgerNames(name)
     this.#exists = exists
-    this.holds = new Holds(this.#tables, exists)
+    this.holds = new Holds(database, this.#tables, exists)
   }
 
   /** For commands that only read. @throws RetentionError `LEDGER_TOO_NEW` */
@@ -89,6 +89,11 @@ export class Ledger {
   /** What a policy's lock is called: one ledger's policies are no other's. */
   lockName(policy: string): string {
     return `${formatTableName(this.#name)} ${policy}`
+  }
+
+  /** Whether a table is one of its own. */
+  owns(table: TableName): boolean {
+    return isLedgerTable(this.#name, table)
   }
 
   /** Claims the next number for archives of a base name, for ever: in a short transaction of its own. */

@@ -47,6 +47,8 @@ export type LedgerTables = {
     reason: string
     /** A list, as JSON, of the columns that `held_rows` knows the rows by; null for a hold by range. */
     key_columns: string | null
+    /** The column whose values lie between the two below; null for a hold by keys. */
+    range_column: string | null
     first_value: string | null
     last_value: string | null
     created_at: string | Date
@@ -69,13 +71,20 @@ export function ledgerTableNames(ledger: TableName): Record<keyof LedgerTables, 
   }
 }
 
+/** Whether a table is one of a ledger's own. Letter case is no difference, as on SQLite it is none. */
+export function isLedgerTable(ledger: TableName, table: TableName): boolean {
+  return Object.values(ledgerTableNames(ledger)).some(
+    (own) => own.name.toLowerCase() === table.name.toLowerCase() && [undefined, table.schema].includes(own.schema),
+  )
+}
+
 type Migration = (
   db: Db,
   names: Record<keyof LedgerTables, TableName>,
   database: Pick<Database, 'kind' | 'instantType'>,
 ) => Promise<void>
 
-/** Migration n brings the schema from version n to n + 1. Landed ones are never changed. */
+/** Migration n brings the schema from version n to n + 1. Those of a release are never changed. */
 const migrations: readonly Migration[] = [
   async (db, names, { kind, instantType: instant }) => {
     const create = (table: keyof LedgerTables): ReturnType<Kysely<unknown>['schema']['createTable']> =>
@@ -117,6 +126,7 @@ const migrations: readonly Migration[] = [
       .addColumn('archive', 'text', needed)
       .addColumn('reason', 'text', needed)
       .addColumn('key_columns', 'text')
+      .addColumn('range_column', 'text')
       .addColumn('first_value', 'text')
       .addColumn('last_value', 'text')
       .addColumn('created_at', instant, needed)
@@ -171,11 +181,18 @@ export async function migrateLedger(database: Database, ledger: TableName): Prom
       'LEDGER_INVALID',
       `The ledger ${formatTableName(ledger)} cannot be set up: ${messageOf(error)}`,
       {
-        hint: 'The role needs CREATE on the schema for the first run. A table of that name that is not ours is in the way: choose another "ledger".',
+        hint: setUpHint(messageOf(error)),
         cause: error,
       },
     )
   }
+}
+
+function setUpHint(message: string): string {
+  if (/permission denied/.test(message)) return 'The role needs CREATE on the schema for the first run.'
+  if (/exist|column/.test(message))
+    return 'A table of that name that is not ours is in the way: choose another "ledger".'
+  return 'The ledger is made by the first command that writes; nothing has been archived.'
 }
 
 async function migrate(database: Database, db: Db, ledger: TableName): Promise<void> {

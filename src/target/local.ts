@@ -171,7 +171,16 @@ export class LocalTarget implements Target {
         if (!(await stat(folder)).isDirectory()) throw new Error(`${folder} is not a folder`)
         return
       } catch (error) {
-        if (codeOf(error) === 'ENOENT' && path.dirname(folder) !== folder) continue
+        const isMissing = codeOf(error) === 'ENOENT' && path.dirname(folder) !== folder
+        // A link that leads nowhere is there, and in the way.
+        if (
+          isMissing &&
+          !(await lstat(folder).then(
+            () => true,
+            () => false,
+          ))
+        )
+          continue
         throw this.#unusable(`cannot be written: ${messageOf(error)}`, { cause: error })
       }
     }

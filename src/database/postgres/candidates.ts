@@ -28,7 +28,6 @@ export async function candidates(db: Db, days: readonly number[], now: Date): Pr
     join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     where c.relkind in ('r', 'p') and not c.relispartition
       and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'
-      and c.relname !~ '^retention_ledger'
       and a.atttypid in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
       and has_table_privilege(c.oid, 'SELECT')
     order by c.oid,

@@ -150,6 +150,8 @@ export class Connections {
 export function postgresLocation(address: string): string {
   try {
     const url = new URL(address)
+    // A password that was not escaped may have come to be a part of any other part.
+    if (url.pathname.includes('@')) return 'postgres'
     return `postgres://${url.host || 'localhost'}${url.pathname}`
   } catch {
     return 'postgres'
@@ -182,8 +184,23 @@ export function postgresError(error: unknown): RetentionError {
         cause: error,
       })
     default:
+      if (isDisconnection(code, error)) {
+        return new RetentionError('DATABASE_UNREACHABLE', `Postgres: ${messageOf(error)}`, {
+          hint: 'The connection broke. What was not committed has been rolled back; run again when the server is there.',
+          cause: error,
+        })
+      }
       return new RetentionError('DATABASE_FAILED', `Postgres: ${messageOf(error)}${detail(error)}`, { cause: error })
   }
+}
+
+/** Whether an error says that the connection, and not what was sent over it, is at fault. */
+function isDisconnection(code: string | undefined, error: unknown): boolean {
+  // Classes 08 and 57P are Postgres's; the driver says the rest in words alone.
+  return (
+    /^(08|57P0|E(CONN|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH))/.test(code ?? '') ||
+    /^(Connection terminated|Client (was closed|has encountered a connection error))/.test(messageOf(error))
+  )
 }
 
 /** Which rows a foreign key complains about; other details may quote whole rows, and are left out. */

@@ -8,7 +8,7 @@ import type { Db, Finding, Inspection, InspectRequest, OrderPart, SqlValue } fro
 import { predicateTest, wherePredicate } from '../where.ts'
 import { foreignKeyFindings } from './foreign-keys.ts'
 import { tableFindings } from './table-findings.ts'
-import { findTable, type CatalogColumn, type CatalogTable } from './table.ts'
+import { findTable, type CatalogTable } from './table.ts'
 import { timeColumn } from './time.ts'
 
 /** How closely to look. */
@@ -42,22 +42,13 @@ export async function inspect(db: Db, request: InspectRequest, care: Care): Prom
   } else {
     findings.push(...(await foreignKeyFindings(db, table, undefined)))
   }
-  return { table, column: column.name, time, order: [orderPart(column), ...keyParts(table)], findings }
-}
-
-function orderPart(column: CatalogColumn): OrderPart {
-  const ref = sql.id(column.name)
-  return {
-    value: ref,
-    read: sql<SqlValue>`${ref}::text`,
-    // The catalog's own, quoted, name of the type.
-    bind: (value) => sql`cast(${value} as ${sql.raw(column.type)})`,
-  }
+  const order = [column.name].flatMap((name) => table.orderBy(name) ?? [])
+  return { table, column: column.name, time, order: [...order, ...keyParts(table)], findings }
 }
 
 function keyParts(table: CatalogTable): OrderPart[] {
   if (table.key.length > 0) {
-    return table.key.flatMap((name) => table.columns.filter((column) => column.name === name).map(orderPart))
+    return table.key.flatMap((name) => table.orderBy(name) ?? [])
   }
   // Without a key, the row's place tells rows apart; in partitions it is unique only together with the partition.
   return [systemPart('tableoid', 'oid'), systemPart('ctid', 'tid')]
@@ -120,7 +111,7 @@ function keyFindings(table: CatalogTable): Finding[] {
     {
       level: 'warning',
       text: `${formatTableName(table.name)} has no primary key and no unique index over columns that are NOT NULL`,
-      hint: 'Rows are told apart by their place, and a restore is held by time range instead of row by row.',
+      hint: 'A deferrable one does not serve. Rows are told apart by their place, and a restore is held by time range instead of row by row.',
     },
   ]
 }

@@ -43,7 +43,11 @@ export async function isLocked(db: Db, name: string): Promise<boolean> {
 
 /** Keeps a table's steps (`shared`) and restores (`exclusive`) apart, until the transaction ends. */
 export async function lockRestores(db: Db, table: CatalogTable, mode: 'shared' | 'exclusive'): Promise<void> {
-  const key = keyOf(`table ${table.oid}`)
+  // Of a partition and the whole table it is one lock.
+  const { rows } = await sql<{ root: string }>`
+    select coalesce(pg_partition_root(${table.oid}::oid)::oid, ${table.oid}::oid)::text as root
+  `.execute(db)
+  const key = keyOf(`table ${rows[0]?.root ?? table.oid}`)
   await (
     mode === 'shared' ? sql`select pg_advisory_xact_lock_shared(${key})` : sql`select pg_advisory_xact_lock(${key})`
   ).execute(db)

@@ -6,7 +6,7 @@ import { DatabaseError } from 'pg'
 import { from as copyFrom } from 'pg-copy-streams'
 
 import { formatTableName, type TableName } from '../../config/fields.ts'
-import type { Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
+import type { Conflicts, Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
 import { postgresError, Transaction, type Connections } from './connection.ts'
 import { copyOut } from './copy.ts'
 import { lockRestores } from './locks.ts'
@@ -81,26 +81,33 @@ class PostgresRestore implements RestoreTransaction {
     return copy.rowCount
   }
 
-  async conflicts(): Promise<{ count: number; keys: string[] }> {
+  async conflicts(byRow: boolean): Promise<Conflicts> {
+    const { db } = this.#transaction
+    const skip = this.#own('skip')
     const key = this.#key()
-    if (key.length === 0) return { count: 0, keys: [] }
-    await sql`
-      update ${staged} as s set ${this.#own('skip')} = true from ${this.#table.sql} as t
-      where ${sql.join(
-        key.map((name) => sql`t.${sql.id(name)} = s.${sql.id(name)}`),
-        sql` and `,
-      )}
-    `.execute(this.#transaction.db)
-    const shown = sql.join(key.map((name) => sql`${sql.id(name)}::text`))
-    const { rows } = await sql<{ count: string; keys: string[] | null }>`
+    if (key.length === 0 && !byRow) return { count: 0, same: 0, keys: [] }
+    const match =
+      key.length === 0
+        ? sql`${this.#row('t')} = ${this.#row('s')}`
+        : sql.join(
+            key.map((name) => sql`t.${sql.id(name)} = s.${sql.id(name)}`),
+            sql` and `,
+          )
+    await sql`update ${staged} as s set ${skip} = true from ${this.#table.sql} as t where ${match}`.execute(db)
+    const shown = sql.join((key.length === 0 ? this.#columns : key).map((name) => sql`${sql.id(name)}::text`))
+    const { rows } = await sql<{ count: string; same: string; keys: string[] | null }>`
       select
         count(*)::text as count,
+        (select count(*)::text from ${staged} as s where s.${skip} and exists (
+          select from ${this.#table.sql} as t where ${match} and ${this.#row('t')} = ${this.#row('s')}
+        )) as same,
         (select array_agg(key) from (
-          select concat_ws(', ', ${shown}) as key from ${staged} where ${this.#own('skip')} order by ${this.#own('n')} limit 5
+          select concat_ws(', ', ${shown}) as key from ${staged} where ${skip} order by ${this.#own('n')} limit 5
         ) first) as keys
-      from ${staged} where ${this.#own('skip')}
-    `.execute(this.#transaction.db)
-    return { count: Number(rows[0]?.count ?? 0), keys: rows[0]?.keys ?? [] }
+      from ${staged} where ${skip}
+    `.execute(db)
+    const [found] = rows
+    return { count: Number(found?.count ?? 0), same: Number(found?.same ?? 0), keys: found?.keys ?? [] }
   }
 
   async insert(onConflict: OnConflict): Promise<number> {
@@ -190,6 +197,11 @@ class PostgresRestore implements RestoreTransaction {
       (name) => sql`${sql.id(name)} = excluded.${sql.id(name)}`,
     )
     return sql`on conflict (${sql.join(key.map((name) => sql.id(name)))}) do update set ${sql.join(set)}`
+  }
+
+  /** A row's values as one text: not every type has an equality of its own. */
+  #row(table: 's' | 't'): Sql {
+    return sql`row(${sql.join(this.#columns.map((name) => sql`${sql.id(table, name)}`))})::text`
   }
 
   #list(): Sql {

@@ -17,20 +17,25 @@ export async function advanceSequences(
   const notes: string[] = []
   for (const { column, sequence, mayUpdate } of await sequencesOf(db, table.oid)) {
     if (!columns.includes(column)) continue
-    const { rows } = await sql<{ highest: string; behind: boolean }>`
-      select highest::text, highest > last.value as behind
-      from (select max(${sql.id(column)})::bigint as highest from ${restored}) restored,
-        (select coalesce(pg_sequence_last_value(${sequence}::regclass), 0) as value) last,
-        pg_sequence s
-      where s.seqrelid = ${sequence}::regclass and s.seqincrement > 0 and highest is not null
+    // A sequence that was never used begins where it was told to begin.
+    const { rows } = await sql<{ highest: string; possible: boolean }>`
+      select highest::text, highest between s.seqmin and s.seqmax as possible
+      from (select max(${sql.id(column)})::bigint as highest from ${restored}) restored, pg_sequence s
+      where s.seqrelid = ${sequence}::regclass and s.seqincrement > 0
+        and highest > coalesce(pg_sequence_last_value(s.seqrelid), s.seqstart - 1)
     `.execute(db)
-    const [state] = rows
-    if (state === undefined || !state.behind) continue
-    if (mayUpdate) await sql`select setval(${sequence}::regclass, ${state.highest}::bigint)`.execute(db)
-    else
+    const [behind] = rows
+    if (behind === undefined || !behind.possible) continue
+    if (mayUpdate) {
+      // Others may draw numbers at the same time.
+      await sql`
+        select setval(${sequence}::regclass, greatest(${behind.highest}::bigint, pg_sequence_last_value(${sequence}::regclass)))
+      `.execute(db)
+    } else {
       notes.push(
-        `Sequence ${sequence} is behind ${state.highest}, and this role may not move it: SELECT setval('${sequence}', ${state.highest});`,
+        `Sequence ${sequence} is behind ${behind.highest}, and this role may not move it: SELECT setval('${sequence}', ${behind.highest});`,
       )
+    }
   }
   return notes
 }

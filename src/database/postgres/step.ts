@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 
 import type { Db, ExportedRows, Inspection, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
+import { refusalOf } from '../findings.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { copyOut } from './copy.ts'
 import { inspect } from './inspect.ts'
@@ -16,14 +17,15 @@ export async function beginStep(connections: Connections, request: InspectReques
   try {
     const table = await findTable(db, request.table)
     if (table?.kind === 'r' || table?.kind === 'p') {
-      // Against this lock nobody can add a foreign key, a trigger or a rule, or change a column, until we commit: what
-      // is found now stays true. It is the lock that DELETE takes itself, and blocks no reader and no writer.
+      // Against this lock nobody can add a foreign key, a trigger or a rule, or change a column, until we commit. It is
+      // the lock that DELETE takes itself, and blocks no reader and no writer; but a table may still be made a child or
+      // a partition of ours. https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
       await sql`lock table ${table.sql} in row exclusive mode`.execute(db)
       // A restore of these rows has either ended, and then its hold is seen, or begins when we have ended.
       await lockRestores(db, table, 'shared')
     }
     const inspection = await inspect(db, request, { thorough: false, deletes: true })
-    return new PostgresStep(transaction, inspection, table !== undefined && (await mayLockRows(db, table)))
+    return new PostgresStep(transaction, request, inspection, table !== undefined && (await mayLockRows(db, table)))
   } catch (error) {
     await transaction.rollback()
     throw error
@@ -33,10 +35,12 @@ export async function beginStep(connections: Connections, request: InspectReques
 class PostgresStep implements StepTransaction {
   readonly inspection: Inspection
   readonly #transaction: Transaction
+  readonly #request: InspectRequest
   readonly #mayLockRows: boolean
 
-  constructor(transaction: Transaction, inspection: Inspection, locksRows: boolean) {
+  constructor(transaction: Transaction, request: InspectRequest, inspection: Inspection, locksRows: boolean) {
     this.#transaction = transaction
+    this.#request = request
     this.inspection = inspection
     this.#mayLockRows = locksRows
   }
@@ -51,7 +55,14 @@ class PostgresStep implements StepTransaction {
     const text = withLiterals(sql`copy (${deletion}) to stdout with (format csv, header true, encoding 'UTF8')`)
     const copy = copyOut(this.#transaction, text, signal)
     // What was read has been deleted by being read.
-    return { columns, csv: copy, count: () => copy.rows(), remove: async () => {} }
+    return { columns, csv: copy, count: () => copy.rows(), remove: () => this.#lookAgain() }
+  }
+
+  /** A partition that was attached in between may have brought foreign keys; what DELETE has touched is locked now. */
+  async #lookAgain(): Promise<void> {
+    const { findings } = await inspect(this.db, this.#request, { thorough: false, deletes: true })
+    const refusal = refusalOf(findings)
+    if (refusal !== undefined) throw refusal
   }
 
   async commit(): Promise<void> {
@@ -65,19 +76,24 @@ class PostgresStep implements StepTransaction {
 
 function deleteAll({ table, where }: RowSelection, columns: RowSelection['table']['columns']): Sql {
   const returning = sql.join(columns.map((column) => sql.id(column.name)))
-  return sql`delete from ${table.sql} where ${where} returning ${returning}`
+  return sql`delete from ${rowsOf(table)} where ${where} returning ${returning}`
 }
 
 /** Leaves rows that somebody else holds where they are. A tenth slower: for steps that ran into such rows. */
 function deleteUnlocked({ table, where }: RowSelection, columns: RowSelection['table']['columns']): Sql {
   const returning = sql.join(columns.map((column) => sql.id('retention_due', column.name)))
   return sql`
-    delete from ${table.sql} as retention_due
+    delete from ${rowsOf(table)} as retention_due
     using (
-      select tableoid as retention_table, ctid as retention_place from ${table.sql} where ${where} for update skip locked
+      select tableoid as retention_table, ctid as retention_place from ${rowsOf(table)} where ${where} for update skip locked
     ) as retention_free
     where retention_due.tableoid = retention_free.retention_table and retention_due.ctid = retention_free.retention_place
     returning ${returning}`
+}
+
+/** A table's rows: of a partitioned one those of its partitions, of another its own, whatever inherits from it. */
+function rowsOf(table: RowSelection['table']): Sql {
+  return table.hasPartitions ? table.sql : sql`only ${table.sql}`
 }
 
 /** Postgres lets only those lock rows who may update them; others must wait for rows that somebody holds. */

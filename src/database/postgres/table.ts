@@ -2,7 +2,7 @@
 import { sql } from 'kysely'
 
 import type { TableName } from '../../config/fields.ts'
-import type { Column, Db, Table } from '../database.ts'
+import type { Column, Db, OrderPart, SqlValue, Table } from '../database.ts'
 
 /** What the catalog says of a table, beyond `Table`. */
 export interface CatalogTable extends Table<CatalogColumn> {
@@ -42,8 +42,35 @@ export async function findTable(db: Db, name: TableName): Promise<CatalogTable |
       names.every((part) => columns.some((column) => column.name === part)) && names.length > 0
         ? sql<string>`jsonb_build_array(${sql.join(names.map((part) => sql`${sql.id(part)}::text`))})::text`
         : undefined,
+    hasPartitions: table.kind === 'p',
+    relatives: await readRelatives(db, table.oid),
+    orderBy: (column) => columns.filter(({ name: other }) => other === column).map(orderPart)[0],
     kept: undefined,
   }
+}
+
+/** A column as a part of an order. */
+function orderPart(column: CatalogColumn): OrderPart {
+  const ref = sql.id(column.name)
+  return {
+    value: ref,
+    read: sql<SqlValue>`${ref}::text`,
+    // The catalog's own, quoted, name of the type.
+    bind: (value) => sql`cast(${value} as ${sql.raw(column.type)})`,
+  }
+}
+
+async function readRelatives(db: Db, oid: string): Promise<TableName[]> {
+  const { rows } = await sql<{ schema: string; name: string }>`
+    select n.nspname as schema, c.relname as name
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.oid in (
+      select ${oid}::oid
+      union select relid from pg_partition_ancestors(${oid}::oid)
+      union select relid from pg_partition_tree(${oid}::oid)
+    )
+  `.execute(db)
+  return rows
 }
 
 async function readColumns(db: Db, oid: string): Promise<CatalogColumn[]> {
@@ -82,7 +109,7 @@ async function readKey(db: Db, oid: string): Promise<string[]> {
       join pg_attribute a on a.attrelid = i.indrelid and a.attnum = part.attnum
       where part.n <= i.indnkeyatts
     ) k
-    where i.indrelid = ${oid}::oid and i.indisunique and i.indisvalid and i.indimmediate
+    where i.indrelid = ${oid}::oid and i.indisunique and i.indisvalid and i.indimmediate and not i.indisexclusion
       and i.indpred is null and i.indexprs is null and k.usable
     order by i.indisprimary desc, i.indnkeyatts, i.indexrelid
     limit 1

@@ -18,7 +18,7 @@ const unlikely = /(expire|deleted|updated|modified)/i
 export async function candidates(db: Db, days: readonly number[], now: Date): Promise<Candidate[]> {
   const { rows: tables } = await sql<{ name: string }>`
     select name from pragma_table_list
-    where schema = 'main' and type = 'table' and name not like 'sqlite\\_%' escape '\\' and name not like 'retention_ledger%'
+    where schema = 'main' and type = 'table' and name not like 'sqlite\\_%' escape '\\'
   `.execute(db)
   const found: Candidate[] = []
   for (const { name } of tables) {
@@ -37,7 +37,7 @@ async function candidateOf(db: Db, name: string, days: readonly number[], now: D
   const rank = (column: string): number =>
     unlikely.test(column) ? likely.length : likely.findIndex((word) => word.test(column)) + 0.5 || 9
   for (const column of timely.toSorted((a, b) => rank(a.name) - rank(b.name))) {
-    const { storage } = await detectStorage(db, table.sql, column.name, sql<boolean>`true`)
+    const { storage } = await detectStorage(db, table.sql, column.name, sql<boolean>`true`, false)
     if (storage === undefined) continue
     const time = timeColumn(column.name, storage, 'UTC')
     const count = async (where: Sql<boolean>): Promise<number> => {

@@ -45,9 +45,13 @@ export class Connection {
     attempt(() => this.raw.exec('commit'))
   }
 
-  /** Undoes what is open, if anything is. */
+  /** Undoes what is open, if anything is. Never throws: what cannot be rolled back now is when the connection closes. */
   rollback(): void {
-    if (this.raw.inTransaction) this.raw.exec('rollback')
+    try {
+      if (this.raw.inTransaction) this.raw.exec('rollback')
+    } catch {
+      // A transaction that failed on a full disk may be over already.
+    }
   }
 
   close(): void {
@@ -77,6 +81,7 @@ export function connect(file: string, readOnly: boolean): Connection {
     if (!readOnly) raw.pragma('synchronous = extra')
     return new Connection(file, raw)
   } catch (error) {
+    if (isBusy(error)) throw sqliteError(error)
     throw new RetentionError('DATABASE_UNREACHABLE', `Cannot open ${file}: ${messageOf(error)}`, { cause: error })
   }
 }
@@ -102,12 +107,15 @@ export function sqliteFile(address: string, folder: string): string {
   return path.resolve(folder, written)
 }
 
+function isBusy(error: unknown): boolean {
+  return /^SQLITE_(BUSY|LOCKED)/.test(codeOf(error) ?? '')
+}
+
 /** An error of SQLite as one of ours. */
 function sqliteError(error: unknown): RetentionError {
   if (error instanceof RetentionError) return error
-  const code = codeOf(error) ?? ''
   const message = `SQLite: ${messageOf(error)}`
-  if (/^SQLITE_(BUSY|LOCKED)/.test(code)) {
+  if (isBusy(error)) {
     return new RetentionError('DATABASE_BUSY', message, {
       hint: 'Another process is using the database file. Run again later.',
       cause: error,

@@ -11,6 +11,7 @@ import type {
   Lock,
   RestoreTransaction,
   RowSelection,
+  Sql,
   StepTransaction,
 } from '../database.ts'
 import { candidates } from './candidates.ts'
@@ -55,12 +56,9 @@ class SqliteDatabase implements Database {
 
   async averageRowBytes(db: Db, { table, where }: RowSelection): Promise<number> {
     const columns = table.columns.filter((column) => !column.generated).map((column) => sql.id(column.name))
-    const lengths = sql.join(
-      columns.map((column) => sql`coalesce(length(cast(${column} as blob)), 0) + 3`),
-      sql` + `,
-    )
+    const lengths = columns.map((column) => sql`coalesce(length(cast(${column} as blob)), 0) + 3`)
     const { rows } = await sql<{ bytes: number | null }>`
-      select avg(${lengths}) as bytes from (select * from ${table.sql} where ${where} limit 500)
+      select avg(${sumOf(lengths)}) as bytes from (select * from ${table.sql} where ${where} limit 500)
     `.execute(db)
     return rows[0]?.bytes ?? 0
   }
@@ -113,4 +111,12 @@ class SqliteDatabase implements Database {
       throw error
     }
   }
+}
+
+/** A sum as a tree: SQLite takes no expression that is 1000 deep, and a table may have 2000 columns. */
+function sumOf(terms: readonly Sql[]): Sql {
+  const half = Math.ceil(terms.length / 2)
+  const [only] = terms
+  if (half < 2) return terms.length === 1 && only !== undefined ? only : sql`(${sql.join(terms, sql` + `)})`
+  return sql`(${sumOf(terms.slice(0, half))} + ${sumOf(terms.slice(half))})`
 }

@@ -4,10 +4,10 @@ import { sql } from 'kysely'
 import { messageOf } from '../../errors.ts'
 import { formatTableName, type TableName } from '../../config/fields.ts'
 import { didYouMean } from '../../config/validate.ts'
-import type { Db, Finding, Inspection, InspectRequest, OrderPart, SqlValue, Table } from '../database.ts'
+import type { Db, Finding, Inspection, InspectRequest, OrderPart, Table } from '../database.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
 import { foreignKeyFindings } from './foreign-keys.ts'
-import { findTable, triggersOn, type SchemaTable } from './table.ts'
+import { findTable, orderPart, triggersOn, type SchemaTable } from './table.ts'
 import { detectStorage, timeColumn } from './time.ts'
 
 /** Looks at a policy's table. `thorough` also reads rows: how they store time, and whether foreign keys block. */
@@ -31,7 +31,7 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
   const where = wherePredicate(request.where)
   const readsRows = thorough && request.storage === undefined
   const detected = readsRows
-    ? await detectStorage(db, table.sql, column.name, where)
+    ? await detectStorage(db, table.sql, column.name, where, request.hasWorked === true)
     : { storage: request.storage, undated: undefined, findings: [] }
   const { storage, undated, findings: found } = detected
   findings.push(...found)
@@ -46,11 +46,7 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
 
 function orderParts(table: SchemaTable, column: string): OrderPart[] {
   const parts = table.rowid === undefined ? (table.primaryKey.length > 0 ? table.primaryKey : table.key) : [table.rowid]
-  return [column, ...parts].map((name) => ({
-    value: sql.id(name),
-    read: sql<SqlValue>`${sql.id(name)}`,
-    bind: (value) => sql`${value}`,
-  }))
+  return [column, ...parts].map(orderPart)
 }
 
 function noTable(table: SchemaTable): Finding {

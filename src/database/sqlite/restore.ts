@@ -3,9 +3,10 @@ import { sql } from 'kysely'
 
 import { InvalidText, parseRows, type Cell } from '../../archive/csv.ts'
 import type { TableName } from '../../config/fields.ts'
-import type { Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
+import { RetentionError } from '../../errors.ts'
+import type { Conflicts, Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
 import { attempt, type Connection } from './connection.ts'
-import { findTable, triggersOn, type SchemaTable } from './table.ts'
+import { findTable, textOf, triggersOn, type SchemaTable } from './table.ts'
 import { csvOf } from './rows.ts'
 
 /** The archive's rows: `n` their order, `c0`, `c1`, … their values, `placed` the number of the row made from it. */
@@ -69,27 +70,41 @@ class SqliteRestore implements RestoreTransaction {
     return Math.max(0, records - 1)
   }
 
-  async conflicts(): Promise<{ count: number; keys: string[] }> {
+  async conflicts(byRow: boolean): Promise<Conflicts> {
     const key = this.#key()
-    if (key.length === 0) return { count: 0, keys: [] }
-    const same = sql.join(
-      key.map((name) => sql`t.${sql.id(name)} = ${sql.id('retention_staged')}.${this.#cell(name)}`),
-      sql` and `,
-    )
-    await sql`update ${staged} set skip = 1 where exists (select 1 from ${this.#table.sql} as t where ${same})`.execute(
-      this.db,
-    )
+    const names = key.length === 0 ? this.#columns : key
+    if (key.length === 0 && !byRow) return { count: 0, same: 0, keys: [] }
+    const cells = this.#columns.map((name) => sql`${sql.id('retention_staged')}.${this.#cell(name)}`)
+    const match =
+      key.length === 0
+        ? sql`true`
+        : sql.join(
+            key.map((name) => sql`t.${sql.id(name)} = ${sql.id('retention_staged')}.${this.#cell(name)}`),
+            sql` and `,
+          )
+    const isThere =
+      key.length === 0
+        ? sql`${textOf(cells)} in (select ${textOf(this.#columns.map((name) => sql.id(name)))} from ${this.#table.sql})`
+        : sql`exists (select 1 from ${this.#table.sql} as t where ${match}
+            and ${textOf(this.#columns.map((name) => sql`t.${sql.id(name)}`))} = ${textOf(cells)})`
+    const conflicts = key.length === 0 ? isThere : sql`exists (select 1 from ${this.#table.sql} as t where ${match})`
+    await sql`update ${staged} set skip = 1 where ${conflicts}`.execute(this.db)
     const shown = sql.join(
-      key.map((name) => sql`${this.#cell(name)}`),
+      names.slice(0, 20).map((name) => sql`coalesce(${this.#cell(name)}, 'NULL')`),
       sql` || ', ' || `,
     )
-    const { rows } = await sql<{ count: bigint }>`select count(*) as count from ${staged} where skip = 1`.execute(
-      this.db,
-    )
-    const first = await sql<{
-      key: string
-    }>`select cast(${shown} as text) as key from ${staged} where skip = 1 order by n limit 5`.execute(this.db)
-    return { count: Number(rows[0]?.count ?? 0n), keys: first.rows.map((row) => row.key) }
+    const { rows } = await sql<{ count: bigint; same: bigint | null }>`
+      select count(*) as count, sum(${isThere}) as same from ${staged} where skip = 1
+    `.execute(this.db)
+    const first = await sql<{ key: string }>`
+      select cast(${shown} as text) as key from ${staged} where skip = 1 order by n limit 5
+    `.execute(this.db)
+    const [found] = rows
+    return {
+      count: Number(found?.count ?? 0n),
+      same: Number(found?.same ?? 0n),
+      keys: first.rows.map((row) => row.key),
+    }
   }
 
   async insert(onConflict: OnConflict): Promise<number> {
@@ -181,6 +196,7 @@ class SqliteRestore implements RestoreTransaction {
     // An upsert that updates reports no row number, but it has a key to be found by.
     if (rowid !== undefined && !this.#overwrites) return { inTable: [sql.id(rowid)], inStaged: [sql.id('placed')] }
     const key = this.#key()
+    if (key.length === 0) throw unknownKey(this.#table)
     return { inTable: key.map((name) => sql.id(name)), inStaged: key.map((name) => this.#cell(name)) }
   }
 
@@ -202,6 +218,14 @@ class SqliteRestore implements RestoreTransaction {
   #cell(name: string): Sql {
     return cell(this.#columns.indexOf(name))
   }
+}
+
+function unknownKey({ name, key }: SchemaTable): RetentionError {
+  return new RetentionError(
+    'REFUSED',
+    `The archive has not all of (${key.join(', ')}), by which alone the rows of "${name.name}" are known`,
+    { hint: 'Restore --into a table that is not WITHOUT ROWID, and copy the rows from there.' },
+  )
 }
 
 function cell(index: number): Sql {

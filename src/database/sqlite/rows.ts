@@ -40,7 +40,9 @@ export function* csvOf(connection: Connection, rows: RowSelection, columns: read
   let places: SqlValue[] = []
   let weight = 0
   try {
-    for (const row of iterator) {
+    for (;;) {
+      const { done, value: row } = attempt(() => iterator.next())
+      if (done === true) break
       for (let at = columns.length + 1; at < row.length; at += 1) places.push(row[at] ?? null)
       weight += weightOf(row)
       const doubtful = row.some((value) => typeof value === 'string' && value.includes(replacement))

@@ -2,7 +2,7 @@
 import { sql } from 'kysely'
 
 import type { TableName } from '../../config/fields.ts'
-import type { Column, Db, Table } from '../database.ts'
+import type { Column, Db, OrderPart, Sql, SqlValue, Table } from '../database.ts'
 
 /** What the schema says of a table, beyond `Table`. */
 export interface SchemaTable extends Table {
@@ -30,7 +30,8 @@ export async function findTable(db: Db, name: TableName): Promise<SchemaTable | 
   const isRowid = found.withoutRowid === 0n && (await primaryKeyIsRowid(db, found.name, columns, primaryKey))
   const key =
     isRowid || found.withoutRowid === 1n ? primaryKey : await readUniqueKey(db, found.name, columns, primaryKey)
-  const table = sql.id(found.name)
+  // With its schema: a temporary table of ours may have the same name.
+  const table = sql.id('main', found.name)
   const autoincrement = /\bautoincrement\b/i.test(withoutNames(found.ddl ?? ''))
   const [id] = primaryKey
   return {
@@ -41,8 +42,11 @@ export async function findTable(db: Db, name: TableName): Promise<SchemaTable | 
     key,
     textOf: (names) =>
       names.every((part) => columns.some((column) => column.name === part)) && names.length > 0
-        ? sql<string>`json_array(${sql.join(names.map((part) => sql`quote(${sql.id(part)})`))})`
+        ? textOf(names.map((part) => sql.id(part)))
         : undefined,
+    hasPartitions: false,
+    relatives: [{ schema: undefined, name: found.name }],
+    orderBy: (column) => (columns.some((candidate) => candidate.name === column) ? orderPart(column) : undefined),
     rowid,
     primaryKey,
     kept:
@@ -53,6 +57,19 @@ export async function findTable(db: Db, name: TableName): Promise<SchemaTable | 
           }
         : undefined,
   }
+}
+
+/** A column, or what stands for one, as a part of an order. */
+export function orderPart(name: string): OrderPart {
+  return { value: sql.id(name), read: sql<SqlValue>`${sql.id(name)}`, bind: (value) => sql`${value}` }
+}
+
+/** Values as one text that tells any two different ones apart; `quote` alone would end a text at its first NUL. */
+export function textOf(values: readonly Sql[]): Sql<string> {
+  const parts = values.map(
+    (value) => sql`case typeof(${value}) when 'text' then hex(cast(${value} as blob)) else quote(${value}) end`,
+  )
+  return sql<string>`json_array(${sql.join(parts)})`
 }
 
 async function readColumns(db: Db, table: string): Promise<Column[]> {

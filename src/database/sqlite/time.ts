@@ -84,8 +84,15 @@ const sample = 1000
 /**
  * Learns from all rows how a column stores time.
  * @param where which rows count
+ * @param hasWorked whether rows have been archived by it before, so that it does store time
  */
-export async function detectStorage(db: Db, table: Sql, column: string, where: Sql<boolean>): Promise<DetectedStorage> {
+export async function detectStorage(
+  db: Db,
+  table: Sql,
+  column: string,
+  where: Sql<boolean>,
+  hasWorked: boolean,
+): Promise<DetectedStorage> {
   const ref = sql.id(column)
   const { rows: sampled } = await sql<{ storage: string; example: SqlValue }>`
     select ${storageOf(ref)} as storage, min(${ref}) as example
@@ -112,6 +119,7 @@ export async function detectStorage(db: Db, table: Sql, column: string, where: S
   return judge(
     column,
     ways.filter(({ rows }) => rows > 0).toSorted((a, b) => b.rows - a.rows),
+    hasWorked,
   )
 }
 
@@ -125,16 +133,17 @@ interface Way extends Row {
   readonly storage: string
 }
 
-function judge(column: string, rows: readonly Row[]): DetectedStorage {
+function judge(column: string, rows: readonly Row[], hasWorked: boolean): DetectedStorage {
   const ways = rows.filter((row): row is Way => row.storage !== null)
   const times = ways.filter(({ storage }) => !storage.startsWith('?'))
   const others = ways.filter(({ storage }) => storage.startsWith('?'))
   const [first, ...more] = times
   const undated = total(rows) - (first?.rows ?? 0)
 
-  if (first === undefined || total(others) > total(times)) {
+  if (first === undefined || (total(others) > total(times) && !hasWorked)) {
     const found = `Column "${column}" does not store time in a way that can be read: ${show(ways)}`
-    return { storage: undefined, undated, findings: others.length === 0 ? [] : [refusal(found)] }
+    const finding: Finding = hasWorked ? { level: 'warning', text: found } : refusal(found)
+    return { storage: undefined, undated, findings: others.length === 0 ? [] : [finding] }
   }
   // Two layouts of text, or two scales of numbers, do not compare with one another: the order of rows would be wrong.
   // Few rows of another storage class are a leftover, and stay; many are a second way of storing time.
