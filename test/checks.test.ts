@@ -1,11 +1,13 @@
 /** What cannot work or would do harm is refused before anything is touched, and again inside the step. */
 import { chmodSync } from 'node:fs'
+import path from 'node:path'
 
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { apply, plan, type PolicyReport } from '../src/index.ts'
+import { apply, plan, restore, type PolicyReport } from '../src/index.ts'
 import type { Kind } from './support/database.ts'
+import { atPoints } from './support/points.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
 
 const test = suite('checks')
@@ -299,6 +301,143 @@ overDatabases(
   },
   ['sqlite'],
 )
+
+/** A command that runs a statement on Postgres; for where a test may not wait. */
+function sqlCommand(address: string, statement: string): string {
+  const script = `const { Client } = require('pg'); const c = new Client(${JSON.stringify(address)}); c.connect().then(() => c.query(${JSON.stringify(statement)})).then(() => c.end())`
+  return `cd ${path.join(import.meta.dirname, '..')} && ${process.execPath} -e ${JSON.stringify(script)}`
+}
+
+overDatabases(
+  test,
+  'a table that becomes a child when it is too late to look: its rows stay',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore(cutoff, 3))
+    const made = project()
+    await apply({ cwd: made.folder, now, before: '2000-01-01' })
+    const late = sqlCommand(
+      db.address,
+      "create table child (extra text) inherits (log); insert into child (id, at, extra) values (99, '2020-01-01', 'only here')",
+    )
+    const { result } = await atPoints([{ point: 'copy rows', act: 'run', with: late }], () =>
+      apply({ cwd: made.folder, now }),
+    )
+    assert.is(result.policies[0]?.archived, 0, result.policies[0]?.error?.message)
+    assert.match(result.policies[0]?.error?.message ?? '', /Other tables inherit from public\.log/)
+    assert.is(await db.value('select extra from child where id = 99'), 'only here')
+    assert.is(Number(await db.value('select count(*) from only log')), 3)
+    assert.equal(made.list(), [])
+  },
+  ['postgres'],
+)
+
+overDatabases(
+  test,
+  'a partition with a foreign key that is attached when it is too late to look: rolled back',
+  async ({ db, project }) => {
+    await db.run(`create table log (id int, at timestamptz not null, body text) partition by range (at);
+      create table log_a partition of log for values from ('2020-01-01') to ('2021-01-01');
+      create table log_b (id int primary key, at timestamptz not null, body text);
+      create table note (log_id int references log_b (id) on delete cascade, text text);
+      insert into log values (1, '2020-02-01', 'a'), (3, '2020-03-01', 'c'); insert into log_b values (2, '2020-02-02', 'b'); insert into note values (2, 'only here')`)
+    await db.run(
+      "create table log_c partition of log for values from ('2021-01-01') to ('2022-01-01'); insert into log values (4, '2021-03-01', 'd'); update log_b set at = '2022-02-02'; insert into log_c values (5, '2021-04-01', 'e')",
+    )
+    await db.run(
+      "create table log_d partition of log for values from ('2023-01-01') to ('2024-01-01'); insert into log values (6, '2023-03-01', 'f')",
+    )
+    const made = project()
+    await apply({ cwd: made.folder, now, before: '2000-01-01' })
+    const late = sqlCommand(
+      db.address,
+      "alter table log attach partition log_b for values from ('2022-01-01') to ('2023-01-01')",
+    )
+    const { result } = await atPoints([{ point: 'copy rows', act: 'run', with: late }], () =>
+      apply({ cwd: made.folder, now }),
+    )
+    assert.is(result.policies[0]?.archived, 0)
+    assert.match(result.policies[0]?.error?.message ?? '', /deletes rows of .*note/)
+    assert.is(await db.value('select text from note'), 'only here')
+    assert.equal(made.list(), [])
+  },
+  ['postgres'],
+)
+
+overDatabases(test, "the ledger's own tables", async (scene) => {
+  await seedLog(scene.db, minutesBefore(cutoff, 2))
+  const made = scene.project()
+  await apply({ cwd: made.folder, now })
+  for (const [table, column] of [
+    ['retention_ledger', 'archived_at'],
+    ['retention_ledger_holds', 'created_at'],
+  ] as const) {
+    made.policy('log', { table, column, days: 1 })
+    const [policy] = (await apply({ cwd: made.folder, now: new Date('2099-01-01') })).policies
+    assert.is(policy?.status, 'refused')
+    assert.match(policy?.error?.message ?? '', /is one of the ledger's own tables/)
+  }
+  assert.is(Number(await scene.db.value('select count(*) from retention_ledger')), 1)
+})
+
+overDatabases(test, 'a trigger that puts rows back: archived once, and told', async ({ db, project }) => {
+  await seedLog(db, minutesBefore(cutoff, 2))
+  const again = 'insert into log (at, body) values (old.at, old.body)'
+  await db.run(
+    db.kind === 'sqlite'
+      ? `create trigger again after delete on log begin ${again}; end`
+      : `create function again() returns trigger language plpgsql as $$ begin ${again}; return null; end $$;
+         create trigger again after delete on log for each row execute function again()`,
+  )
+  const made = project()
+  const [policy] = (await apply({ cwd: made.folder, now })).policies
+  assert.is(policy?.status, 'partial')
+  assert.is(policy?.archived, 2)
+  assert.is(policy?.remaining, 2)
+  assert.match((policy?.warnings ?? []).map(({ text }) => text).join(), /2 rows were archived, and 2 are due as before/)
+})
+
+overDatabases(
+  test,
+  'a where that would run more than one statement runs none',
+  async (scene) => {
+    await seedLog(scene.db, minutesBefore(cutoff, 2))
+    const where = 'true then true end; commit; create table pwned (x int); select 1 from log where case when true'
+    await refuses(scene, /"where" is not a predicate/, { ...logPolicy, where })
+    assert.is(await scene.db.value("select to_regclass('pwned')"), null)
+  },
+  ['postgres'],
+)
+
+overDatabases(
+  test,
+  'what is left when all dated rows have gone does not stop the policy',
+  async ({ db, project }) => {
+    await seedLog(db, ['2026-01-01', '2026-01-02', '2026-01-03'])
+    await db.run("insert into log (at) values (''), ('now')")
+    const made = project()
+    assert.is((await apply({ cwd: made.folder, now })).policies[0]?.archived, 3)
+    const [policy] = (await apply({ cwd: made.folder, now })).policies
+    assert.is(policy?.status, 'nothing-due', policy?.error?.message)
+    assert.is(policy?.undated, 2)
+    await db.run("insert into log (at) values ('2026-01-04')")
+    assert.is((await apply({ cwd: made.folder, now })).policies[0]?.archived, 1)
+  },
+  ['sqlite'],
+)
+
+overDatabases(test, 'a table with very many columns', async ({ db, project }) => {
+  const columns = Array.from({ length: 1200 }, (_, index) => `c${index}`)
+  await db.run(
+    `create table log (at ${db.kind === 'sqlite' ? 'text' : 'timestamptz'}, ${columns.map((name) => `${name} smallint`).join(', ')})`,
+  )
+  await db.run("insert into log (at, c7) values ('2020-01-01', 1)")
+  const before = await db.rows('select * from log')
+  const made = project()
+  const [policy] = (await apply({ cwd: made.folder, now })).policies
+  assert.is(policy?.archived, 1, policy?.error?.message)
+  await restore({ cwd: made.folder, file: policy?.archives[0]?.name ?? '', now })
+  assert.equal(await db.rows('select * from log'), before)
+})
 
 test.run()
 

@@ -1,8 +1,9 @@
 /** The command line, as a process: what goes where, exit codes, signals, and old versions of Node. */
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -300,5 +301,22 @@ overDatabases(
     }
   },
 )
+
+overDatabases(test, 'whoever reads the output may stop reading it', async ({ db, project }) => {
+  await seedLog(db, minutesBefore('2020-01-01T00:00:00Z', 3))
+  const made = project()
+  const bin = `"${process.execPath}" "${path.join(repository, 'src/bin.ts')}"`
+  const shell = async (line: string): Promise<{ stdout: string; stderr: string }> =>
+    promisify(execFile)('bash', ['-c', line], { cwd: made.folder })
+  for (const command of ['status', 'status --json', 'apply']) {
+    const { stdout, stderr } = await shell(`${bin} ${command} | true; echo "code \${PIPESTATUS[0]}"`)
+    assert.match(stdout, /code 0/)
+    assert.is(stderr, '', command)
+  }
+  const { stdout, stderr } = await shell(`${bin} status > /dev/full; echo "code $?"`)
+  assert.match(stdout, /code 1/)
+  assert.match(stderr, /The report cannot be written: .*ENOSPC/)
+  assert.not.match(stderr, / at /)
+})
 
 test.run()

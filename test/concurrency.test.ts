@@ -7,7 +7,7 @@ import * as assert from 'uvu/assert'
 import { loadConfig } from '../src/config/project.ts'
 import { LocalTarget } from '../src/target/local.ts'
 import { openDatabase } from '../src/database/open.ts'
-import { apply, restore, status, verify, type ApplyReport } from '../src/index.ts'
+import { apply, restore, RetentionError, status, verify, type ApplyReport } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
 import type { TestDatabase } from './support/database.ts'
 import { startProxy } from './support/proxy.ts'
@@ -205,6 +205,25 @@ for (const cut of ['before', 'after'] as const) {
     ['postgres'],
   )
 }
+
+overDatabases(
+  test,
+  'a restore that the ledger keeps no record of, and whose answer is lost: nobody claims to know',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore(cutoff, 3))
+    const made = project()
+    await apply({ cwd: made.folder, now })
+    await db.run('create table copy (id bigint, at timestamptz, body text)')
+    const proxy = await startProxy(db.address, 'after', 'retention_placed')
+    made.configure({ database: proxy.address })
+    const error = await restore({ cwd: made.folder, file, now, into: 'copy' }).catch((reason: unknown) => reason)
+    await proxy.stop()
+    assert.ok(proxy.hasCut)
+    assert.is(error instanceof RetentionError ? error.code : error, 'COMMIT_UNKNOWN')
+    assert.is(Number(await db.value('select count(*) from copy')), 3)
+  },
+  ['postgres'],
+)
 
 overDatabases(
   test,

@@ -1,13 +1,13 @@
 /** Config and policies: found, read in every language, and every mistake told at once. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 
 import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { plan, RetentionError } from '../src/index.ts'
-import { loadProject } from '../src/config/project.ts'
+import { plan, restore, RetentionError, status } from '../src/index.ts'
+import { loadConfig, loadProject } from '../src/config/project.ts'
 import { sqliteFile } from '../src/database/sqlite/connection.ts'
 import { withoutSecrets } from '../src/errors.ts'
 import { formatTableName, milliseconds, parseTableName } from '../src/config/fields.ts'
@@ -208,7 +208,6 @@ withProject('what stands in a file is told as it stands: functions, promises, li
 })
 
 withProject('no config, no policies, no folder of them', async (made) => {
-  const { rmSync } = await import('node:fs')
   rmSync(made.path('policies/log.ts'))
   assert.match(await mistakesOf(made), /There are no policies in/)
   rmSync(made.path('policies'), { recursive: true })
@@ -354,6 +353,69 @@ test('a policy whose file changes is read again by the same process', async () =
   } finally {
     made.remove()
     await db.drop()
+  }
+})
+
+test('an address that could be read in two ways is refused, and no part of its password is shown', async () => {
+  const addresses = [
+    'postgres://user:1234/hunter2@127.0.0.1/db',
+    'postgres://user:hunter2#rest@127.0.0.1/db',
+    'postgres://user:12?hunter2@127.0.0.1/db',
+    'postgres://user:p@hunter2/word@127.0.0.1/db',
+  ]
+  const made = new TestProject({}, { log: policy })
+  try {
+    for (const address of addresses) {
+      made.configure({ database: address })
+      const { code, stdout, stderr } = await made.cli(['status', '--json'])
+      assert.is(code, 2, address)
+      assert.match(stdout, /written as %2F, %3F and %23/)
+      assert.not.match(stdout + stderr, /hunter2|1234/)
+    }
+  } finally {
+    made.remove()
+  }
+})
+
+test('an empty config is not passed over for one further up', async () => {
+  const made = new TestProject({ database: 'sqlite:./prod.db' }, { log: policy })
+  try {
+    made.write('child/policies/log.json', JSON.stringify(policy))
+    for (const [name, text] of [
+      ['retention.config.ts', 'export const config = { database: "sqlite:./local.db" }'],
+      ['retention.config.ts', ''],
+      ['retention.config.json', 'null'],
+      ['.retentionrc', ''],
+    ] as const) {
+      made.write(`child/${name}`, text)
+      const { code, stderr } = await made.cli(['status'], { cwd: made.path('child') })
+      assert.is(code, 2, `${name}: ${stderr}`)
+      assert.match(stderr, /exports nothing/)
+      rmSync(made.path(`child/${name}`))
+    }
+  } finally {
+    made.remove()
+  }
+})
+
+test('limits that a database would take for none are refused', async () => {
+  for (const lockTimeout of [0, '0.4ms', '30d']) {
+    const error = await loadConfig({ config: { lockTimeout } }).catch((reason: unknown) => reason)
+    assert.match(String(error), /"lockTimeout".*allowed: a duration from "1ms" to "24d"/)
+  }
+})
+
+test('what a JavaScript program may pass by mistake is told as such', async () => {
+  // None of these is what the types ask for.
+  const wrong: [RegExp, () => Promise<unknown>][] = [
+    [/"now" is Invalid Date/, () => status({ config: {}, now: new Date(Number.NaN) })],
+    [/"config" is 5/, () => status({ config: 5 as unknown as string })],
+    [/"file" is undefined/, () => restore({} as { file: string })],
+  ]
+  for (const [message, call] of wrong) {
+    const error = await call().catch((reason: unknown) => reason)
+    assert.instance(error, RetentionError)
+    assert.match(String(error), message)
   }
 })
 

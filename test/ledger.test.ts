@@ -356,4 +356,16 @@ overDatabases(
   ['postgres'],
 )
 
+overDatabases(test, 'verify of a path looks at that file, and no other', async (scene) => {
+  const made = await archived(scene)
+  made.write(`cold/${file}`, `${made.read(`backups/${file}`)}junk`)
+  const { findings } = await verify({ cwd: made.folder, files: [`cold/${file}`] })
+  assert.equal(
+    findings.map(({ kind, location }) => `${kind} ${location}`),
+    [`changed ${made.path(`cold/${file}`)}`, `missing ${made.path(`cold/${file}.manifest.json`)}`],
+  )
+  assert.is((await verify({ cwd: made.folder, files: [`nowhere/${file}`] })).findings[0]?.kind, 'missing')
+  assert.equal((await verify({ cwd: made.folder, files: [`backups/${file}`, file] })).findings, [])
+})
+
 test.run()

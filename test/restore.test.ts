@@ -7,7 +7,7 @@ import * as assert from 'uvu/assert'
 
 import { apply, restore, RetentionError, status, type RestoreOptions, type RestoreReport } from '../src/index.ts'
 import { createDatabase, type Kind } from './support/database.ts'
-import { minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
+import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
 import type { TestProject } from './support/project.ts'
 
 const test = suite('restore')
@@ -502,6 +502,181 @@ overDatabases(
     assert.equal(await ids(scene), [1, 2, 3, 4])
   },
   ['sqlite'],
+)
+
+overDatabases(test, 'into the table that it is from: refused', async (scene) => {
+  const made = await archived(scene)
+  await fails(scene, made, 'USAGE', /--into names (public\.)?log, which/, { into: 'log' })
+})
+
+overDatabases(
+  test,
+  "another database's archive of the same name: into a table of its own, and no other",
+  async (scene) => {
+    const made = await archived(scene)
+    const other = await createDatabase(scene.db.kind)
+    try {
+      await seedLog(other, ['2020-01-01T00:00:00Z'], "'staging'")
+      const staging = scene.project(undefined, { database: other.address })
+      await apply({ cwd: staging.folder, now })
+      const theirs = staging.path(`backups/${file}`)
+      await fails(scene, made, 'ARCHIVE_CHANGED', /is another archive than the ledger's log_backup_20260516\.csv/, {
+        file: theirs,
+      })
+      await scene.db.run(
+        `create table copy (id integer, at ${scene.db.kind === 'sqlite' ? 'text' : 'timestamptz'}, body text)`,
+      )
+      assert.is((await restored(made, { file: theirs, into: 'copy' })).restored, 1)
+      assert.is(await scene.db.value('select body from copy'), 'staging')
+      assert.is((await restored(made)).restored, 3)
+    } finally {
+      await other.drop()
+    }
+  },
+)
+
+for (const key of ['a key', 'no key']) {
+  overDatabases(
+    test,
+    `what a run left that was cut off before its commit, in a table with ${key}: never twice`,
+    async (scene) => {
+      const { db } = scene
+      await seedLog(db, minutesBefore(cutoff, 3))
+      if (key === 'no key') {
+        await db.run(`create table bare (at ${db.kind === 'sqlite' ? 'text' : 'timestamptz'}, body text); insert into bare select at, body from log;
+        drop table log; alter table bare rename to log`)
+      }
+      const made = scene.project()
+      await apply({ cwd: made.folder, now, before: '2000-01-01' })
+      const plan = [{ point: 'commit step' }]
+      const killed = await made.cli(['apply'], {
+        node: ['--import', path.join(import.meta.dirname, 'support/points.ts')],
+        env: { RETENTION_WATCH: db.kind, RETENTION_POINTS: JSON.stringify(plan) },
+      })
+      assert.is(killed.signal, 'SIGKILL')
+      const [orphan = ''] = made.list()
+      const before = await db.dump('log')
+      assert.is(before.length, 3)
+      const error = await fails(scene, made, 'RESTORE_CONFLICT', /3 of the 3 rows/, { file: orphan })
+      assert.ok(error.hint)
+      if (key === 'a key') {
+        const report = await restored(made, { file: orphan, onConflict: 'skip' })
+        assert.is(report.restored, 0)
+        assert.is(report.heldUntil, null)
+        assert.match(report.warnings[0]?.text ?? '', /stays unknown to the ledger/)
+        assert.is(Number(await db.value('select count(*) from retention_ledger')), 0)
+      } else {
+        await fails(scene, made, 'REFUSED', /has no key: there is nothing to skip by/, {
+          file: orphan,
+          onConflict: 'skip',
+        })
+      }
+      assert.equal(await db.dump('log'), before)
+    },
+  )
+}
+
+overDatabases(
+  test,
+  'skip: rows that are there as they were make no difference to an archive that is whole',
+  async (scene) => {
+    const made = await archived(scene)
+    await restored(made, { hold: 'none' })
+    await scene.db.run('delete from log where id = 2')
+    await scene.db.run("update retention_ledger set state = 'archived', restored_at = null")
+    const report = await restored(made, { onConflict: 'skip' })
+    assert.is(report.restored, 1)
+    assert.equal(report.warnings, [])
+    assert.is((await status({ cwd: made.folder, now })).archives[0]?.state, 'restored')
+  },
+)
+
+overDatabases(test, 'a hold by time is on the column that it was placed by', async ({ db, project }) => {
+  const type = db.kind === 'sqlite' ? 'text' : 'timestamptz'
+  await db.run(`create table log (at ${type}, seen ${type}); insert into log values ('2020-01-01', '2021-01-01')`)
+  const made = project({ log: logPolicy, seen: { ...logPolicy, column: 'seen' } })
+  await apply({ cwd: made.folder, now, policies: ['log'] })
+  await restored(made)
+  await db.run("insert into log values ('2021-01-01', '2020-01-01')")
+  const [policy] = (await apply({ cwd: made.folder, now, policies: ['seen'] })).policies
+  assert.is(policy?.archived, 1)
+  assert.is(policy?.held, 1)
+  assert.is(String(await db.value(`select ${db.kind === 'sqlite' ? 'at' : 'at::date::text'} from log`)), '2020-01-01')
+})
+
+overDatabases(
+  test,
+  'a hold on a partitioned table is one on its partitions, and the other way round',
+  async ({ db, project }) => {
+    await db.run(`create table log (id int, at timestamptz not null, primary key (id, at)) partition by range (at);
+      create table log_a partition of log for values from ('2020-01-01') to ('2021-01-01');
+      insert into log values (1, '2020-02-01')`)
+    const made = project({ log: logPolicy, part: { ...logPolicy, table: 'log_a' } })
+    for (const [first, then] of [
+      ['log', 'part'],
+      ['part', 'log'],
+    ] as const) {
+      const [done] = (await apply({ cwd: made.folder, now, policies: [first] })).policies
+      assert.is(done?.archived, 1)
+      await restored(made, { file: done?.archives[0]?.name ?? '' })
+      const [held] = (await apply({ cwd: made.folder, now, policies: [then] })).policies
+      assert.is(held?.archived, 0, `${first}, then ${then}`)
+      assert.is(held?.held, 1)
+      await db.run('delete from retention_ledger_holds')
+    }
+  },
+  ['postgres'],
+)
+
+overDatabases(test, 'a hold goes with a table that is renamed', async (scene) => {
+  const made = await archived(scene)
+  await restored(made)
+  await scene.db.run('alter table log rename to renamed')
+  made.policy('log', { ...logPolicy, table: 'renamed' })
+  const [policy] = (await apply({ cwd: made.folder, now })).policies
+  assert.is(policy?.archived, 0)
+  assert.is(policy?.held, 3)
+  assert.is((await status({ cwd: made.folder, now })).policies[0]?.holds.length, 1)
+})
+
+overDatabases(test, 'a hold ends before the year 10000', async (scene) => {
+  const made = await archived(scene)
+  for (const hold of ['8000y', '1000000y', '99999999999d']) {
+    await fails(scene, made, 'USAGE', /past the year 9999/, { hold })
+  }
+})
+
+overDatabases(
+  test,
+  'keys with a NUL in them are told apart',
+  async ({ db, project }) => {
+    await db.run(
+      "create table log (id text primary key not null, at text); insert into log values ('a' || char(0) || 'b', '2020-01-01'), ('a' || char(0) || 'c', '2020-01-01')",
+    )
+    const before = await db.dump('log')
+    const made = project()
+    await apply({ cwd: made.folder, now })
+    assert.is((await restored(made)).restored, 2)
+    assert.equal(await db.dump('log'), before)
+    assert.is((await apply({ cwd: made.folder, now })).policies[0]?.held, 2)
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'sequences that begin elsewhere than at 1, and were never used, stay there',
+  async (scene) => {
+    const { db } = scene
+    await db.run(`create table log (id bigint generated by default as identity (start with 1000 minvalue 500) primary key, at timestamptz);
+      insert into log values (1, '2020-01-01'), (2, '2020-01-01'), (4, '2026-06-14')`)
+    const made = scene.project()
+    await apply({ cwd: made.folder, now })
+    await restored(made)
+    await db.run("insert into log (at) values ('2026-06-14')")
+    assert.is(Number(await db.value('select max(id) from log')), 1000)
+  },
+  ['postgres'],
 )
 
 test.run()

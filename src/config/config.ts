@@ -130,8 +130,15 @@ export async function findConfig(from: string): Promise<ConfigFile> {
     ...['mts', 'cts', 'json', 'yaml', 'yml'].map((extension) => `retention.config.${extension}`),
   ]
   const loaders = Object.fromEntries([...extensions, 'noExt'].map((extension) => [extension, loadNearest]))
-  const explorer = cosmiconfig('retention', { searchStrategy: 'project', searchPlaces, loaders, cache: false })
+  const explorer = cosmiconfig('retention', {
+    searchStrategy: 'project',
+    searchPlaces,
+    loaders,
+    cache: false,
+    ignoreEmptySearchPlaces: false,
+  })
   const found = await explorer.search(from)
+  if (found?.isEmpty === true) throw empty(found.filepath)
   if (found === null) {
     throw new RetentionError('CONFIG_NOT_FOUND', `No retention.config.ts in ${from} or above it`, {
       hint: 'Run "retention init" to write one, or name it with --config.',
@@ -144,7 +151,11 @@ export async function findConfig(from: string): Promise<ConfigFile> {
 async function loadNearest(file: string): Promise<unknown> {
   const content = await loadFile(file)
   if (content !== undefined && content !== null) return content
-  throw new RetentionError('CONFIG_INVALID', `${file}: exports nothing`, {
+  throw empty(file)
+}
+
+function empty(file: string): RetentionError {
+  return new RetentionError('CONFIG_INVALID', `${file}: exports nothing`, {
     hint: 'Export the configuration as the default export: export default defineConfig({ … }).',
   })
 }
