@@ -125,7 +125,6 @@ for (const [file, text] of Object.entries({
   'package.json': '{ "retention": { "timezone": "Asia/Seoul" } }',
 })) {
   withProject(`config in ${file}`, async (made) => {
-    const { rmSync } = await import('node:fs')
     rmSync(made.path('retention.config.ts'))
     made.write(file, text)
     assert.is((await loadProject({ cwd: made.folder })).config.timezone, 'Asia/Seoul')
