@@ -57,6 +57,20 @@ export async function findArchive(file: string, place: Place): Promise<FoundArch
   // Another database's archive may have the same name.
   const isOther = known !== undefined && (await isAnother(target, name, known, place.config))
   const entry = isOther ? undefined : known
+  return readFound(target, name, entry)
+}
+
+/** An archive that the ledger does not know, by its manifest. @throws as `findArchive` */
+export async function findStored(target: Target, name: string): Promise<FoundArchive> {
+  return readFound(target, name, undefined)
+}
+
+/** An archive that the ledger knows. @throws as `findArchive` */
+export async function findEntry(entry: LedgerEntry, config: Config): Promise<FoundArchive> {
+  return readFound(await targetOfEntry(entry, config), entry.name, entry)
+}
+
+async function readFound(target: Target, name: string, entry: LedgerEntry | undefined): Promise<FoundArchive> {
   const read = await readManifest(target, name, entry)
   const found = entry === undefined ? fromManifest(name, read, target) : fromLedger(entry, read, target)
   const { digest, records } = await readWhole(target, name)

@@ -15,6 +15,7 @@ export type {
   PolicyReport,
   PolicyStanding,
   PolicyStatus,
+  Repair,
   ReportedError,
   RestoreReport,
   StatusReport,

@@ -6,10 +6,10 @@ import type { Digest } from './archive/store.ts'
 import type { Column, Table } from './database/database.ts'
 import { RetentionError } from './errors.ts'
 import { formatTableName } from './config/fields.ts'
+import type { FoundArchive } from './find-archive.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 import { fingerprint } from './plan.ts'
 import type { RunContext, StepOrder } from './step.ts'
-import type { Target } from './target/target.ts'
 import { toolVersion } from './version.ts'
 
 /** What is known of a step once its archive is stored. */
@@ -100,20 +100,24 @@ export function entryOf(facts: StepFacts, manifest: Manifest, manifestStored: Di
 }
 
 /** The ledger's entry for an archive that it did not know, and that has been restored by its manifest alone. */
-export function restoredEntry(
-  name: string,
-  manifest: Manifest,
-  manifestSha256: string,
-  target: Target,
-  now: Date,
-): LedgerEntry {
-  const [file] = manifest.files
-  if (file === undefined) throw new RetentionError('MANIFEST_INVALID', `The manifest of ${name} names no file`)
+export function restoredEntry(archive: FoundArchive, now: Date): LedgerEntry {
+  return { ...adoptedEntry(archive), state: 'restored', restoredAt: now.toISOString() }
+}
+
+/**
+ * The ledger's entry for an archive that it did not know, as its manifest has it.
+ * @throws RetentionError `MANIFEST_INVALID` where there is none
+ */
+export function adoptedEntry({ name, manifest, manifestSha256, target }: FoundArchive): LedgerEntry {
+  const [file] = manifest?.files ?? []
+  if (manifest === undefined || file === undefined) {
+    throw new RetentionError('MANIFEST_INVALID', `${name} has no manifest that names it`)
+  }
   return {
     name,
     policy: manifest.policy,
     table: formatTableName({ schema: file.table.schema, name: file.table.name }),
-    state: 'restored',
+    state: 'archived',
     location: target.locate(name),
     target: target.name,
     path: name,
@@ -121,7 +125,7 @@ export function restoredEntry(
     bytes: file.stored.bytes,
     sha256: file.csv.sha256,
     storedSha256: file.stored.sha256,
-    manifestSha256,
+    manifestSha256: manifestSha256 ?? '',
     cutoff: manifest.cutoff,
     from: manifest.firstTimestamp,
     to: manifest.lastTimestamp,
@@ -132,6 +136,6 @@ export function restoredEntry(
     host: manifest.host,
     toolVersion: manifest.toolVersion,
     archivedAt: manifest.createdAt,
-    restoredAt: now.toISOString(),
+    restoredAt: null,
   }
 }

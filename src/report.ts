@@ -110,10 +110,24 @@ export interface RestoreReport {
 
 /** What is wrong with a file. */
 export interface VerifyFinding {
-  readonly kind: 'missing' | 'changed' | 'orphan'
+  /** `returned`: rows of an archive are in the table as well. */
+  readonly kind: 'missing' | 'changed' | 'orphan' | 'returned'
   readonly name: string
   readonly location: string
   readonly text: string
+}
+
+/** What is to be done with a file that the ledger does not know. */
+export interface Repair {
+  readonly name: string
+  readonly location: string
+  /** `adopt`: record it in the ledger. `set-aside`: move it to `set-aside` in its folder. `leave`: it is for somebody to decide. */
+  readonly action: 'adopt' | 'set-aside' | 'leave'
+  /** Why. */
+  readonly text: string
+  /** Whether it is done only when somebody who was asked agrees. */
+  readonly asks: boolean
+  readonly done: boolean
 }
 
 /** What verify found. */
@@ -125,6 +139,8 @@ export interface VerifyReport {
   readonly findings: readonly VerifyFinding[]
   /** Files that a run which is under way is about to record. */
   readonly inProgress: readonly string[]
+  /** What a repair has done, or proposes; of orphans that are repaired there is no finding. */
+  readonly repairs: readonly Repair[]
 }
 
 /** An error as a report carries it. */

@@ -10,7 +10,7 @@ import type { FoundArchive } from './find-archive.ts'
 import type { HeldRows } from './ledger/holds.ts'
 import type { ArchiveState, Ledger, LedgerEntry } from './ledger/ledger.ts'
 import { migrate } from './migrate.ts'
-import { restoredEntry } from './records.ts'
+import { adoptedEntry, restoredEntry } from './records.ts'
 import type { RestoreReport } from './report.ts'
 
 /** How an archive is to be put back. */
@@ -272,14 +272,8 @@ async function commitRestore(
   return commit(transaction, `the rows of ${archive.name} in ${report.table}`, isDone, async () => {})
 }
 
-function newEntry(
-  { name, manifest, manifestSha256, target }: FoundArchive,
-  state: ArchiveState,
-  now: Date,
-): LedgerEntry {
-  if (manifest === undefined) throw new RetentionError('MANIFEST_INVALID', `${name} has no manifest`)
-  const entry = restoredEntry(name, manifest, manifestSha256 ?? '', target, now)
-  return state === 'restored' ? entry : { ...entry, state, restoredAt: null }
+function newEntry(archive: FoundArchive, state: ArchiveState, now: Date): LedgerEntry {
+  return state === 'restored' ? restoredEntry(archive, now) : adoptedEntry(archive)
 }
 
 function ownTable(archive: FoundArchive): RetentionError {

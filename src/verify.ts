@@ -7,10 +7,11 @@ import type { Config } from './config/config.ts'
 import type { Database } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
-import { folderTarget, targetOfEntry } from './find-archive.ts'
+import { findEntry, folderTarget, targetOfEntry } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadProject, type Project, type ProjectOptions } from './config/project.ts'
-import type { VerifyFinding, VerifyReport } from './report.ts'
+import { repairOrphans, withStaged, type StoredFile } from './repair.ts'
+import type { Repair, VerifyFinding, VerifyReport } from './report.ts'
 import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
@@ -19,6 +20,14 @@ import { didYouMean } from './config/validate.ts'
 export interface VerifyOptions extends ProjectOptions {
   /** The archives to check, by name or path. Default: all, and orphans are looked for as well. */
   files?: readonly string[]
+  /** Also compares archived rows with the table: none may be in both. Needs what restore needs. Default false. */
+  deep?: boolean
+  /** Also says what to do with files that the ledger does not know. Needs what restore needs. Default false. */
+  repair?: boolean
+  /** Does it, where it is safe. Default false. */
+  yes?: boolean
+  /** Is asked, one by one, about what is safe only if it is meant; without it, that is left. */
+  decide?: (repair: Repair) => Promise<boolean>
   /** Is told after every archive. */
   onProgress?: (checked: number, all: number) => void
 }
@@ -29,11 +38,17 @@ export interface VerifyOptions extends ProjectOptions {
  * @throws RetentionError when it cannot begin, or `ARCHIVE_NOT_FOUND` when a named archive is not in the ledger.
  */
 export async function verify(options: VerifyOptions = {}): Promise<VerifyReport> {
+  const { deep = false, repair = false, yes = false, decide } = options
+  const whole = options.files === undefined || options.files.length === 0
+  if (repair && !whole) throw new RetentionError('USAGE', '--repair looks at all files, and takes no names')
+  if (yes && !repair) throw new RetentionError('USAGE', '--yes is for --repair')
   const project = await loadProject(options, 'config')
-  const database = await openDatabase(project.config, 'read')
+  const { config } = project
+  const database = await openDatabase(config, deep || repair ? 'write' : 'read')
   try {
-    const ledger = await Ledger.forReading(database, project.config.ledger)
-    const whole = options.files === undefined || options.files.length === 0
+    const ledger = yes
+      ? await Ledger.forWriting(database, config.ledger)
+      : await Ledger.forReading(database, config.ledger)
     const files = whole ? await listFiles(project, await readEntries(database, ledger)) : []
     const running = await policiesRunning(files, database, ledger)
     // Read again once that is known: what a run that has ended since has left is in the ledger, or an orphan.
@@ -42,20 +57,40 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
     const findings: VerifyFinding[] = []
     const sum = { rows: 0, bytes: 0 }
     for (const [index, one] of selected.entries()) {
-      findings.push(...(await checkEntry(one, project.config, sum)))
+      const found = await checkEntry(one, config, sum)
+      findings.push(...found)
+      if (deep && found.length === 0) findings.push(...(await checkReturned(one.entry, config, database)))
       options.onProgress?.(index + 1, selected.length)
     }
-    const unknown = await unknownAmong(files, entries, project.config)
+    const unknown = await unknownAmong(files, entries, config)
     const isRunning = ({ policy }: StoredFile): boolean => running.has(policy)
+    const orphans = unknown.filter((file) => !isRunning(file))
+    const repairs = repair ? await repairOrphans(orphans, { config, database, ledger, yes, decide }) : []
+    const done = new Set(repairs.flatMap((one) => (one.done ? [one.location] : [])))
+    const isLeft = ({ target, name }: StoredFile): boolean =>
+      !done.has(target.locate(name)) && !done.has(target.locate(archiveOfManifest(name) ?? name))
     return {
       checked: selected.length,
       ...sum,
-      findings: [...findings, ...unknown.filter((file) => !isRunning(file)).map(orphanFinding)],
+      findings: [...findings, ...orphans.filter(isLeft).map(orphanFinding)],
       inProgress: unknown.filter(isRunning).map(({ target, name }) => target.locate(name)),
+      repairs,
     }
   } finally {
     await database.close()
   }
+}
+
+/** Whether rows of an archive are in the table again, though nobody has restored it. */
+async function checkReturned(entry: LedgerEntry, config: Config, database: Database): Promise<VerifyFinding[]> {
+  if (entry.state !== 'archived') return []
+  const location = entry.location
+  const archive = await findEntry(entry, config)
+  const conflicts = await withStaged(archive, database, (transaction) => transaction.conflicts(false))
+  if (conflicts === undefined || conflicts.count === 0) return []
+  const keys = conflicts.keys.map((key) => `(${key})`).join(', ')
+  const text = `${conflicts.count} of its rows are in ${entry.table} as well: ${keys}${conflicts.count > conflicts.keys.length ? ', …' : ''}`
+  return [{ kind: 'returned', name: entry.name, location, text }]
 }
 
 async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEntry[]> {
@@ -135,13 +170,6 @@ async function checkFile(
     // One file that cannot be read must not hide what there is to say of the others.
     else report('changed', name, messageOf(error))
   }
-}
-
-interface StoredFile {
-  readonly target: Target
-  readonly name: string
-  /** The policy that its name says it is from. */
-  readonly policy: string
 }
 
 /** All files of ours, finished or not, on the targets that config, policies and ledger know. */

@@ -57,6 +57,22 @@ export async function* parseRows(csv: AsyncIterable<Buffer>): AsyncGenerator<rea
   }
 }
 
+/** A field of a CSV, whichever database has written it. */
+export interface Field {
+  readonly text: string
+  readonly isNull: boolean
+}
+
+/** Reads CSV bytes into records of plain text; the header row comes first. @throws as `parseRows` */
+export async function* readRecords(csv: AsyncIterable<Buffer>): AsyncGenerator<readonly Field[]> {
+  const parser = parse({
+    bom: true,
+    record_delimiter: '\n',
+    cast: (text, context): Field => ({ text, isNull: text === '' && !context.quoting }),
+  })
+  yield* parsed<Field[]>(csv, parser)
+}
+
 /**
  * Counts the records of CSV bytes, the header not included: line ends outside quotes. Costs no parsing, so that
  * archives of any size can be counted.

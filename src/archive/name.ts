@@ -20,6 +20,12 @@ export function archiveOfManifest(name: string): string | undefined {
   return name.endsWith('.manifest.json') ? name.slice(0, -'.manifest.json'.length) : undefined
 }
 
+/** What an archive's name was made of; undefined where it is no archive's name. */
+export function partsOfArchive(name: string): { base: string; number: number } | undefined {
+  const [, base, number] = /^(.+_backup_\d{8})(?:_(\d{4,}))?\.csv$/.exec(name) ?? []
+  return base === undefined ? undefined : { base, number: Number(number ?? 1) }
+}
+
 /** The policy whose archive, manifest or unfinished file has that name; undefined where the name is none of these. */
 export function policyOfArchive(name: string): string | undefined {
   return /^\.?(.+)_backup_\d{8}(?:_\d{4,})?\.csv(?:\.manifest\.json)?(?:\.[0-9a-f]+\.tmp)?$/.exec(name)?.[1]

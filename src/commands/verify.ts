@@ -1,18 +1,33 @@
 /** `retention verify [files..]` */
 import type { CommandModule } from 'yargs'
 
-import type { VerifyReport } from '../report.ts'
+import type { Repair, VerifyReport } from '../report.ts'
 import { given, present, projectOptions, type CommonArguments } from './command.ts'
 
 interface VerifyArguments extends CommonArguments {
   files: string[] | undefined
+  deep: boolean
+  repair: boolean
+  yes: boolean
 }
 
 export const verifyCommand: CommandModule<CommonArguments, VerifyArguments> = {
   command: 'verify [files..]',
   describe: 'Check stored archives against the ledger',
   builder: (parser) =>
-    parser.positional('files', { type: 'string', array: true, describe: 'Only these archives, by name or path' }),
+    parser
+      .positional('files', { type: 'string', array: true, describe: 'Only these archives, by name or path' })
+      .option('deep', {
+        type: 'boolean',
+        default: false,
+        describe: 'Also look whether archived rows are in the table as well',
+      })
+      .option('repair', {
+        type: 'boolean',
+        default: false,
+        describe: 'Say what to do with files that the ledger does not know',
+      })
+      .option('yes', { type: 'boolean', default: false, describe: 'With --repair: do it, where it is safe' }),
   handler: async (argv) => {
     const { countBar } = await import('../print/progress.ts')
     const bar = countBar('archives', argv.quiet)
@@ -20,9 +35,14 @@ export const verifyCommand: CommandModule<CommonArguments, VerifyArguments> = {
       argv,
       async () => {
         const { verify } = await import('../verify.ts')
-        return verify({ ...projectOptions(argv), ...given({ files: argv.files }), onProgress: bar.update }).finally(
-          bar.stop,
-        )
+        return verify({
+          ...projectOptions(argv),
+          ...given({ files: argv.files, decide: await decider(argv) }),
+          deep: argv.deep,
+          repair: argv.repair,
+          yes: argv.yes,
+          onProgress: bar.update,
+        }).finally(bar.stop)
       },
       async () => {
         const { printVerify } = await import('../print/verify.ts')
@@ -31,4 +51,11 @@ export const verifyCommand: CommandModule<CommonArguments, VerifyArguments> = {
       },
     )
   },
+}
+
+/** On a terminal somebody can be asked. */
+async function decider({ json, quiet }: VerifyArguments): Promise<((repair: Repair) => Promise<boolean>) | undefined> {
+  if (json || quiet || !process.stdin.isTTY || !process.stdout.isTTY) return undefined
+  const { askToRepair } = await import('../print/ask.ts')
+  return askToRepair
 }

@@ -1,10 +1,11 @@
 /** Asks, on a terminal, what the first policy should be. */
-import { intro, isCancel, outro, select, text } from '@clack/prompts'
+import { confirm, intro, isCancel, outro, select, text } from '@clack/prompts'
 
 import type { Candidate } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { formatTableName } from '../config/fields.ts'
 import type { InitChoice } from '../init.ts'
+import type { Repair } from '../report.ts'
 import { candidateTable } from './init.ts'
 import { counted, number } from './style.ts'
 
@@ -36,6 +37,11 @@ export async function askForPolicy(candidates: readonly Candidate[]): Promise<In
   )
   outro('Writing it down')
   return { table: formatTableName(candidate.table), column, days: Number(days) }
+}
+
+/** @throws RetentionError `INTERRUPTED` when the question is left unanswered. */
+export async function askToRepair({ location, text: why }: Repair): Promise<boolean> {
+  return answered(await confirm({ message: `${location}\n${why}. Record it in the ledger?`, initialValue: false }))
 }
 
 function answered<T>(answer: T): Exclude<T, symbol> {

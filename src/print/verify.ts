@@ -1,8 +1,8 @@
 /** What verify found, for people. */
-import type { VerifyReport } from '../report.ts'
+import type { Repair, VerifyReport } from '../report.ts'
 import { counted, indent, size, style } from './style.ts'
 
-export function printVerify({ checked, rows, bytes, findings, inProgress }: VerifyReport): string {
+export function printVerify({ checked, rows, bytes, findings, inProgress, repairs }: VerifyReport): string {
   const good = findings.length === 0
   const sum = `${counted(checked, 'archive')} checked, ${counted(rows, 'row')}, ${size(bytes)}`
   const lines = [
@@ -10,9 +10,21 @@ export function printVerify({ checked, rows, bytes, findings, inProgress }: Veri
     ...findings.map(({ kind, location, text }) =>
       indent(`${style('red', kind.padEnd(7))} ${location}\n        ${style('dim', text)}`),
     ),
+    ...repairs.map((repair) =>
+      indent(`${repairWord(repair)} ${repair.location}\n        ${style('dim', repair.text)}`),
+    ),
+    ...(repairs.some(({ action, done, asks }) => action !== 'leave' && !done && !asks)
+      ? [style('dim', 'Nothing has been changed. "retention verify --repair --yes" does what is safe.')]
+      : []),
     ...inProgress.map((location) =>
       indent(`${style('dim', 'running')} ${location}\n        ${style('dim', 'a run is at work on it')}`),
     ),
   ]
   return `${lines.join('\n')}\n`
+}
+
+function repairWord({ action, done, asks }: Repair): string {
+  if (action === 'leave') return style('yellow', 'left   ')
+  if (action === 'adopt') return done ? style('green', 'adopted') : style('cyan', asks ? 'adopt? ' : 'adopt  ')
+  return done ? style('green', 'set aside') : style('cyan', 'set aside?')
 }

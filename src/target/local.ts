@@ -11,6 +11,9 @@ import type { Draft, Target } from './target.ts'
 const fileMode = 0o600
 const folderMode = 0o700
 
+/** Where files go that were set aside. */
+const asideFolder = 'set-aside'
+
 /** Large enough that the number of system calls does not matter. */
 const chunkBytes = 256 * 1024
 
@@ -139,6 +142,28 @@ export class LocalTarget implements Target {
   async withdraw(file: string): Promise<void> {
     await unlink(this.#path(file)).catch(ignoreMissing)
     await syncFolder(this.#folder)
+  }
+
+  async setAside(file: string): Promise<void> {
+    const from = this.#path(file)
+    const folder = path.join(this.#folder, asideFolder)
+    await this.#orUnusable(`set ${file} aside`, async () => {
+      await mkdir(folder, { recursive: true, mode: folderMode })
+      for (let number = 0; ; number += 1) {
+        const to = path.join(folder, number === 0 ? file : `${file}.${number}`)
+        const isTaken = await link(from, to).then(
+          () => false,
+          (error: unknown) => {
+            if (codeOf(error) === 'EEXIST') return true
+            throw error
+          },
+        )
+        if (!isTaken) break
+      }
+      await syncFolder(folder)
+      await unlink(from)
+      await syncFolder(this.#folder)
+    })
   }
 
   async list(): Promise<string[]> {

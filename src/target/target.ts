@@ -45,6 +45,8 @@ export interface Target {
   read(file: string): Promise<AsyncIterable<Buffer>>
   /** Removes a file that this process published in a step that was rolled back. */
   withdraw(file: string): Promise<void>
-  /** The names of all files here. */
+  /** Moves a file out of the way, into a place of this target's own for such files; overwrites nothing there. */
+  setAside(file: string): Promise<void>
+  /** The names of all files here, without those that were set aside. */
   list(): Promise<string[]>
 }

@@ -1,0 +1,184 @@
+/** verify --repair and --deep: what a crash or a lost ledger left is told apart, and put right without removing anything. */
+import { readFileSync, rmSync } from 'node:fs'
+import path from 'node:path'
+
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+
+import { apply, restore, status, verify, type Repair, type VerifyReport } from '../src/index.ts'
+import type { TestDatabase } from './support/database.ts'
+import { compareRows, judge, tableRows, type RowText } from './support/judge.ts'
+import type { TestProject } from './support/project.ts'
+import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
+
+const test = suite('repair')
+
+const cutoff = '2026-05-16T00:00:00Z'
+const points = path.join(import.meta.dirname, 'support/points.ts')
+
+/** A log of three due rows, and a run that was cut off just before its commit: its files are there, the ledger knows none. */
+async function cutOff(
+  { db, project }: Scene,
+  point = 'commit step',
+): Promise<{ made: TestProject; original: RowText[] }> {
+  await seedLog(db, [...minutesBefore(cutoff, 3), '2099-01-01T00:00:00Z'])
+  const original = await tableRows(db, 'log')
+  const made = project()
+  await apply({ cwd: made.folder, now, before: '2000-01-01' })
+  const { signal } = await made.cli(['apply'], {
+    node: ['--import', points],
+    env: { RETENTION_WATCH: db.kind, RETENTION_POINTS: JSON.stringify([{ point }]) },
+  })
+  assert.is(signal, 'SIGKILL')
+  return { made, original }
+}
+
+const words = ({ repairs }: VerifyReport): string[] =>
+  repairs.map(({ action, asks, done }) => `${action}${asks ? '?' : ''}${done ? ', done' : ''}`)
+
+async function ledgerRows(db: TestDatabase): Promise<number> {
+  return Number(await db.value('select count(*) from retention_ledger'))
+}
+
+overDatabases(test, 'rows that have not left the table: proposed, then set aside', async (scene) => {
+  const { made, original } = await cutOff(scene)
+  const before = made.list()
+  const proposed = await verify({ cwd: made.folder, repair: true })
+  assert.equal(words(proposed), ['set-aside'])
+  assert.match(proposed.repairs[0]?.text ?? '', /all of its rows are in the table/)
+  assert.equal(made.list(), before)
+  assert.is(proposed.findings.length, 2)
+  const run = await made.cli(['verify', '--repair'])
+  assert.is(run.code, 3)
+  assert.match(run.stdout, /"retention verify --repair --yes" does what is safe/)
+
+  const bytes = readFileSync(made.path(`backups/${before[0]}`))
+  const done = await made.cli(['verify', '--repair', '--yes'])
+  assert.is(done.code, 0, done.stdout)
+  assert.match(done.stdout, /set aside/)
+  assert.equal(made.list(), ['set-aside'])
+  assert.equal(made.list('backups/set-aside'), before)
+  assert.equal(readFileSync(made.path(`backups/set-aside/${before[0]}`)), bytes)
+  await judge(scene.db, 'log', made.path('backups'), original)
+})
+
+overDatabases(test, 'rows that a later run has archived: set aside, over nothing', async (scene) => {
+  const { made, original } = await cutOff(scene)
+  const before = made.list()
+  for (const name of before) made.write(`backups/set-aside/${name}`, 'set aside before')
+  assert.is((await made.cli(['apply'])).code, 0)
+  assert.match(
+    (await verify({ cwd: made.folder, repair: true })).repairs[0]?.text ?? '',
+    /all of its rows are in other archives/,
+  )
+  const report = await verify({ cwd: made.folder, repair: true, yes: true })
+  assert.equal(words(report), ['set-aside, done'])
+  assert.equal(report.findings, [])
+  assert.equal(made.list('backups/set-aside'), before.flatMap((name) => [name, `${name}.1`]).toSorted())
+  for (const name of before) assert.is(made.read(`backups/set-aside/${name}`), 'set aside before')
+  await judge(scene.db, 'log', made.path('backups'), original)
+})
+
+overDatabases(test, 'a ledger that was lost: its archives are adopted, and come back', async (scene) => {
+  const { db, project } = scene
+  await seedLog(db, [...minutesBefore(cutoff, 3), '2099-01-01T00:00:00Z'])
+  const original = await tableRows(db, 'log')
+  const made = project({ log: { ...logPolicy, batch: 2 } })
+  await apply({ cwd: made.folder, now })
+  for (const table of ['ledger', 'ledger_version', 'ledger_names', 'ledger_holds', 'ledger_held_rows']) {
+    await db.run(`drop table retention_${table}`)
+  }
+  assert.equal(words(await verify({ cwd: made.folder, repair: true })), ['adopt', 'adopt'])
+  const report = await verify({ cwd: made.folder, repair: true, yes: true })
+  assert.equal(words(report), ['adopt, done', 'adopt, done'])
+  assert.equal(report.findings, [])
+  assert.equal((await verify({ cwd: made.folder, deep: true })).findings, [])
+  await judge(db, 'log', made.path('backups'), original)
+  for (const { name, state } of (await status({ cwd: made.folder, now })).archives) {
+    assert.is(state, 'archived')
+    await restore({ cwd: made.folder, file: name, now })
+  }
+  compareRows(await tableRows(db, 'log'), original)
+})
+
+overDatabases(test, 'rows that are nowhere else, of a step that never was: somebody is asked', async (scene) => {
+  const { made } = await cutOff(scene)
+  await scene.db.run("delete from log where at < '2099-01-01'")
+  const left = await made.cli(['verify', '--repair', '--yes', '--json'])
+  assert.is(left.code, 3, left.stdout + left.stderr)
+  assert.equal(words(left.json<VerifyReport>()), ['adopt?'])
+  assert.is(await ledgerRows(scene.db), 0)
+  const asked: Repair[] = []
+  const answer = (yes: boolean) => async (repair: Repair) => {
+    asked.push(repair)
+    return yes
+  }
+  assert.equal(words(await verify({ cwd: made.folder, repair: true, yes: true, decide: answer(false) })), ['adopt?'])
+  assert.is(await ledgerRows(scene.db), 0)
+  const report = await verify({ cwd: made.folder, repair: true, yes: true, decide: answer(true) })
+  assert.equal(words(report), ['adopt?, done'])
+  assert.equal(report.findings, [])
+  assert.match(asked[0]?.text ?? '', /somebody else has, and may have meant it/)
+  const [archive] = (await status({ cwd: made.folder, now })).archives
+  assert.is((await restore({ cwd: made.folder, file: archive?.name ?? '', now })).restored, 3)
+})
+
+overDatabases(
+  test,
+  'some rows here and some gone, or an archive that cannot be trusted: left, and told why',
+  async (scene) => {
+    const { made } = await cutOff(scene)
+    const [name = ''] = made.list()
+    await scene.db.run('delete from log where id = 2')
+    const why = async (): Promise<string> => {
+      const report = await verify({ cwd: made.folder, repair: true, yes: true, decide: async () => true })
+      assert.equal(words(report), ['leave'])
+      assert.ok(report.findings.length > 0)
+      return report.repairs[0]?.text ?? ''
+    }
+    assert.match(await why(), /of its 3 rows, 2 are in the table and 0 in other archives/)
+    const csv = made.read(`backups/${name}`)
+    made.write(`backups/${name}`, `${csv}x`)
+    assert.match(await why(), /is not what was stored/)
+    made.write(`backups/${name}`, csv)
+    const manifest = made.read(`backups/${name}.manifest.json`)
+    rmSync(made.path(`backups/${name}.manifest.json`))
+    assert.match(await why(), /no manifest beside it/)
+    made.write(`backups/${name}.manifest.json`, manifest)
+    rmSync(made.path(`backups/${name}`))
+    assert.match(await why(), /no archive beside it/)
+    assert.equal(made.list(), [`${name}.manifest.json`])
+  },
+)
+
+overDatabases(test, 'an unfinished file is set aside; files of a run that is at work are left', async (scene) => {
+  const { made } = await cutOff(scene, 'fsync csv.tmp')
+  const [name = ''] = made.list()
+  assert.match(name, /\.tmp$/)
+  const report = await verify({ cwd: made.folder, repair: true, yes: true })
+  assert.equal(words(report), ['set-aside, done'])
+  assert.equal(made.list('backups/set-aside'), [name])
+})
+
+overDatabases(test, '--deep: rows of an archive that are in the table as well', async (scene) => {
+  const { db, project } = scene
+  await seedLog(db, [...minutesBefore(cutoff, 3), '2099-01-01T00:00:00Z'])
+  const made = project({ log: { ...logPolicy, batch: 2 } })
+  await apply({ cwd: made.folder, now })
+  const [first, second] = (await status({ cwd: made.folder, now })).archives
+  assert.equal((await verify({ cwd: made.folder, deep: true })).findings, [])
+  await db.run("insert into log (id, at, body) values (1, '2099-01-01', 'a number used again')")
+  const run = await made.cli(['verify', '--deep', '--json'])
+  assert.is(run.code, 3)
+  const [finding, ...more] = run.json<VerifyReport>().findings
+  assert.is(finding?.kind, 'returned')
+  assert.is(finding?.name, first?.name)
+  assert.match(finding?.text ?? '', /^1 of its rows are in (public\.)?log as well: \(1\)$/)
+  assert.equal(more, [])
+  // What was restored is there because it was.
+  await restore({ cwd: made.folder, file: second?.name ?? '', now })
+  assert.is((await verify({ cwd: made.folder, deep: true })).findings.length, 1)
+  assert.equal((await verify({ cwd: made.folder })).findings, [])
+})
+
+test.run()
