@@ -65,6 +65,28 @@ export async function findStored(target: Target, name: string): Promise<FoundArc
   return readFound(target, name, undefined)
 }
 
+/**
+ * What an archive without a manifest would be, were it from that table: nobody has written down what it should hold.
+ * @throws RetentionError `ARCHIVE_CHANGED` where it is no CSV
+ */
+export async function findBare(target: Target, name: string, table: TableName): Promise<FoundArchive> {
+  const { digest, records } = await readWhole(target, name)
+  return {
+    name,
+    policy: '',
+    table,
+    columns: await readHeader(await target.read(name)),
+    column: undefined,
+    rows: records,
+    sha256: digest.sha256,
+    target,
+    entry: undefined,
+    manifest: undefined,
+    manifestSha256: undefined,
+    databaseKind: undefined,
+  }
+}
+
 /** An archive that the ledger knows. @throws as `findArchive` */
 export async function findEntry(entry: LedgerEntry, config: Config): Promise<FoundArchive> {
   return readFound(await targetOfEntry(entry, config), entry.name, entry)

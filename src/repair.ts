@@ -1,13 +1,13 @@
 /** `verify --repair`: what to do with files that the ledger does not know. Removes nothing, and overwrites nothing. */
 import { readRecords } from './archive/csv.ts'
-import type { Manifest } from './archive/manifest.ts'
 import { archiveOfManifest, manifestName, partsOfArchive } from './archive/name.ts'
 import type { Config } from './config/config.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
+import type { Policy } from './config/policy.ts'
 import type { Database, RestoreTransaction } from './database/database.ts'
-import { hasCode, messageOf, RetentionError } from './errors.ts'
-import { findStored, targetOfEntry, type FoundArchive } from './find-archive.ts'
-import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
+import { hasCode, RetentionError } from './errors.ts'
+import { findBare, findStored, targetOfEntry, type FoundArchive } from './find-archive.ts'
+import type { Ledger } from './ledger/ledger.ts'
 import { adoptedEntry } from './records.ts'
 import type { Repair } from './report.ts'
 import type { Target } from './target/target.ts'
@@ -23,6 +23,7 @@ export interface StoredFile {
 /** What a repair depends on. */
 export interface RepairOrder {
   readonly config: Config
+  readonly policies: readonly Policy[]
   readonly database: Database
   readonly ledger: Ledger
   /** Whether to do what is safe, or only to propose it. */
@@ -57,40 +58,70 @@ async function repair(file: StoredFile, orphans: readonly StoredFile[], order: R
     return setAside([file], 'it is unfinished, and its rows have not left the table', order)
   if (archiveOfManifest(file.name) !== undefined) return leave(file, 'there is no archive beside it')
   const manifest = orphans.find((other) => isSame(other, { ...file, name: manifestName(file.name) }))
-  if (manifest === undefined) return leave(file, 'there is no manifest beside it: nobody knows what it should hold')
-  let archive: FoundArchive
   try {
-    archive = await findStored(file.target, file.name)
+    return manifest === undefined ? await judgeBare(file, order) : await judgeWhole(file, manifest, order)
   } catch (error) {
-    return leave(file, messageOf(error))
+    if (!(error instanceof RetentionError)) throw error
+    return leave(file, error.message)
   }
-  return judge([file, manifest], archive, order)
+}
+
+/** An archive is stored before its manifest, and its rows leave their table after both: this one's never have. */
+async function judgeBare(file: StoredFile, order: RepairOrder): Promise<Repair> {
+  const policy = order.policies.find(({ name }) => name === file.policy)
+  if (policy === undefined) return leave(file, `there is no manifest beside it, and no policy "${file.policy}"`)
+  const found = await whereabouts(await findBare(file.target, file.name, policy.table), order)
+  if (found?.isElsewhere === true) return setAside([file], found.text, order)
+  return leave(file, `there is no manifest beside it, and ${found?.text ?? 'its table is not there'}`)
 }
 
 /** Goes by where the archive's rows are now. */
-async function judge(files: readonly StoredFile[], archive: FoundArchive, order: RepairOrder): Promise<Repair> {
+async function judgeWhole(file: StoredFile, manifest: StoredFile, order: RepairOrder): Promise<Repair> {
   const { database, ledger } = order
-  const [file] = files
-  if (file === undefined) throw new TypeError('no file')
+  const archive = await findStored(file.target, file.name)
   if (archive.databaseKind !== database.kind) return leave(file, `it is from ${archive.databaseKind ?? 'elsewhere'}`)
-  const { rows } = archive
-  const inTable = await withStaged(archive, database, async (transaction) => (await transaction.conflicts(true)).count)
-  if (inTable === undefined) return leave(file, `there is no table ${formatTableName(archive.table)}`)
-  if (inTable === rows) return setAside(files, 'all of its rows are in the table', order)
-  const inArchives = await countInArchives(archive, order)
-  if (inTable + inArchives === rows) {
-    const where = inTable === 0 ? 'in other archives' : 'in the table or in other archives'
-    return setAside(files, `all of its rows are ${where}`, order)
-  }
-  if (inTable + inArchives > 0) {
-    return leave(file, `of its ${rows} rows, ${inTable} are in the table and ${inArchives} in other archives`)
-  }
+  const found = await whereabouts(archive, order)
+  if (found === undefined) return leave(file, `there is no table ${formatTableName(archive.table)}`)
+  if (found.isElsewhere) return setAside([file, manifest], found.text, order)
+  if (!found.isNowhere) return leave(file, found.text)
   const { base, number } = partsOfArchive(file.name) ?? { base: file.name, number: 1 }
   const wasOurs = number <= (await database.read((db) => ledger.lastNumber(db, base)))
   const why = wasOurs
     ? 'its rows are in no other place. A run was cut off before it deleted them: somebody else has, and may have meant it'
     : 'its rows are in no other place, and the ledger has never come as far as its number'
   return adopt(file, archive, why, wasOurs, order)
+}
+
+/** Where an archive's rows are beside it. */
+interface Whereabouts {
+  /** All of them, each in one place. */
+  readonly isElsewhere: boolean
+  /** None of them. */
+  readonly isNowhere: boolean
+  readonly text: string
+}
+
+/** Looks for an archive's rows in its table and in other archives; undefined where there is no such table. */
+async function whereabouts(archive: FoundArchive, order: RepairOrder): Promise<Whereabouts | undefined> {
+  const looked = await withStaged(archive, order.database, async (transaction) => ({
+    key: transaction.table.key,
+    count: (await transaction.conflicts(true)).count,
+    table: transaction.table.name,
+  }))
+  if (looked === undefined) return undefined
+  const { key, count: inTable, table } = looked
+  const { rows } = archive
+  const columns = key.length > 0 && key.every((name) => archive.columns.includes(name)) ? key : archive.columns
+  const inArchives = inTable === rows ? 0 : await countInArchives(archive, table, columns, order)
+  const isElsewhere = inTable + inArchives === rows
+  const places = [
+    ...(inTable > 0 || rows === 0 ? ['in the table'] : []),
+    ...(inArchives > 0 ? ['in other archives'] : []),
+  ]
+  const text = isElsewhere
+    ? `all of its rows are ${places.join(' or ')}`
+    : `of its ${rows} rows, ${inTable} are in the table and ${inArchives} in other archives`
+  return { isElsewhere, isNowhere: inTable + inArchives === 0, text }
 }
 
 async function adopt(
@@ -156,18 +187,22 @@ export async function withStaged<T>(
   }
 }
 
-/** How many of an archive's rows are in archives that the ledger knows: by their keys, or without a key as they are. */
-async function countInArchives(archive: FoundArchive, { config, database, ledger }: RepairOrder): Promise<number> {
+/** How many of an archive's rows are in archives that the ledger knows, going by some columns. */
+async function countInArchives(
+  archive: FoundArchive,
+  table: TableName,
+  columns: readonly string[],
+  { config, database, ledger }: RepairOrder,
+): Promise<number> {
   const entries = await database.read((db) => ledger.entries(db))
-  const near = entries.filter((entry) => isNear(entry, archive.table, archive.manifest))
-  const key = archive.manifest?.files[0]?.key ?? []
-  const columns = key.length > 0 ? key : archive.columns
+  // What was restored has gone back to the table, or on into another archive.
+  const others = entries.filter((entry) => entry.state === 'archived' && entry.table === formatTableName(table))
   const counts = new Map<string, number>()
   for await (const text of rowTexts(archive.target.read(archive.name), columns)) {
     counts.set(text, (counts.get(text) ?? 0) + 1)
   }
   let found = 0
-  for (const entry of near) {
+  for (const entry of others) {
     const target = await targetOfEntry(entry, config)
     try {
       for await (const text of rowTexts(target.read(entry.path), columns)) {
@@ -182,10 +217,6 @@ async function countInArchives(archive: FoundArchive, { config, database, ledger
     }
   }
   return found
-}
-
-function isNear(entry: LedgerEntry, table: TableName, manifest: Manifest | undefined): boolean {
-  return entry.state !== 'pruned' && entry.table === formatTableName(table) && manifest !== undefined
 }
 
 /** Of each row, some columns as one text; of none, where the archive has not all of them. */

@@ -65,7 +65,7 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
     const unknown = await unknownAmong(files, entries, config)
     const isRunning = ({ policy }: StoredFile): boolean => running.has(policy)
     const orphans = unknown.filter((file) => !isRunning(file))
-    const repairs = repair ? await repairOrphans(orphans, { config, database, ledger, yes, decide }) : []
+    const repairs = repair ? await repairOrphans(orphans, { ...project, database, ledger, yes, decide }) : []
     const done = new Set(repairs.flatMap((one) => (one.done ? [one.location] : [])))
     const isLeft = ({ target, name }: StoredFile): boolean =>
       !done.has(target.locate(name)) && !done.has(target.locate(archiveOfManifest(name) ?? name))

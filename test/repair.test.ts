@@ -143,13 +143,24 @@ overDatabases(
     made.write(`backups/${name}`, csv)
     const manifest = made.read(`backups/${name}.manifest.json`)
     rmSync(made.path(`backups/${name}.manifest.json`))
-    assert.match(await why(), /no manifest beside it/)
+    assert.match(await why(), /no manifest beside it, and of its 3 rows, 2 are in the table/)
     made.write(`backups/${name}.manifest.json`, manifest)
     rmSync(made.path(`backups/${name}`))
     assert.match(await why(), /no archive beside it/)
     assert.equal(made.list(), [`${name}.manifest.json`])
   },
 )
+
+overDatabases(test, 'an archive that was stored, and its manifest not any more: set aside', async (scene) => {
+  const { made, original } = await cutOff(scene, 'create manifest.tmp')
+  const [name = '', ...more] = made.list()
+  assert.match(name, /\.csv$/)
+  assert.equal(more, [])
+  const report = await verify({ cwd: made.folder, repair: true, yes: true })
+  assert.equal(words(report), ['set-aside, done'])
+  assert.equal(made.list('backups/set-aside'), [name])
+  await judge(scene.db, 'log', made.path('backups'), original)
+})
 
 overDatabases(test, 'an unfinished file is set aside; files of a run that is at work are left', async (scene) => {
   const { made } = await cutOff(scene, 'fsync csv.tmp')

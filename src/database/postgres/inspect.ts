@@ -19,9 +19,18 @@ export interface Care {
   readonly deletes: boolean
 }
 
+/** Finds a table, and keeps it from changing its form as long as it is looked at. */
+async function findSteadyTable(db: Db, name: TableName): Promise<CatalogTable | undefined> {
+  const table = await findTable(db, name)
+  if (table === undefined || !table.maySelect || (table.kind !== 'r' && table.kind !== 'p')) return table
+  // The lock of any SELECT.
+  await sql`lock table ${table.sql} in access share mode`.execute(db)
+  return findTable(db, name)
+}
+
 /** Looks at a policy's table. */
 export async function inspect(db: Db, request: InspectRequest, care: Care): Promise<Inspection> {
-  const table = await findTable(db, request.table)
+  const table = await findSteadyTable(db, request.table)
   const nothing = { table: undefined, column: request.column, time: undefined, order: [] }
   if (table === undefined) return { ...nothing, findings: [await noSuchTable(db, request.table)] }
   if (table.kind !== 'r' && table.kind !== 'p') return { ...nothing, findings: [noTable(table)] }

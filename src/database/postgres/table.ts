@@ -9,6 +9,8 @@ export interface CatalogTable extends Table<CatalogColumn> {
   readonly oid: string
   /** pg_class.relkind: `r` a table, `p` a partitioned one, and others. */
   readonly kind: string
+  /** Whether this role may read its rows. */
+  readonly maySelect: boolean
 }
 
 /** What the catalog says of a column, beyond `Column`. */
@@ -22,8 +24,9 @@ export interface CatalogColumn extends Column {
 /** Finds a table by name; without a schema, along the search path. */
 export async function findTable(db: Db, name: TableName): Promise<CatalogTable | undefined> {
   const inSchema = name.schema === undefined ? sql`pg_table_is_visible(c.oid)` : sql`n.nspname = ${name.schema}`
-  const found = await sql<{ oid: string; schema: string; name: string; kind: string }>`
-    select c.oid::text, n.nspname as schema, c.relname as name, c.relkind::text as kind
+  const found = await sql<{ oid: string; schema: string; name: string; kind: string; maySelect: boolean }>`
+    select c.oid::text, n.nspname as schema, c.relname as name, c.relkind::text as kind,
+      has_table_privilege(c.oid, 'SELECT') as "maySelect"
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relname = ${name.name} and ${inSchema} and c.relkind in ('r', 'p', 'v', 'm', 'f')
   `.execute(db)
@@ -34,6 +37,7 @@ export async function findTable(db: Db, name: TableName): Promise<CatalogTable |
   return {
     oid: table.oid,
     kind: table.kind,
+    maySelect: table.maySelect,
     name: { schema: table.schema, name: table.name },
     sql: sql.id(table.schema, table.name),
     columns,
