@@ -76,6 +76,8 @@ const schema = v.strictObject(
       v.pipe(
         text(databaseAllowed),
         v.check((value) => /^(sqlite|file|postgres|postgresql):/i.test(value), databaseAllowed),
+        // A file has no user and no password: this is a server's address with the wrong beginning.
+        v.check((value) => !/^(sqlite|file):\/\/[^/]*@/i.test(value), databaseAllowed),
         v.check(isUnambiguous, 'an address with "/", "?" and "#" in user and password written as %2F, %3F and %23'),
       ),
       () => process.env['DATABASE_URL'] || 'sqlite:./local.db',
