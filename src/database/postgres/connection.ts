@@ -3,7 +3,8 @@ import { Kysely, PostgresDialect, sql } from 'kysely'
 import { DatabaseError, Pool, type PoolClient, type QueryResult } from 'pg'
 
 import { codeOf, messageOf, RetentionError } from '../../errors.ts'
-import type { Db } from '../database.ts'
+import type { Db, Sql } from '../database.ts'
+import { withLiterals } from './literal.ts'
 
 /** Time limits, in milliseconds. */
 export interface Limits {
@@ -58,8 +59,9 @@ export class Transaction {
     const client = await connections.connect()
     const transaction = new Transaction(client)
     try {
-      await client.query(`START TRANSACTION ISOLATION LEVEL READ COMMITTED ${mode.toUpperCase()}`)
-      await pin(transaction.db, connections.serverVersion, limits ?? connections.limits)
+      // In one message: a role may be set to end transactions that wait for the next.
+      const pin = withLiterals(pinning(connections.serverVersion, limits ?? connections.limits))
+      await client.query(`START TRANSACTION ISOLATION LEVEL READ COMMITTED ${mode.toUpperCase()}; ${pin}`)
       return transaction
     } catch (error) {
       await transaction.rollback()
@@ -209,7 +211,7 @@ function detail(error: unknown): string {
   return error.detail === undefined ? '' : ` (${error.detail})`
 }
 
-async function pin(db: Db, version: number, limits: Limits): Promise<void> {
+function pinning(version: number, limits: Limits): Sql {
   const settings = {
     ...pinned,
     lock_timeout: String(limits.lock),
@@ -217,14 +219,14 @@ async function pin(db: Db, version: number, limits: Limits): Promise<void> {
     idle_in_transaction_session_timeout: String(limits.step),
     ...(version >= 170000 ? { transaction_timeout: '0' } : {}),
   }
-  await sql`
-    select set_config(name, value, true)
-    from unnest(${Object.keys(settings)}::text[], ${Object.values(settings)}::text[]) as setting(name, value)
+  const rows = Object.entries(settings).map(([name, value]) => sql`(${name}, ${value})`)
+  return sql`
+    select set_config(name, value, true) from (values ${sql.join(rows)}) as setting(name, value)
     union all
     -- A commit must be on the disk when it is answered. Where the server asks for more than that, it keeps more.
     select set_config('synchronous_commit', 'on', true)
     where current_setting('synchronous_commit') <> 'remote_apply'
-  `.execute(db)
+  `
 }
 
 async function serverVersion(client: PoolClient): Promise<number> {

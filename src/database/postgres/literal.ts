@@ -1,4 +1,4 @@
-/** The one place that puts values into SQL text: for COPY, which takes no parameters. */
+/** The one place that puts values into SQL text: for COPY, which takes no parameters, and for several statements at once. */
 import { PostgresQueryCompiler, createQueryId } from 'kysely'
 import { escapeLiteral } from 'pg'
 
