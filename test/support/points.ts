@@ -139,7 +139,7 @@ function watchHandles(prototype: FileHandle): void {
 const statements: readonly [RegExp, string, string?][] = [
   [/^\s*create table "retention_/i, 'migrate ledger', 'migration'],
   [/^\s*insert into "retention_ledger_names"/i, 'claim number', 'claim'],
-  [/^\s*lock table/i, 'lock table'],
+  [/^\s*lock table .* in row exclusive mode/i, 'lock table'],
   [/pg_try_advisory_xact_lock|^\s*begin exclusive/i, 'lock policy'],
   [/pg_advisory_xact_lock/i, 'lock restores'],
   [/^\s*copy \(delete/i, 'copy rows'],
