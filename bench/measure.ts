@@ -1,0 +1,64 @@
+/** Measures a command as a whole process, from outside: its time, and the most memory it held. */
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+
+/** A command as it would be typed. */
+export interface Command {
+  readonly words: readonly string[]
+  readonly cwd?: string
+  readonly env?: Record<string, string>
+  /** Written to its stdin. */
+  readonly input?: string
+}
+
+/** What a run took. */
+export interface Measured {
+  readonly seconds: number
+  /** The most memory that the process itself held at a time, in MB; undefined where the system does not tell. */
+  readonly megabytes: number | undefined
+}
+
+/** How often the system is asked for the memory: what it tells is the greatest so far, so that the last answer counts. */
+const pollMilliseconds = 20
+
+/** Runs a command. @throws Error when it fails, with what it said. */
+export async function measure({ words, cwd, env, input }: Command): Promise<Measured> {
+  const [command = '', ...args] = words
+  const started = process.hrtime.bigint()
+  const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+  let said = ''
+  const keep = (chunk: Buffer): void => void (said = `${said}${chunk.toString()}`.slice(-2000))
+  child.stdout.on('data', keep)
+  child.stderr.on('data', keep)
+  child.stdin.end(input)
+  let megabytes: number | undefined
+  const poll = setInterval(() => {
+    megabytes = peakOf(child.pid) ?? megabytes
+  }, pollMilliseconds)
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', resolve)
+  })
+  clearInterval(poll)
+  const seconds = Number(process.hrtime.bigint() - started) / 1e9
+  if (code !== 0) throw new Error(`${words.slice(0, 3).join(' ')} … ended with ${code}:\n${said}`)
+  return { seconds, megabytes }
+}
+
+/** The high-water mark of a process's memory. https://www.kernel.org/doc/html/latest/filesystems/proc.html */
+function peakOf(pid: number | undefined): number | undefined {
+  try {
+    const kilobytes = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
+    return kilobytes === undefined ? undefined : Number(kilobytes) / 1024
+  } catch {
+    return undefined
+  }
+}
+
+/** The middle one of some numbers, or the mean of the middle two. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const middle = Math.floor(sorted.length / 2)
+  const [low = 0, high = 0] = [sorted[Math.ceil(sorted.length / 2) - 1], sorted[middle]]
+  return (low + high) / 2
+}
