@@ -11,6 +11,7 @@ import {
   InvalidText,
   parseRows,
   readHeader,
+  readRecords,
   RecordCounter,
   type Cell,
 } from '../src/archive/csv.ts'
@@ -118,6 +119,19 @@ test('numbers are not quoted, text always is, a REAL keeps its point', () => {
     ]),
     '1,1.0,-0.0,0.1,1e+21,Infinity,-Infinity,"1",,"",\\x41,\\tff\n',
   )
+})
+
+test('records as plain text tell NULL from the empty text, and from text without quotes', async () => {
+  const records: [string, boolean][][] = []
+  for await (const record of readRecords(Readable.from([Buffer.from('a,b,c,d\n,"",x,"y"\n')]))) {
+    records.push(record.map(({ text, isNull }) => [text, isNull]))
+  }
+  assert.equal(records[1], [
+    ['', true],
+    ['', false],
+    ['x', false],
+    ['y', false],
+  ])
 })
 
 test('the header, with and without a byte order mark', async () => {
