@@ -1,24 +1,18 @@
 /** `verify --repair`: what to do with files that the ledger does not know. Removes nothing, and overwrites nothing. */
 import { readRecords } from './archive/csv.ts'
+import { metered, Meter } from './archive/store.ts'
 import { archiveOfManifest, manifestName, partsOfArchive } from './archive/name.ts'
 import type { Config } from './config/config.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
 import type { Database, RestoreTransaction } from './database/database.ts'
-import { hasCode, RetentionError } from './errors.ts'
+import { commit } from './commit.ts'
+import { hasCode, RetentionError, type ErrorCode } from './errors.ts'
 import { findBare, findStored, targetOfEntry, type FoundArchive } from './find-archive.ts'
-import type { Ledger } from './ledger/ledger.ts'
+import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
+import { unknownAmong, type StoredFile } from './orphans.ts'
 import { adoptedEntry } from './records.ts'
 import type { Repair } from './report.ts'
-import type { Target } from './target/target.ts'
-
-/** A file of ours on a target. */
-export interface StoredFile {
-  readonly target: Target
-  readonly name: string
-  /** The policy that its name says it is from. */
-  readonly policy: string
-}
 
 /** What a repair depends on. */
 export interface RepairOrder {
@@ -32,19 +26,29 @@ export interface RepairOrder {
   readonly decide: ((repair: Repair) => Promise<boolean>) | undefined
 }
 
+/** What is worked on at a time: one policy's files. */
+interface RepairWork extends RepairOrder {
+  readonly files: readonly StoredFile[]
+  /** The ledger's, and what has been adopted since. */
+  readonly entries: LedgerEntry[]
+}
+
 /** Decides on each orphan, and does it where it may. */
 export async function repairOrphans(orphans: readonly StoredFile[], order: RepairOrder): Promise<Repair[]> {
+  const { config, database, ledger } = order
   const repairs: Repair[] = []
-  for (const [policy, files] of Map.groupBy(orphans, (file) => file.policy)) {
-    const lock = await order.database.lock(order.ledger.lockName(policy))
+  for (const [policy, found] of Map.groupBy(orphans, (file) => file.policy)) {
+    const lock = await database.lock(ledger.lockName(policy))
     try {
+      // Again, now that nobody else can record them: a restore or another repair may have.
+      const entries = await database.read((db) => ledger.entries(db))
+      const files = await unknownAmong(found, entries, config)
+      const work: RepairWork = { ...order, files, entries }
       for (const file of files) {
         // A manifest goes with its archive.
         const archive = archiveOfManifest(file.name)
         if (archive !== undefined && files.some((other) => isSame(other, { ...file, name: archive }))) continue
-        repairs.push(
-          lock === undefined ? leave(file, 'a run is at work on its policy') : await repair(file, files, order),
-        )
+        repairs.push(lock === undefined ? leave(file, 'a run is at work on its policy') : await repair(file, work))
       }
     } finally {
       await lock?.release()
@@ -53,75 +57,86 @@ export async function repairOrphans(orphans: readonly StoredFile[], order: Repai
   return repairs
 }
 
-async function repair(file: StoredFile, orphans: readonly StoredFile[], order: RepairOrder): Promise<Repair> {
-  if (file.name.endsWith('.tmp'))
-    return setAside([file], 'it is unfinished, and its rows have not left the table', order)
-  if (archiveOfManifest(file.name) !== undefined) return leave(file, 'there is no archive beside it')
-  const manifest = orphans.find((other) => isSame(other, { ...file, name: manifestName(file.name) }))
+async function repair(file: StoredFile, work: RepairWork): Promise<Repair> {
   try {
-    return manifest === undefined ? await judgeBare(file, order) : await judgeWhole(file, manifest, order)
+    return await judge(file, work)
   } catch (error) {
-    if (!(error instanceof RetentionError)) throw error
-    return leave(file, error.message)
+    // What is wrong with one file is no reason to leave the others; anything else is.
+    const ofFile: readonly ErrorCode[] = ['ARCHIVE_CHANGED', 'ARCHIVE_NOT_FOUND', 'MANIFEST_INVALID', 'REFUSED']
+    if (error instanceof RetentionError && ofFile.includes(error.code)) return leave(file, error.message)
+    throw error
   }
 }
 
+async function judge(file: StoredFile, work: RepairWork): Promise<Repair> {
+  if (file.name.endsWith('.tmp')) {
+    const isOurs = await wasClaimed(file.name.replace(/^\.|(\.manifest\.json)?\.[0-9a-f]+\.tmp$/g, ''), work)
+    if (!isOurs) return leave(file, 'it is unfinished, and the ledger has never come as far as its number')
+    return setAside(file, [], 'it is unfinished, and its rows have not left the table', work)
+  }
+  if (archiveOfManifest(file.name) !== undefined) return leave(file, 'there is no archive beside it')
+  const manifest = work.files.find((other) => isSame(other, { ...file, name: manifestName(file.name) }))
+  return manifest === undefined ? judgeBare(file, work) : judgeWhole(file, manifest, work)
+}
+
 /** An archive is stored before its manifest, and its rows leave their table after both: this one's never have. */
-async function judgeBare(file: StoredFile, order: RepairOrder): Promise<Repair> {
-  const policy = order.policies.find(({ name }) => name === file.policy)
+async function judgeBare(file: StoredFile, work: RepairWork): Promise<Repair> {
+  const policy = work.policies.find(({ name }) => name === file.policy)
   if (policy === undefined) return leave(file, `there is no manifest beside it, and no policy "${file.policy}"`)
-  const found = await whereabouts(await findBare(file.target, file.name, policy.table), order)
-  if (found?.isElsewhere === true) return setAside([file], found.text, order)
+  const found = await whereabouts(await findBare(file.target, file.name, policy.table), work)
+  if (found?.isElsewhere === true) return setAside(file, [], found.text, work)
   return leave(file, `there is no manifest beside it, and ${found?.text ?? 'its table is not there'}`)
 }
 
 /** Goes by where the archive's rows are now. */
-async function judgeWhole(file: StoredFile, manifest: StoredFile, order: RepairOrder): Promise<Repair> {
-  const { database, ledger } = order
+async function judgeWhole(file: StoredFile, manifest: StoredFile, work: RepairWork): Promise<Repair> {
   const archive = await findStored(file.target, file.name)
-  if (archive.databaseKind !== database.kind) return leave(file, `it is from ${archive.databaseKind ?? 'elsewhere'}`)
-  const found = await whereabouts(archive, order)
+  if (archive.databaseKind !== work.database.kind)
+    return leave(file, `it is from ${archive.databaseKind ?? 'elsewhere'}`)
+  const found = await whereabouts(archive, work)
   if (found === undefined) return leave(file, `there is no table ${formatTableName(archive.table)}`)
-  if (found.isElsewhere) return setAside([file, manifest], found.text, order)
+  if (found.isElsewhere) return setAside(file, [manifest], found.text, work)
   if (!found.isNowhere) return leave(file, found.text)
-  const { base, number } = partsOfArchive(file.name) ?? { base: file.name, number: 1 }
-  const wasOurs = number <= (await database.read((db) => ledger.lastNumber(db, base)))
+  const wasOurs = await wasClaimed(file.name, work)
   const why = wasOurs
     ? 'its rows are in no other place. A run was cut off before it deleted them: somebody else has, and may have meant it'
     : 'its rows are in no other place, and the ledger has never come as far as its number'
-  return adopt(file, archive, why, wasOurs, order)
+  return adopt(file, archive, why, wasOurs, work)
 }
 
-/** Where an archive's rows are beside it. */
+/** Whether this ledger has given an archive's number away. */
+async function wasClaimed(name: string, { database, ledger }: RepairWork): Promise<boolean> {
+  const parts = partsOfArchive(name)
+  if (parts === undefined) return false
+  return parts.number <= (await database.read((db) => ledger.lastNumber(db, parts.base)))
+}
+
+/** Where an archive's rows are beside it. A row is one with all of its values: a key may be in use by another. */
 interface Whereabouts {
-  /** All of them, each in one place. */
+  /** All of them, each in a place of its own. */
   readonly isElsewhere: boolean
-  /** None of them. */
+  /** None of them, nor any of their keys. */
   readonly isNowhere: boolean
   readonly text: string
 }
 
 /** Looks for an archive's rows in its table and in other archives; undefined where there is no such table. */
-async function whereabouts(archive: FoundArchive, order: RepairOrder): Promise<Whereabouts | undefined> {
-  const looked = await withStaged(archive, order.database, async (transaction) => ({
-    key: transaction.table.key,
-    count: (await transaction.conflicts(true)).count,
-    table: transaction.table.name,
-  }))
-  if (looked === undefined) return undefined
-  const { key, count: inTable, table } = looked
-  const { rows } = archive
-  const columns = key.length > 0 && key.every((name) => archive.columns.includes(name)) ? key : archive.columns
-  const inArchives = inTable === rows ? 0 : await countInArchives(archive, table, columns, order)
-  const isElsewhere = inTable + inArchives === rows
-  const places = [
-    ...(inTable > 0 || rows === 0 ? ['in the table'] : []),
-    ...(inArchives > 0 ? ['in other archives'] : []),
-  ]
-  const text = isElsewhere
-    ? `all of its rows are ${places.join(' or ')}`
-    : `of its ${rows} rows, ${inTable} are in the table and ${inArchives} in other archives`
-  return { isElsewhere, isNowhere: inTable + inArchives === 0, text }
+async function whereabouts(archive: FoundArchive, work: RepairWork): Promise<Whereabouts | undefined> {
+  return withStaged(archive, work.database, async (transaction) => {
+    const { rows } = archive
+    const { count: keys } = await transaction.conflicts(false)
+    const inTable = await transaction.matchRows()
+    // Only those that are not in the table: a row that is in two places must not stand for one that is in none.
+    const left = inTable === rows ? new Map<string, number>() : await countLines(transaction.unmatched())
+    const inArchives = left.size === 0 ? 0 : await countInArchives(left, archive, transaction.table.name, work)
+    const isElsewhere = inTable + inArchives === rows
+    const places = [...(inArchives < rows ? ['in the table'] : []), ...(inArchives > 0 ? ['in other archives'] : [])]
+    const used = Math.max(0, keys - inTable)
+    const text = isElsewhere
+      ? `all of its rows are ${places.join(' or ')}`
+      : `of its ${rows} rows, ${inTable} are in the table and ${inArchives} in other archives${used > 0 ? `, and ${used} of its keys are in use by other rows` : ''}`
+    return { isElsewhere, isNowhere: inTable + inArchives + used === 0, text }
+  })
 }
 
 async function adopt(
@@ -129,26 +144,38 @@ async function adopt(
   archive: FoundArchive,
   text: string,
   asks: boolean,
-  order: RepairOrder,
+  work: RepairWork,
 ): Promise<Repair> {
   const proposal: Repair = { ...about(file), action: 'adopt', text, asks, done: false }
-  if (!(await isWanted(proposal, order))) return proposal
-  const done = await withStaged(archive, order.database, async (transaction) => {
+  if (!(await isWanted(proposal, work))) return proposal
+  const entry = adoptedEntry(archive)
+  const { ledger } = work
+  const done = await withStaged(archive, work.database, async (transaction) => {
     // Once more, now that it is about to be said in the same transaction.
     if ((await transaction.conflicts(true)).count > 0) return false
-    await order.ledger.record(transaction.db, adoptedEntry(archive))
-    await transaction.commit()
+    await ledger.record(transaction.db, entry)
+    await commit(
+      transaction,
+      archive.name,
+      () => ledger.isRecorded(entry),
+      async () => {},
+    )
     return true
   })
+  if (done === true) work.entries.push(entry)
   return { ...proposal, done: done === true }
 }
 
-async function setAside(files: readonly StoredFile[], text: string, order: RepairOrder): Promise<Repair> {
-  const [file] = files
-  if (file === undefined) throw new TypeError('no file')
+async function setAside(
+  file: StoredFile,
+  beside: readonly StoredFile[],
+  text: string,
+  work: RepairWork,
+): Promise<Repair> {
   const proposal: Repair = { ...about(file), action: 'set-aside', text, asks: false, done: false }
-  if (!(await isWanted(proposal, order))) return proposal
-  for (const { target, name } of files) await target.setAside(name)
+  if (!(await isWanted(proposal, work))) return proposal
+  // The archive last: cut off in between, it is one without a manifest, which the next repair sets aside as well.
+  for (const { target, name } of [...beside, file]) await target.setAside(name)
   return { ...proposal, done: true }
 }
 
@@ -160,7 +187,7 @@ function about({ target, name }: StoredFile): Pick<Repair, 'name' | 'location'> 
   return { name, location: target.locate(name) }
 }
 
-async function isWanted(proposal: Repair, { yes, decide }: RepairOrder): Promise<boolean> {
+async function isWanted(proposal: Repair, { yes, decide }: RepairWork): Promise<boolean> {
   if (!yes) return false
   return proposal.asks ? ((await decide?.(proposal)) ?? false) : true
 }
@@ -187,49 +214,74 @@ export async function withStaged<T>(
   }
 }
 
-/** How many of an archive's rows are in archives that the ledger knows, going by some columns. */
+/** How many of some rows are in archives that the ledger knows, and that are what it knows. */
 async function countInArchives(
+  wanted: ReadonlyMap<string, number>,
   archive: FoundArchive,
   table: TableName,
-  columns: readonly string[],
-  { config, database, ledger }: RepairOrder,
+  { config, entries }: RepairWork,
 ): Promise<number> {
-  const entries = await database.read((db) => ledger.entries(db))
-  // What was restored has gone back to the table, or on into another archive.
-  const others = entries.filter((entry) => entry.state === 'archived' && entry.table === formatTableName(table))
-  const counts = new Map<string, number>()
-  for await (const text of rowTexts(archive.target.read(archive.name), columns)) {
-    counts.set(text, (counts.get(text) ?? 0) + 1)
-  }
+  const left = new Map(wanted)
   let found = 0
-  for (const entry of others) {
-    const target = await targetOfEntry(entry, config)
-    try {
-      for await (const text of rowTexts(target.read(entry.path), columns)) {
-        const left = counts.get(text) ?? 0
-        if (left === 0) continue
-        counts.set(text, left - 1)
-        found += 1
-      }
-    } catch (error) {
-      // What is not there any more holds nothing.
-      if (!hasCode(error, 'ARCHIVE_NOT_FOUND')) throw error
+  for (const entry of entries) {
+    // What was restored has gone back to the table, or on into another archive.
+    if (entry.state !== 'archived' || entry.table !== formatTableName(table) || isFar(entry, archive)) continue
+    const inside = await linesOf(entry, archive.columns, config)
+    for (const [line, count] of inside) {
+      const taken = Math.min(count, left.get(line) ?? 0)
+      if (taken === 0) continue
+      left.set(line, (left.get(line) ?? 0) - taken)
+      found += taken
     }
   }
   return found
 }
 
-/** Of each row, some columns as one text; of none, where the archive has not all of them. */
-async function* rowTexts(csv: Promise<AsyncIterable<Buffer>>, columns: readonly string[]): AsyncGenerator<string> {
-  let places: readonly number[] | undefined
-  for await (const record of readRecords(await csv)) {
-    if (places === undefined) {
-      places = columns.map((column) => record.findIndex(({ text }) => text === column))
-      if (places.includes(-1)) return
-    } else {
-      yield JSON.stringify(places.map((place) => [record[place]?.text, record[place]?.isNull]))
-    }
+/** Whether an archive's times lie days from another's: then they have no row in common. */
+function isFar({ from, to }: LedgerEntry, { manifest }: FoundArchive): boolean {
+  if (manifest === undefined) return false
+  const day = 24 * 60 * 60 * 1000
+  const [start, end] = [
+    Date.parse(manifest.firstTimestamp.slice(0, 10)),
+    Date.parse(manifest.lastTimestamp.slice(0, 10)),
+  ]
+  // Of times that are no plain dates, nothing is known.
+  return Date.parse(to.slice(0, 10)) < start - 2 * day || Date.parse(from.slice(0, 10)) > end + 2 * day
+}
+
+/** The lines of an archive with the same columns, in the same order; none where its bytes are not what was recorded. */
+async function linesOf(
+  entry: LedgerEntry,
+  columns: readonly string[],
+  config: Config,
+): Promise<ReadonlyMap<string, number>> {
+  const none = new Map<string, number>()
+  if (entry.columns.join('\0') !== columns.join('\0')) return none
+  const target = await targetOfEntry(entry, config)
+  const meter = new Meter()
+  try {
+    const lines = await countLines(metered(meter, await target.read(entry.path)))
+    return meter.digest().sha256 === entry.storedSha256 ? lines : none
+  } catch (error) {
+    // What is not there any more, or not whole, holds nothing.
+    if (hasCode(error, 'ARCHIVE_NOT_FOUND') || hasCode(error, 'ARCHIVE_CHANGED')) return none
+    throw error
   }
+}
+
+/** How often each row comes, under the header. */
+async function countLines(csv: AsyncIterable<Buffer>): Promise<Map<string, number>> {
+  const counts = new Map<string, number>()
+  let isHeader = true
+  for await (const record of readRecords(csv)) {
+    if (isHeader) {
+      isHeader = false
+      continue
+    }
+    const line = JSON.stringify(record.map(({ text, isNull }) => (isNull ? null : text)))
+    counts.set(line, (counts.get(line) ?? 0) + 1)
+  }
+  return counts
 }
 
 function isSame(a: StoredFile, b: StoredFile): boolean {

@@ -210,7 +210,8 @@ async function record(
   const { db } = transaction
   const warnings: Finding[] = []
   if (done.restored === 0 && archive.entry === undefined) {
-    const text = `Nothing was restored, and ${archive.name} stays unknown to the ledger: its rows have not left the table`
+    const why = done.same === done.rows ? 'its rows are in the table' : 'its keys are in use by other rows'
+    const text = `Nothing was restored, and ${archive.name} stays unknown to the ledger: ${why}`
     return { heldUntil: null, warnings: [{ level: 'warning', text }] }
   }
   if (!isWhole(done)) {

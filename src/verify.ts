@@ -1,7 +1,7 @@
 /** `verify`: whether what is stored is what the ledger says, and whether it says all. Changes nothing. */
 import path from 'node:path'
 
-import { archiveOfManifest, manifestName, policyOfArchive } from './archive/name.ts'
+import { archiveOfManifest, manifestName } from './archive/name.ts'
 import { Meter, readText, readWhole } from './archive/store.ts'
 import type { Config } from './config/config.ts'
 import type { Database } from './database/database.ts'
@@ -9,10 +9,10 @@ import { openDatabase } from './database/open.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
 import { findEntry, folderTarget, targetOfEntry } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
-import { loadProject, type Project, type ProjectOptions } from './config/project.ts'
-import { repairOrphans, withStaged, type StoredFile } from './repair.ts'
+import { loadProject, type ProjectOptions } from './config/project.ts'
+import { listFiles, policiesRunning, unknownAmong, type StoredFile } from './orphans.ts'
+import { repairOrphans, withStaged } from './repair.ts'
 import type { Repair, VerifyFinding, VerifyReport } from './report.ts'
-import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
 
@@ -88,8 +88,9 @@ async function checkReturned(entry: LedgerEntry, config: Config, database: Datab
   const archive = await findEntry(entry, config)
   const conflicts = await withStaged(archive, database, (transaction) => transaction.conflicts(false))
   if (conflicts === undefined || conflicts.count === 0) return []
-  const keys = conflicts.keys.map((key) => `(${key})`).join(', ')
-  const text = `${conflicts.count} of its rows are in ${entry.table} as well: ${keys}${conflicts.count > conflicts.keys.length ? ', …' : ''}`
+  const { count, same, keys } = conflicts
+  const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`
+  const text = `${count} of its keys are in use in ${entry.table}, ${same} of them by the very same rows: ${shown}`
   return [{ kind: 'returned', name: entry.name, location, text }]
 }
 
@@ -170,59 +171,6 @@ async function checkFile(
     // One file that cannot be read must not hide what there is to say of the others.
     else report('changed', name, messageOf(error))
   }
-}
-
-/** All files of ours, finished or not, on the targets that config, policies and ledger know. */
-async function listFiles({ config, policies }: Project, entries: readonly LedgerEntry[]): Promise<StoredFile[]> {
-  const targets = new Map<string, Target>()
-  const configured = [config.archive, ...policies.flatMap((policy) => policy.archive ?? [])]
-  for (const archive of configured) await addTarget(targets, openTarget(archive, config.folder))
-  for (const entry of entries) {
-    const target = await targetOfEntry(entry, config).catch(() => undefined)
-    if (target !== undefined) await addTarget(targets, target)
-  }
-  const files: StoredFile[] = []
-  for (const target of targets.values()) {
-    // A folder that cannot be read is told with each of the files that should be in it.
-    for (const name of await target.list().catch(() => [])) {
-      const policy = policyOfArchive(name)
-      if (policy !== undefined) files.push({ target, name, policy })
-    }
-  }
-  return files
-}
-
-/** Two ways of writing one place are one target. */
-async function addTarget(targets: Map<string, Target>, target: Target): Promise<void> {
-  targets.set(await target.identity(), target)
-}
-
-/** The policies, of those that files are from, that a run holds at this moment: it may be about to record a file. */
-async function policiesRunning(files: readonly StoredFile[], database: Database, ledger: Ledger): Promise<Set<string>> {
-  const running = new Set<string>()
-  for (const policy of new Set(files.map((file) => file.policy))) {
-    if (await database.isLocked(ledger.lockName(policy))) running.add(policy)
-  }
-  return running
-}
-
-/** Files that no entry accounts for: an entry's file is one of its name in its place. */
-async function unknownAmong(
-  files: readonly StoredFile[],
-  entries: readonly LedgerEntry[],
-  config: Config,
-): Promise<StoredFile[]> {
-  const place = async (target: Target, name: string): Promise<string> => `${await target.identity()}\0${name}`
-  const known = new Set<string>()
-  for (const entry of entries) {
-    const target = await targetOfEntry(entry, config).catch(() => undefined)
-    if (target === undefined) continue
-    known.add(await place(target, entry.path))
-    known.add(await place(target, manifestName(entry.path)))
-  }
-  const unknown: StoredFile[] = []
-  for (const file of files) if (!known.has(await place(file.target, file.name))) unknown.push(file)
-  return unknown
 }
 
 function orphanFinding({ target, name }: StoredFile): VerifyFinding {

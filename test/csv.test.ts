@@ -124,7 +124,7 @@ test('numbers are not quoted, text always is, a REAL keeps its point', () => {
 test('records as plain text tell NULL from the empty text, and from text without quotes', async () => {
   const records: [string, boolean][][] = []
   for await (const record of readRecords(Readable.from([Buffer.from('a,b,c,d\n,"",x,"y"\n')]))) {
-    records.push(record.map(({ text, isNull }) => [text, isNull]))
+    records.push(record.map((field) => [field.text, field.isNull]))
   }
   assert.equal(records[1], [
     ['', true],

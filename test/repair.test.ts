@@ -1,10 +1,12 @@
 /** verify --repair and --deep: what a crash or a lost ledger left is told apart, and put right without removing anything. */
-import { readFileSync, rmSync } from 'node:fs'
+import { readFileSync, rmSync, symlinkSync } from 'node:fs'
 import path from 'node:path'
 
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
+import { loadConfig } from '../src/config/project.ts'
+import { openDatabase } from '../src/database/open.ts'
 import { apply, restore, status, verify, type Repair, type VerifyReport } from '../src/index.ts'
 import type { TestDatabase } from './support/database.ts'
 import { compareRows, judge, tableRows, type RowText } from './support/judge.ts'
@@ -85,9 +87,7 @@ overDatabases(test, 'a ledger that was lost: its archives are adopted, and come 
   const original = await tableRows(db, 'log')
   const made = project({ log: { ...logPolicy, batch: 2 } })
   await apply({ cwd: made.folder, now })
-  for (const table of ['ledger', 'ledger_version', 'ledger_names', 'ledger_holds', 'ledger_held_rows']) {
-    await db.run(`drop table retention_${table}`)
-  }
+  await forget(db)
   assert.equal(words(await verify({ cwd: made.folder, repair: true })), ['adopt', 'adopt'])
   const report = await verify({ cwd: made.folder, repair: true, yes: true })
   assert.equal(words(report), ['adopt, done', 'adopt, done'])
@@ -166,9 +166,97 @@ overDatabases(test, 'an unfinished file is set aside; files of a run that is at 
   const { made } = await cutOff(scene, 'fsync csv.tmp')
   const [name = ''] = made.list()
   assert.match(name, /\.tmp$/)
+  const database = await openDatabase(await loadConfig({ cwd: made.folder }), 'write')
+  const lock = await database.lock('retention_ledger log')
+  const during = await verify({ cwd: made.folder, repair: true, yes: true })
+  assert.equal(during.repairs, [])
+  assert.equal(during.inProgress, [made.path(`backups/${name}`)])
+  await lock?.release()
+  await database.close()
   const report = await verify({ cwd: made.folder, repair: true, yes: true })
   assert.equal(words(report), ['set-aside, done'])
   assert.equal(made.list('backups/set-aside'), [name])
+})
+
+/** Makes the ledger anew, as with a database that was lost. */
+async function forget(db: TestDatabase): Promise<void> {
+  for (const table of ['ledger', 'ledger_version', 'ledger_names', 'ledger_holds', 'ledger_held_rows']) {
+    await db.run(`drop table retention_${table}`)
+  }
+}
+
+async function leftWith(made: TestProject, why: RegExp): Promise<void> {
+  const before = made.list()
+  const report = await verify({ cwd: made.folder, repair: true, yes: true, decide: async () => true })
+  assert.equal(words(report), ['leave'])
+  assert.match(report.repairs[0]?.text ?? '', why)
+  assert.equal(made.list(), before)
+}
+
+overDatabases(test, 'keys that are in use by other rows make an archive no copy of them', async (scene) => {
+  const { db, project } = scene
+  await seedLog(db, minutesBefore(cutoff, 3))
+  const made = project()
+  await apply({ cwd: made.folder, now })
+  await forget(db)
+  await db.run(
+    "insert into log (id, at, body) values (1, '2099-01-01', 'new'), (2, '2099-01-01', 'new'), (3, '2099-01-01', 'new')",
+  )
+  await leftWith(made, /of its 3 rows, 0 are in the table and 0 in other archives, and 3 of its keys are in use/)
+})
+
+overDatabases(test, 'a row in two places does not stand for one in none', async (scene) => {
+  const { db } = scene
+  const { made } = await cutOff(scene)
+  assert.is((await made.cli(['apply'])).code, 0)
+  const [archive] = (await status({ cwd: made.folder, now })).archives
+  // Of the first archive's rows one is in the table and in another archive, and one is in neither.
+  await db.run(`update retention_ledger set state = 'restored', restored_at = archived_at`)
+  const csv = await restoreInto(db, made, archive?.name ?? '')
+  await db.run(`insert into log select * from ${csv} where id = 1`)
+  await leftWith(made, /of its 3 rows, 1 are in the table and 0 in other archives/)
+})
+
+/** Restores an archive into a table beside the log; returns its name. */
+async function restoreInto(db: TestDatabase, made: TestProject, name: string): Promise<string> {
+  await db.run('create table copy as select * from log where false')
+  await restore({ cwd: made.folder, file: name, now, into: 'copy' })
+  return 'copy'
+}
+
+overDatabases(test, 'equal rows are counted: three in an archive are not one in the table', async ({ db, project }) => {
+  await db.run(`create table log (at ${db.kind === 'sqlite' ? 'text' : 'timestamptz'}, body text);
+    insert into log values ('2020-01-01', 'same'), ('2020-01-01', 'same'), ('2020-01-01', 'same')`)
+  const made = project()
+  await apply({ cwd: made.folder, now })
+  await forget(db)
+  await db.run("insert into log values ('2020-01-01', 'same')")
+  await leftWith(made, /of its 3 rows, 1 are in the table/)
+  await db.run("insert into log values ('2020-01-01', 'same'), ('2020-01-01', 'same')")
+  assert.equal(words(await verify({ cwd: made.folder, repair: true })), ['set-aside'])
+})
+
+overDatabases(test, 'an archive that was damaged is no other place for its rows', async (scene) => {
+  const { made } = await cutOff(scene)
+  assert.is((await made.cli(['apply'])).code, 0)
+  const [archive] = (await status({ cwd: made.folder, now })).archives
+  const name = `backups/${archive?.name ?? ''}`
+  made.write(name, `${made.read(name)}x`)
+  const report = await verify({ cwd: made.folder, repair: true, yes: true })
+  assert.equal(words(report), ['adopt?'])
+  assert.equal(report.findings.map(({ kind }) => kind).toSorted(), ['changed', 'orphan', 'orphan'])
+})
+
+overDatabases(test, 'one place under two paths is one place', async (scene) => {
+  const { db, project } = scene
+  await seedLog(db, minutesBefore(cutoff, 3))
+  const made = project()
+  await apply({ cwd: made.folder, now })
+  await forget(db)
+  symlinkSync(made.path('backups'), made.path('link'))
+  made.policy('other', { ...logPolicy, where: 'id > 5', archive: { to: './link', durable: true } })
+  assert.equal(words(await verify({ cwd: made.folder, repair: true, yes: true })), ['adopt, done'])
+  assert.equal((await verify({ cwd: made.folder, repair: true })).findings, [])
 })
 
 overDatabases(test, '--deep: rows of an archive that are in the table as well', async (scene) => {
@@ -184,7 +272,10 @@ overDatabases(test, '--deep: rows of an archive that are in the table as well', 
   const [finding, ...more] = run.json<VerifyReport>().findings
   assert.is(finding?.kind, 'returned')
   assert.is(finding?.name, first?.name)
-  assert.match(finding?.text ?? '', /^1 of its rows are in (public\.)?log as well: \(1\)$/)
+  assert.match(
+    finding?.text ?? '',
+    /^1 of its keys are in use in (public\.)?log, 0 of them by the very same rows: \(1\)$/,
+  )
   assert.equal(more, [])
   // What was restored is there because it was.
   await restore({ cwd: made.folder, file: second?.name ?? '', now })

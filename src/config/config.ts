@@ -103,6 +103,7 @@ const schema = v.strictObject(
 
 /** Whether an address means one thing only: else a part of its password may be taken for the host, and be shown as such. */
 function isUnambiguous(address: string): boolean {
+  if (!/^postgres/i.test(address)) return true
   const [, user, rest = ''] = /^\w+:\/\/(?:([^/?#]*)@)?(.*)$/s.exec(address) ?? []
   return !(user === undefined ? rest : rest.replace(/\?.*$/s, '')).includes('@')
 }

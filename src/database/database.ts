@@ -179,9 +179,13 @@ export interface RestoreTransaction {
   stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<number>
   /**
    * The rows whose key is in the table already: how many, of how many the very same row is there, and the first keys.
-   * @param byRow in a table without a key, whole rows are looked for
+   * @param byRow in a table without a key, whole rows are looked for, as by `matchRows`
    */
   conflicts(byRow: boolean): Promise<Conflicts>
+  /** Marks the staged rows that are in the table, the very same and each as often as there; returns how many. */
+  matchRows(): Promise<number>
+  /** The staged rows that `matchRows` has not marked, as CSV. */
+  unmatched(): AsyncIterable<Buffer>
   /** Puts the staged rows into the table; returns how many were put. */
   insert(onConflict: OnConflict): Promise<number>
   /** The staged rows as they now are in the table, as the archive's CSV. Rows that were skipped come as staged. */

@@ -34,6 +34,9 @@ export type HeldRows =
   | { readonly keys: Sql<{ key: string }>; readonly columns: readonly string[] }
   | { readonly column: string; readonly first: SqlValue; readonly last: SqlValue }
 
+/** A clock may be ahead for once: the keys of a hold are kept for 30 days after its end. In milliseconds. */
+const keptFor = 30 * 24 * 60 * 60 * 1000
+
 /** A hold about to be placed. */
 export interface NewHold {
   /** The table, as `formatTableName` writes it. */
@@ -126,13 +129,14 @@ export class Holds {
     )`
   }
 
-  /** Forgets the keys of holds that have ended; the holds themselves stay on record. */
+  /** Forgets the keys of holds that ended long ago, by whatever clock; the holds themselves stay on record. */
   async forgetEnded(db: Db, now: Date): Promise<void> {
+    const longAgo = new Date(now.getTime() - keptFor)
     await this.#tables
       .in(db)
       .deleteFrom(this.#tables.name('held_rows'))
       .where('retention_hold', 'in', (query) =>
-        query.selectFrom(this.#tables.name('holds')).select('id').where('until', '<=', now.toISOString()),
+        query.selectFrom(this.#tables.name('holds')).select('id').where('until', '<=', longAgo.toISOString()),
       )
       .execute()
   }

@@ -1,7 +1,7 @@
 /** A folder as target: durable, exclusive, private. */
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { access, link, lstat, mkdir, open, readdir, realpath, stat, unlink, type FileHandle } from 'node:fs/promises'
+import { access, link, lstat, mkdir, open, readdir, stat, unlink, type FileHandle } from 'node:fs/promises'
 import path from 'node:path'
 
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
@@ -34,7 +34,11 @@ export class LocalTarget implements Target {
   }
 
   async identity(): Promise<string> {
-    return realpath(this.#folder).catch(() => this.#folder)
+    // A folder may be there under several paths: through links, or mounted twice.
+    return stat(this.#folder).then(
+      ({ dev, ino }) => `${dev}:${ino}`,
+      () => this.#folder,
+    )
   }
 
   locate(file: string): string {

@@ -148,7 +148,7 @@ const statements: readonly [RegExp, string, string?][] = [
   [/^\s*delete from "(?!retention_)/i, 'delete rows'],
   [/^\s*insert into "retention_ledger" /i, 'insert ledger', 'step'],
   [/^\s*copy "pg_temp"|^\s*insert into "temp"/i, 'stage row'],
-  [/insert into "(public|main)"\."log" \(/i, 'insert rows', 'restore'],
+  [/insert (or abort )?into "(public|main)"\."log" \(/i, 'insert rows', 'restore'],
   [/^\s*copy \(\s*select|from \(\s*select s\.n/i, 'read rows back'],
   [/^\s*update "retention_ledger" /i, 'mark restored', 'restore'],
   [/^\s*insert into "retention_ledger_holds"/i, 'insert hold'],

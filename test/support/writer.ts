@@ -12,15 +12,13 @@ export interface Written {
   readonly deleted: number[]
   /** How often each row was updated; every time its body grows by a dot. */
   readonly updated: Record<number, number>
+  /** How often the table's form was changed, and changed back. */
+  migrated: number
 }
 
 const [address = '', name = '1', action = 'write'] = process.argv.slice(2)
 const first = Number(name) * 1_000_000
-const written: { inserted: number[]; deleted: number[]; updated: Record<number, number> } = {
-  inserted: [],
-  deleted: [],
-  updated: {},
-}
+const written: Written = { inserted: [], deleted: [], updated: {}, migrated: 0 }
 
 interface Connection {
   /** Runs a statement that returns numbers of rows. */
@@ -60,6 +58,7 @@ for (let n = 0; !stop.signal.aborted; n += 1) {
       await db.numbers('alter table log add column extra text')
       await db.numbers('alter table log rename column extra to more')
       await db.numbers('alter table log drop column more')
+      written.migrated += 1
     } else if (n % 3 === 0) {
       const at = n % 2 === 0 ? '2020-06-01T00:00:00Z' : '2099-01-01T00:00:00Z'
       written.inserted.push(

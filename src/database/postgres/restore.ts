@@ -85,29 +85,65 @@ class PostgresRestore implements RestoreTransaction {
     const { db } = this.#transaction
     const skip = this.#own('skip')
     const key = this.#key()
-    if (key.length === 0 && !byRow) return { count: 0, same: 0, keys: [] }
-    const match =
-      key.length === 0
-        ? sql`${this.#row('t')} = ${this.#row('s')}`
-        : sql.join(
-            key.map((name) => sql`t.${sql.id(name)} = s.${sql.id(name)}`),
-            sql` and `,
-          )
+    if (key.length === 0) {
+      const count = byRow ? await this.matchRows() : 0
+      return { count, same: count, keys: count === 0 ? [] : await this.#firstSkipped(this.#columns) }
+    }
+    const match = sql.join(
+      key.map((name) => sql`t.${sql.id(name)} = s.${sql.id(name)}`),
+      sql` and `,
+    )
     await sql`update ${staged} as s set ${skip} = true from ${this.#table.sql} as t where ${match}`.execute(db)
-    const shown = sql.join((key.length === 0 ? this.#columns : key).map((name) => sql`${sql.id(name)}::text`))
-    const { rows } = await sql<{ count: string; same: string; keys: string[] | null }>`
-      select
-        count(*)::text as count,
-        (select count(*)::text from ${staged} as s where s.${skip} and exists (
-          select from ${this.#table.sql} as t where ${match} and ${this.#row('t')} = ${this.#row('s')}
-        )) as same,
-        (select array_agg(key) from (
-          select concat_ws(', ', ${shown}) as key from ${staged} where ${skip} order by ${this.#own('n')} limit 5
-        ) first) as keys
-      from ${staged} where ${skip}
+    const { rows } = await sql<{ count: string; same: string }>`
+      select count(*)::text as count, count(*) filter (where exists (
+        select from ${this.#table.sql} as t where ${match} and ${this.#row('t')} = ${this.#row('s')}
+      ))::text as same
+      from ${staged} as s where s.${skip}
     `.execute(db)
     const [found] = rows
-    return { count: Number(found?.count ?? 0), same: Number(found?.same ?? 0), keys: found?.keys ?? [] }
+    return { count: Number(found?.count ?? 0), same: Number(found?.same ?? 0), keys: await this.#firstSkipped(key) }
+  }
+
+  async matchRows(): Promise<number> {
+    const { db } = this.#transaction
+    const skip = this.#own('skip')
+    const n = this.#own('n')
+    // Of equal rows the first goes with the first, the second with the second.
+    const { rows } = await sql<{ count: string }>`
+      with
+        there as (
+          select ${this.#row('t')} as line, row_number() over (partition by ${this.#row('t')}) as nth
+          from ${this.#table.sql} as t
+        ),
+        here as (
+          select s.${n} as n, ${this.#row('s')} as line, row_number() over (partition by ${this.#row('s')} order by s.${n}) as nth
+          from ${staged} as s
+        ),
+        marked as (
+          update ${staged} as s set ${skip} = exists (
+            select from here join there using (line, nth) where here.n = s.${n}
+          )
+          returning s.${skip} as skip
+        )
+      select count(*) filter (where skip)::text as count from marked
+    `.execute(db)
+    return Number(rows[0]?.count ?? 0)
+  }
+
+  unmatched(): AsyncIterable<Buffer> {
+    const text = withLiterals(
+      sql`copy (select ${this.#list()} from ${staged} where not ${this.#own('skip')}) to stdout with (format csv, header true, encoding 'UTF8')`,
+    )
+    return copyOut(this.#transaction, text)
+  }
+
+  /** The first rows that are there already, by some of their columns. */
+  async #firstSkipped(columns: readonly string[]): Promise<string[]> {
+    const shown = sql.join(columns.slice(0, 20).map((name) => sql`${sql.id(name)}::text`))
+    const { rows } = await sql<{ key: string }>`
+      select concat_ws(', ', ${shown}) as key from ${staged} where ${this.#own('skip')} order by ${this.#own('n')} limit 5
+    `.execute(this.#transaction.db)
+    return rows.map(({ key }) => key)
   }
 
   async insert(onConflict: OnConflict): Promise<number> {

@@ -15,8 +15,14 @@ export async function advanceSequences(
   restored: Sql,
 ): Promise<string[]> {
   const notes: string[] = []
-  for (const { column, sequence, mayUpdate } of await sequencesOf(db, table.oid)) {
+  for (const { column, sequence, mayRead, mayUpdate } of await sequencesOf(db, table.oid)) {
     if (!columns.includes(column)) continue
+    if (!mayRead) {
+      notes.push(
+        `Sequence ${sequence} may be behind the restored values, and this role may not look: GRANT USAGE, UPDATE on it`,
+      )
+      continue
+    }
     // A sequence that was never used begins where it was told to begin.
     const { rows } = await sql<{ highest: string; possible: boolean }>`
       select highest::text, highest between s.seqmin and s.seqmax as possible
@@ -33,17 +39,26 @@ export async function advanceSequences(
       `.execute(db)
     } else {
       notes.push(
-        `Sequence ${sequence} is behind ${behind.highest}, and this role may not move it: SELECT setval('${sequence}', ${behind.highest});`,
+        `Sequence ${sequence} is behind ${behind.highest}, and this role may not move it: SELECT setval('${sequence}', greatest(${behind.highest}, (SELECT last_value FROM ${sequence})));`,
       )
     }
   }
   return notes
 }
 
+interface Sequence {
+  readonly column: string
+  readonly sequence: string
+  readonly mayRead: boolean
+  readonly mayUpdate: boolean
+}
+
 /** Sequences that an identity column owns, or that a column's default takes its values from. */
-async function sequencesOf(db: Db, oid: string): Promise<{ column: string; sequence: string; mayUpdate: boolean }[]> {
-  const { rows } = await sql<{ column: string; sequence: string; mayUpdate: boolean }>`
-    select distinct a.attname::text as column, s.oid::regclass::text as sequence, has_sequence_privilege(s.oid, 'UPDATE') as "mayUpdate"
+async function sequencesOf(db: Db, oid: string): Promise<Sequence[]> {
+  const { rows } = await sql<Sequence>`
+    select distinct a.attname::text as column, s.oid::regclass::text as sequence, has_sequence_privilege(s.oid, 'UPDATE') as "mayUpdate",
+      -- Without these Postgres gives NULL for its last value.
+      has_sequence_privilege(s.oid, 'SELECT') or has_sequence_privilege(s.oid, 'USAGE') as "mayRead"
     from pg_attribute a
     left join pg_attrdef def on def.adrelid = a.attrelid and def.adnum = a.attnum
     join pg_depend d on

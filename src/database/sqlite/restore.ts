@@ -72,39 +72,76 @@ class SqliteRestore implements RestoreTransaction {
 
   async conflicts(byRow: boolean): Promise<Conflicts> {
     const key = this.#key()
-    const names = key.length === 0 ? this.#columns : key
-    if (key.length === 0 && !byRow) return { count: 0, same: 0, keys: [] }
-    const cells = this.#columns.map((name) => sql`${sql.id('retention_staged')}.${this.#cell(name)}`)
-    const match =
-      key.length === 0
-        ? sql`true`
-        : sql.join(
-            key.map((name) => sql`t.${sql.id(name)} = ${sql.id('retention_staged')}.${this.#cell(name)}`),
-            sql` and `,
-          )
-    const isThere =
-      key.length === 0
-        ? sql`${textOf(cells)} in (select ${textOf(this.#columns.map((name) => sql.id(name)))} from ${this.#table.sql})`
-        : sql`exists (select 1 from ${this.#table.sql} as t where ${match}
-            and ${textOf(this.#columns.map((name) => sql`t.${sql.id(name)}`))} = ${textOf(cells)})`
-    const conflicts = key.length === 0 ? isThere : sql`exists (select 1 from ${this.#table.sql} as t where ${match})`
-    await sql`update ${staged} set skip = 1 where ${conflicts}`.execute(this.db)
-    const shown = sql.join(
-      names.slice(0, 20).map((name) => sql`coalesce(${this.#cell(name)}, 'NULL')`),
-      sql` || ', ' || `,
+    if (key.length === 0) {
+      const count = byRow ? await this.matchRows() : 0
+      return { count, same: count, keys: count === 0 ? [] : await this.#firstSkipped(this.#columns) }
+    }
+    const match = sql.join(
+      key.map((name) => sql`t.${sql.id(name)} = ${sql.id('retention_staged')}.${this.#cell(name)}`),
+      sql` and `,
+    )
+    const isThere = sql`exists (select 1 from ${this.#table.sql} as t where ${match}
+      and ${textOf(this.#columns.map((name) => sql`t.${sql.id(name)}`))} = ${this.#line()})`
+    await sql`update ${staged} set skip = exists (select 1 from ${this.#table.sql} as t where ${match})`.execute(
+      this.db,
     )
     const { rows } = await sql<{ count: bigint; same: bigint | null }>`
       select count(*) as count, sum(${isThere}) as same from ${staged} where skip = 1
-    `.execute(this.db)
-    const first = await sql<{ key: string }>`
-      select cast(${shown} as text) as key from ${staged} where skip = 1 order by n limit 5
     `.execute(this.db)
     const [found] = rows
     return {
       count: Number(found?.count ?? 0n),
       same: Number(found?.same ?? 0n),
-      keys: first.rows.map((row) => row.key),
+      keys: await this.#firstSkipped(key),
     }
+  }
+
+  async matchRows(): Promise<number> {
+    const line = textOf(this.#columns.map((name) => sql.id(name)))
+    // Of equal rows the first goes with the first, the second with the second.
+    await sql`
+      with
+        there as materialized (
+          select line, row_number() over (partition by line) as nth from (select ${line} as line from ${this.#table.sql})
+        ),
+        here as materialized (
+          select n, line, row_number() over (partition by line order by n) as nth
+          from (select n, ${this.#line()} as line from ${staged})
+        )
+      update ${staged} set skip = n in (select here.n from here join there using (line, nth))
+    `.execute(this.db)
+    const { rows } = await sql<{ count: bigint }>`select count(*) as count from ${staged} where skip = 1`.execute(
+      this.db,
+    )
+    return Number(rows[0]?.count ?? 0n)
+  }
+
+  async *unmatched(): AsyncGenerator<Buffer> {
+    const n = sql.id('n')
+    const rows = {
+      table: { ...this.#table, sql: sql`${staged}` },
+      where: sql<boolean>`skip = 0`,
+      order: [{ value: n, read: sql<bigint>`${n}`, bind: (value: unknown) => sql`${value}` }],
+    }
+    const columns = this.#columns.map((name, index) => ({ name, value: cell(index) }))
+    for (const { bytes } of csvOf(this.#connection, rows, columns)) yield bytes
+  }
+
+  /** A staged row as one text. */
+  #line(): Sql<string> {
+    return textOf(this.#columns.map((name) => sql`${sql.id('retention_staged')}.${this.#cell(name)}`))
+  }
+
+  /** The first rows that are there already, by some of their columns. */
+  async #firstSkipped(columns: readonly string[]): Promise<string[]> {
+    const shown = sql.join(
+      columns.slice(0, 20).map((name) => sql`coalesce(${this.#cell(name)}, 'NULL')`),
+      sql` || ', ' || `,
+    )
+    const { rows } = await sql<{ key: string }>`
+      select cast(${shown} as text) as key from ${staged} where skip = 1 order by n limit 5
+    `.execute(this.db)
+    return rows.map(({ key }) => key)
   }
 
   async insert(onConflict: OnConflict): Promise<number> {
@@ -112,9 +149,10 @@ class SqliteRestore implements RestoreTransaction {
     if (this.#overwrites) await sql`update ${staged} set skip = 0`.execute(this.db)
     const names = sql.join(this.#columns.map((name) => sql.id(name)))
     const cells = sql.join(this.#columns.map((_, index) => cell(index)))
+    // OR ABORT: a column's own ON CONFLICT clause could delete rows that are in the way, and nobody would know.
     // Prepared once and run with each row's number; the zeros only hold the parameters' places.
     const put = this.#connection.prepare(
-      sql`insert into ${this.#table.sql} (${names}) select ${cells} from ${staged} where n = ${0}
+      sql`insert or abort into ${this.#table.sql} (${names}) select ${cells} from ${staged} where n = ${0}
         ${this.#overwrites ? this.#overwrite() : sql``}`,
     )
     const place = this.#connection.prepare(sql`update ${staged} set placed = ${0} where n = ${0}`)
