@@ -109,6 +109,26 @@ overDatabases(
   },
 )
 
+overDatabases(test, 'a manifest that is JSON, and no manifest', async (scene) => {
+  const { made } = await archived(scene)
+  await forget(scene.db)
+  for (const text of [
+    'null',
+    '5',
+    '"manifest"',
+    '[]',
+    '{}',
+    '{"format":1}',
+    '{"format":"1"}',
+    '{"format":99}',
+    '',
+    '{',
+  ]) {
+    made.write(`backups/${file}.manifest.json`, text)
+    assert.is((await refused(scene.db, made, text)).code, 'MANIFEST_INVALID', text)
+  }
+})
+
 overDatabases(test, 'manifests that have changed places', async (scene) => {
   const { made } = await archived(scene)
   const [first, other] = [`backups/${file}.manifest.json`, `backups/${second}.manifest.json`]

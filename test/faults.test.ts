@@ -235,6 +235,25 @@ overDatabases(
   },
 )
 
+overDatabases(test, 'a commit that fails: what can pass is tried again, and what cannot is told', async (scene) => {
+  const made = await prepared(scene)
+  const original = await tableRows(scene.db, 'log')
+  // A full disk, then somebody in the way. https://www.sqlite.org/rescode.html, PostgreSQL's manual, appendix A
+  const [full, busy] = scene.db.kind === 'sqlite' ? ['SQLITE_FULL', 'SQLITE_BUSY'] : ['53100', '40001']
+  const commit = (code: string): Plan[] => [{ point: 'commit step', act: 'fail', with: code }]
+  const { result: failed } = await atPoints(commit(full), () => applied(made))
+  assert.is(failed.status, 'failed')
+  assert.is(failed.error?.code, 'DATABASE_FAILED', failed.error?.message)
+  assert.equal(made.list(), [])
+  await judge(scene.db, 'log', made.path('backups'), original)
+  const { result: patient } = await atPoints(commit(busy), () => applied(made))
+  assert.is(patient.status, 'applied', patient.error?.message)
+  assert.is(patient.archived, 6)
+  assert.is(made.list().length, 4)
+  await judge(scene.db, 'log', made.path('backups'), original)
+  assert.equal((await verify({ cwd: made.folder })).findings, [])
+})
+
 /** A small disk of its own, where this user may mount one; undefined elsewhere. */
 function smallDisk(kilobytes: number): { folder: string; release(): void } | undefined {
   const folder = mkdtempSync(path.join(tmpdir(), 'retention-disk-'))

@@ -127,7 +127,7 @@ test('what is not a file is not read', async ({ folder }) => {
 test('checking touches nothing; a folder that cannot be is told', async ({ folder }) => {
   await new LocalTarget('x', path.join(folder, 'a/b/c'), true).check()
   assert.equal(readdirSync(folder), [])
-  writeFileSync(path.join(folder, 'file'), '')
+  writeFileSync(path.join(folder, 'file'), '', { mode: 0o755 })
   for (const place of ['file', 'file/below']) {
     const target = new LocalTarget('x', path.join(folder, place), true)
     for (const work of [() => target.check(), () => target.prepare()]) {
