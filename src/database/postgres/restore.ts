@@ -89,10 +89,7 @@ class PostgresRestore implements RestoreTransaction {
       const count = byRow ? await this.matchRows() : 0
       return { count, same: count, keys: count === 0 ? [] : await this.#firstSkipped(this.#columns) }
     }
-    const match = sql.join(
-      key.map((name) => sql`t.${sql.id(name)} = s.${sql.id(name)}`),
-      sql` and `,
-    )
+    const match = this.#sameKey(key)
     await sql`update ${staged} as s set ${skip} = true from ${this.#table.sql} as t where ${match}`.execute(db)
     const { rows } = await sql<{ count: string; same: string }>`
       select count(*)::text as count, count(*) filter (where exists (
@@ -108,6 +105,19 @@ class PostgresRestore implements RestoreTransaction {
     const { db } = this.#transaction
     const skip = this.#own('skip')
     const n = this.#own('n')
+    const key = this.#key()
+    if (key.length > 0) {
+      const { rows } = await sql<{ count: string }>`
+        with marked as (
+          update ${staged} as s set ${skip} = exists (
+            select from ${this.#table.sql} as t where ${this.#sameKey(key)} and ${this.#row('t')} = ${this.#row('s')}
+          )
+          returning s.${skip} as skip
+        )
+        select count(*) filter (where skip)::text as count from marked
+      `.execute(db)
+      return Number(rows[0]?.count ?? 0)
+    }
     // Of equal rows the first goes with the first, the second with the second.
     const { rows } = await sql<{ count: string }>`
       with
@@ -135,6 +145,13 @@ class PostgresRestore implements RestoreTransaction {
       sql`copy (select ${this.#list()} from ${staged} where not ${this.#own('skip')}) to stdout with (format csv, header true, encoding 'UTF8')`,
     )
     return copyOut(this.#transaction, text)
+  }
+
+  #sameKey(key: readonly string[]): Sql {
+    return sql.join(
+      key.map((name) => sql`t.${sql.id(name)} = s.${sql.id(name)}`),
+      sql` and `,
+    )
   }
 
   /** The first rows that are there already, by some of their columns. */

@@ -76,12 +76,8 @@ class SqliteRestore implements RestoreTransaction {
       const count = byRow ? await this.matchRows() : 0
       return { count, same: count, keys: count === 0 ? [] : await this.#firstSkipped(this.#columns) }
     }
-    const match = sql.join(
-      key.map((name) => sql`t.${sql.id(name)} = ${sql.id('retention_staged')}.${this.#cell(name)}`),
-      sql` and `,
-    )
-    const isThere = sql`exists (select 1 from ${this.#table.sql} as t where ${match}
-      and ${textOf(this.#columns.map((name) => sql`t.${sql.id(name)}`))} = ${this.#line()})`
+    const match = this.#sameKey(key)
+    const isThere = this.#isSame(key)
     await sql`update ${staged} set skip = exists (select 1 from ${this.#table.sql} as t where ${match})`.execute(
       this.db,
     )
@@ -97,6 +93,28 @@ class SqliteRestore implements RestoreTransaction {
   }
 
   async matchRows(): Promise<number> {
+    const key = this.#key()
+    await (key.length > 0 ? sql`update ${staged} set skip = ${this.#isSame(key)}`.execute(this.db) : this.#matchLines())
+    const { rows } = await sql<{ count: bigint }>`select count(*) as count from ${staged} where skip = 1`.execute(
+      this.db,
+    )
+    return Number(rows[0]?.count ?? 0n)
+  }
+
+  #sameKey(key: readonly string[]): Sql {
+    return sql.join(
+      key.map((name) => sql`t.${sql.id(name)} = ${sql.id('retention_staged')}.${this.#cell(name)}`),
+      sql` and `,
+    )
+  }
+
+  /** Whether the table has the staged row, the very same. */
+  #isSame(key: readonly string[]): Sql {
+    return sql`exists (select 1 from ${this.#table.sql} as t where ${this.#sameKey(key)}
+      and ${textOf(this.#columns.map((name) => sql`t.${sql.id(name)}`))} = ${this.#line()})`
+  }
+
+  async #matchLines(): Promise<void> {
     const line = textOf(this.#columns.map((name) => sql.id(name)))
     // Of equal rows the first goes with the first, the second with the second.
     await sql`
@@ -110,10 +128,6 @@ class SqliteRestore implements RestoreTransaction {
         )
       update ${staged} set skip = n in (select here.n from here join there using (line, nth))
     `.execute(this.db)
-    const { rows } = await sql<{ count: bigint }>`select count(*) as count from ${staged} where skip = 1`.execute(
-      this.db,
-    )
-    return Number(rows[0]?.count ?? 0n)
   }
 
   async *unmatched(): AsyncGenerator<Buffer> {
