@@ -7,6 +7,7 @@ import path from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
+import { RecordCounter } from '../src/archive/csv.ts'
 import { apply, plan, restore, status, verify, type ApplyReport, type PolicyReport } from '../src/index.ts'
 import { startCluster } from './support/cluster.ts'
 import { connectTo } from './support/database.ts'
@@ -253,6 +254,29 @@ overDatabases(test, 'a commit that fails: what can pass is tried again, and what
   await judge(scene.db, 'log', made.path('backups'), original)
   assert.equal((await verify({ cwd: made.folder })).findings, [])
 })
+
+overDatabases(
+  test,
+  'an archive that holds another number of rows than the database gave: the step fails',
+  async (scene) => {
+    const made = await prepared(scene)
+    const original = await tableRows(scene.db, 'log')
+    const { prototype } = RecordCounter
+    const records = Object.getOwnPropertyDescriptor(prototype, 'records')
+    if (records === undefined) throw new Error('nothing counts records')
+    // As if a row had been cut in two, or two had become one.
+    Object.defineProperty(prototype, 'records', { configurable: true, get: () => 4 })
+    try {
+      const policy = await applied(made)
+      assert.is(policy.error?.code, 'ARCHIVE_CHANGED')
+      assert.match(policy.error?.message ?? '', /The database gave 3 rows, but .* holds 4/)
+    } finally {
+      Object.defineProperty(prototype, 'records', records)
+    }
+    assert.equal(made.list(), [])
+    await judge(scene.db, 'log', made.path('backups'), original)
+  },
+)
 
 /** A small disk of its own, where this user may mount one; undefined elsewhere. */
 function smallDisk(kilobytes: number): { folder: string; release(): void } | undefined {

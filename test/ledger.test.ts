@@ -106,6 +106,16 @@ overDatabases(test, 'status shows a policy that has changed since it last archiv
   assert.match((await other.cli(['status'])).stdout, /Policy "log" has changed since/)
 })
 
+overDatabases(test, 'status of one policy lists its archives, and no other', async ({ db, project }) => {
+  await seedLog(db, minutesBefore(cutoff, 2))
+  const made = project({ log: { ...logPolicy, where: 'id = 1' }, other: { ...logPolicy, where: 'id = 2' } })
+  await apply({ cwd: made.folder, now, policies: ['log'] })
+  await apply({ cwd: made.folder, now, policies: ['other'] })
+  const { policies, archives } = await status({ cwd: made.folder, now, policies: ['other'] })
+  assert.equal([policies.map(({ policy }) => policy), archives.map(({ policy }) => policy)], [['other'], ['other']])
+  assert.is((await status({ cwd: made.folder, now })).archives.length, 2)
+})
+
 overDatabases(test, 'status --exit-code: 3 when something is due, or a policy cannot work', async ({ db, project }) => {
   await seedLog(db, ['2020-01-01T00:00:00Z'])
   const made = project()

@@ -607,6 +607,10 @@ overDatabases(test, 'a hold by time is on the column that it was placed by', asy
   assert.is(policy?.archived, 1)
   assert.is(policy?.held, 1)
   assert.is(String(await db.value(`select ${db.kind === 'sqlite' ? 'at' : 'at::date::text'} from log`)), '2020-01-01')
+  await db.run('alter table log rename column at to renamed')
+  const [refused] = (await apply({ cwd: made.folder, now, policies: ['seen'] })).policies
+  assert.is(refused?.status, 'refused')
+  assert.match(refused?.error?.message ?? '', /are held by at, which (public\.)?log does not have any more/)
 })
 
 overDatabases(
