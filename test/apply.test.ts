@@ -139,6 +139,7 @@ overDatabases(test, 'what was archived is deleted, whatever is due when asked ag
   const archived = (policy?.archives ?? []).flatMap(({ name }) =>
     readArchive(folder, name).rows.map(([id]) => Number(id)),
   )
+  assert.is(policy?.error, undefined)
   assert.is(policy?.archived, archived.length)
   assert.ok(archived.length > 0)
   assert.ok((policy?.archives ?? []).every(({ rows }) => rows <= 100))
@@ -314,6 +315,29 @@ overDatabases(test, 'one policy that fails does not stop the others', async ({ d
     ['refused', 'applied', 'refused'],
   )
   assert.match(report.policies[0]?.error?.message ?? '', /no table "lgo" \(did you mean "log"\?\)/)
+})
+
+overDatabases(test, 'a step that has grown beyond a batch is cut anew', async ({ db, project }) => {
+  await seedLog(db, minutesBefore(cutoff, 20))
+  const made = project({ log: { ...logPolicy, batch: 10 } })
+  // Into the second step's range, when the first is done.
+  const late = `insert into log (at, body) select at, 'late' from log where at > '2026-05-15T23:54:30Z' limit 5`
+  if (db.kind === 'postgres') {
+    await apply({ cwd: made.folder, now, before: '2000-01-01' })
+    await db.run(`create function late() returns trigger language plpgsql as $$ begin
+        if (select count(*) from retention_ledger) = 1 then ${late}; end if; return null; end $$;
+      create trigger late after insert on retention_ledger for each row execute function late()`)
+  }
+  let isFirst = true
+  const onProgress = (): void => {
+    if (db.kind === 'sqlite' && isFirst) void db.run(late)
+    isFirst = false
+  }
+  const [policy] = (await apply({ cwd: made.folder, now, onProgress })).policies
+  assert.is(policy?.status, 'applied', policy?.error?.message)
+  assert.is(policy?.archived, 25)
+  assert.ok(policy?.archives.every(({ rows }) => rows <= 10))
+  assert.is(Number(await db.value('select count(*) from log')), 0)
 })
 
 overDatabases(test, 'rows that become due while apply runs are met by another pass', async ({ db, project }) => {
