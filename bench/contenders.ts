@@ -48,6 +48,36 @@ function retention(args: readonly string[], copy: Copy): Command {
 
 const apply = ['apply', '--before', cutoff.slice(0, 10)]
 
+const retentionApply: Contender = {
+  name: 'retention apply',
+  leaves: 'none',
+  command: (copy) => (project(copy), retention(apply, copy)),
+}
+
+const everydayScript: Contender = {
+  name: 'the everyday script',
+  leaves: 'none',
+  command: ({ address, folder }) => ({
+    words: [
+      process.execPath,
+      '--max-old-space-size=8192',
+      path.join(root, 'bench/everyday.ts'),
+      address,
+      `${folder}/out.csv`,
+    ],
+  }),
+}
+
+/** All due rows in one archive, to be put back. */
+const archiveFirst = (copy: Copy): readonly Command[] => (project(copy, { batch: 1_000_000 }), [retention(apply, copy)])
+
+const retentionRestore: Contender = {
+  name: 'retention restore',
+  leaves: 'all',
+  first: archiveFirst,
+  command: (copy) => retention(['restore', archive, '--hold', 'none'], copy),
+}
+
 /** Archiving and deleting the due half. */
 export const applying: Readonly<Record<'postgres' | 'sqlite', readonly Contender[]>> = {
   postgres: [
@@ -67,20 +97,8 @@ export const applying: Readonly<Record<'postgres' | 'sqlite', readonly Contender
         ],
       }),
     },
-    { name: 'retention apply', leaves: 'none', command: (copy) => (project(copy), retention(apply, copy)) },
-    {
-      name: 'the everyday script',
-      leaves: 'none',
-      command: ({ address, folder }) => ({
-        words: [
-          process.execPath,
-          '--max-old-space-size=8192',
-          path.join(root, 'bench/everyday.ts'),
-          address,
-          `${folder}/out.csv`,
-        ],
-      }),
-    },
+    retentionApply,
+    everydayScript,
   ],
   sqlite: [
     {
@@ -92,20 +110,8 @@ export const applying: Readonly<Record<'postgres' | 'sqlite', readonly Contender
         input: `.headers on\n.mode csv\n.output ${folder}/out.csv\nselect * from conversation_log where ${due};\n.output stdout\ndelete from conversation_log where ${due};\n`,
       }),
     },
-    { name: 'retention apply', leaves: 'none', command: (copy) => (project(copy), retention(apply, copy)) },
-    {
-      name: 'the everyday script',
-      leaves: 'none',
-      command: ({ address, folder }) => ({
-        words: [
-          process.execPath,
-          '--max-old-space-size=8192',
-          path.join(root, 'bench/everyday.ts'),
-          address,
-          `${folder}/out.csv`,
-        ],
-      }),
-    },
+    retentionApply,
+    everydayScript,
   ],
 }
 
@@ -116,7 +122,7 @@ export const restoring: typeof applying = {
       name: 'psql \\copy from',
       needs: 'psql',
       leaves: 'all',
-      first: (copy) => (project(copy, { batch: 1_000_000 }), [retention(apply, copy)]),
+      first: archiveFirst,
       command: ({ address, folder }) => ({
         words: [
           'psql',
@@ -129,29 +135,19 @@ export const restoring: typeof applying = {
         ],
       }),
     },
-    {
-      name: 'retention restore',
-      leaves: 'all',
-      first: (copy) => (project(copy, { batch: 1_000_000 }), [retention(apply, copy)]),
-      command: (copy) => retention(['restore', archive, '--hold', 'none'], copy),
-    },
+    retentionRestore,
   ],
   sqlite: [
     {
       name: 'sqlite3 shell: .import',
       needs: 'sqlite3',
       leaves: 'all',
-      first: (copy) => (project(copy, { batch: 1_000_000 }), [retention(apply, copy)]),
+      first: archiveFirst,
       command: ({ address, folder }) => ({
         words: ['sqlite3', '-bail', address],
         input: `.import --csv --skip 1 ${folder}/backups/${archive} conversation_log\n`,
       }),
     },
-    {
-      name: 'retention restore',
-      leaves: 'all',
-      first: (copy) => (project(copy, { batch: 1_000_000 }), [retention(apply, copy)]),
-      command: (copy) => retention(['restore', archive, '--hold', 'none'], copy),
-    },
+    retentionRestore,
   ],
 }
