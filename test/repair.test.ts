@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert'
 import { loadConfig } from '../src/config/project.ts'
 import { openDatabase } from '../src/database/open.ts'
 import { apply, restore, status, verify, type Repair, type VerifyReport } from '../src/index.ts'
-import type { TestDatabase } from './support/database.ts'
+import { createDatabase, type TestDatabase } from './support/database.ts'
 import { compareRows, judge, tableRows, type RowText } from './support/judge.ts'
 import type { TestProject } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
@@ -258,6 +258,54 @@ overDatabases(test, 'one place under two paths is one place', async (scene) => {
   assert.equal(words(await verify({ cwd: made.folder, repair: true, yes: true })), ['adopt, done'])
   assert.equal((await verify({ cwd: made.folder, repair: true })).findings, [])
 })
+
+overDatabases(
+  test,
+  'a database that was lost: made anew, it is told of its archives, and gets its rows back',
+  async (scene) => {
+    const { db, project } = scene
+    await seedLog(db, minutesBefore(cutoff, 3))
+    const original = await tableRows(db, 'log')
+    const made = project()
+    await apply({ cwd: made.folder, now })
+    const fresh = await createDatabase(db.kind)
+    try {
+      const manifest = made.list().find((name) => name.endsWith('.manifest.json')) ?? ''
+      // A manifest's form is what the README says it is.
+      const { files } = JSON.parse(made.read(`backups/${manifest}`)) as { files: { ddl: string[] }[] }
+      for (const statement of files[0]?.ddl ?? []) await fresh.run(statement)
+      made.configure({ database: fresh.address })
+      assert.equal(words(await verify({ cwd: made.folder, repair: true, yes: true })), ['adopt, done'])
+      const [archive] = (await status({ cwd: made.folder, now })).archives
+      await restore({ cwd: made.folder, file: archive?.name ?? '', now })
+      compareRows(await tableRows(fresh, 'log'), original)
+    } finally {
+      await fresh.drop()
+    }
+  },
+)
+
+overDatabases(
+  test,
+  "archives' folder that was lost: verify says of each what is missing, restore that it is not there",
+  async (scene) => {
+    const { db, project } = scene
+    await seedLog(db, [...minutesBefore(cutoff, 3), '2099-01-01T00:00:00Z'])
+    const made = project()
+    await apply({ cwd: made.folder, now })
+    const [csv = '', manifest = ''] = made.list()
+    rmSync(made.path('backups'), { recursive: true })
+    const { findings } = await verify({ cwd: made.folder })
+    assert.equal(
+      findings.map(({ kind, name }) => `${kind} ${name}`),
+      [`missing ${csv}`, `missing ${manifest}`],
+    )
+    const run = await made.cli(['restore', csv])
+    assert.is(run.code, 1)
+    assert.match(run.stderr, /There is no file .*\.csv/)
+    assert.is((await made.cli(['status'])).code, 0)
+  },
+)
 
 overDatabases(test, '--deep: rows of an archive that are in the table as well', async (scene) => {
   const { db, project } = scene
