@@ -1,4 +1,7 @@
 /** Others at work on the same rows, tables, policies and files: no duplicate, no loss, no waiting without bound. */
+import { syncBuiltinESMExports } from 'node:module'
+import timers from 'node:timers/promises'
+
 import Sqlite from 'better-sqlite3'
 import { Client } from 'pg'
 import { suite } from 'uvu'
@@ -10,6 +13,7 @@ import { openDatabase } from '../src/database/open.ts'
 import { apply, restore, RetentionError, status, verify, type ApplyReport } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
 import type { TestDatabase } from './support/database.ts'
+import { judge, tableRows } from './support/judge.ts'
 import { startProxy } from './support/proxy.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
 
@@ -201,6 +205,48 @@ for (const cut of ['before', 'after'] as const) {
       assert.equal(await db.dump('log'), cut === 'after' ? all : [])
       made.configure({ database: db.address })
       assert.is((await status({ cwd: made.folder, now })).archives[0]?.state, cut === 'after' ? 'restored' : 'archived')
+    },
+    ['postgres'],
+  )
+}
+
+for (const cut of ['before', 'after'] as const) {
+  overDatabases(
+    test,
+    `a server that is gone for good ${cut} it hears of the commit: asked for half a minute, and the files stay`,
+    async ({ db, project }) => {
+      await seedLog(db, minutesBefore(cutoff, 3))
+      const original = await tableRows(db, 'log')
+      const made = project()
+      await apply({ cwd: made.folder, now, before: '2000-01-01' })
+      const proxy = await startProxy(db.address, cut, 'insert into "retention_ledger"', true)
+      made.configure({ database: proxy.address })
+      // The half minute itself is not waited for, but added up.
+      const waits: number[] = []
+      const wait = timers.setTimeout
+      // Of its overloads the tool uses these two; how long a config may take to load is left as it is.
+      const count = (milliseconds: number, value?: undefined, options?: object): Promise<unknown> =>
+        milliseconds > 16_000 ? wait(milliseconds, value, options) : wait(0, waits.push(milliseconds))
+      timers.setTimeout = count as typeof wait
+      syncBuiltinESMExports()
+      const report = await apply({ cwd: made.folder, now }).finally(() => {
+        timers.setTimeout = wait
+        syncBuiltinESMExports()
+      })
+      await proxy.stop()
+      assert.is(report.policies[0]?.status, 'failed')
+      assert.is(report.policies[0]?.error?.code, 'COMMIT_UNKNOWN')
+      assert.equal(waits, [250, 500, 1000, 2000, 4000, 8000, 16_000])
+      assert.equal(made.list(), [file, `${file}.manifest.json`])
+      await judge(db, 'log', made.path('backups'), original)
+
+      made.configure({ database: db.address })
+      const { findings } = await verify({ cwd: made.folder, repair: true, yes: true })
+      assert.equal(findings, [])
+      assert.equal(made.list(), cut === 'after' ? [file, `${file}.manifest.json`] : ['set-aside'])
+      await apply({ cwd: made.folder, now })
+      assert.is(Number(await db.value('select count(*) from log')), 0)
+      await judge(db, 'log', made.path('backups'), original)
     },
     ['postgres'],
   )

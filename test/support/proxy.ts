@@ -17,13 +17,18 @@ export interface Proxy {
   stop(): Promise<void>
 }
 
-/** Starts a proxy before a database. @param text what a connection must have sent for its commit to be cut */
-export async function startProxy(address: string, cut: Cut, text: string): Promise<Proxy> {
+/**
+ * Starts a proxy before a database.
+ * @param text what a connection must have sent for its commit to be cut
+ * @param staysDown whether nobody gets through any more after that
+ */
+export async function startProxy(address: string, cut: Cut, text: string, staysDown = false): Promise<Proxy> {
   const url = new URL(address)
   const { hostname, port } = url
   const sockets = new Set<Socket>()
   let hasCut = false
   const server: Server = createServer((client) => {
+    if (hasCut && staysDown) return void client.destroy()
     const upstream = connect(Number(port), hostname)
     const both = [client, upstream]
     let isWanted = false
