@@ -5,7 +5,7 @@ import path from 'node:path'
 import { readHeader } from './archive/csv.ts'
 import { archiveOfManifest, manifestName } from './archive/name.ts'
 import { parseManifest, type Manifest } from './archive/manifest.ts'
-import { Meter, readText, readWhole } from './archive/store.ts'
+import { readText, readWhole, sha256Of } from './archive/store.ts'
 import type { Config } from './config/config.ts'
 import type { Database } from './database/database.ts'
 import { hasCode, RetentionError } from './errors.ts'
@@ -131,12 +131,6 @@ async function isAnother(target: Target, name: string, known: LedgerEntry, confi
   if ((await own.identity()) === (await target.identity())) return false
   const text = await readText(target, manifestName(name)).catch(() => undefined)
   return text !== undefined && sha256Of(text) !== known.manifestSha256
-}
-
-function sha256Of(text: string): string {
-  const meter = new Meter()
-  meter.update(Buffer.from(text))
-  return meter.digest().sha256
 }
 
 async function targetWith(

@@ -2,7 +2,7 @@
 import path from 'node:path'
 
 import { archiveOfManifest, manifestName } from './archive/name.ts'
-import { Meter, readText, readWhole } from './archive/store.ts'
+import { readText, readWhole, sha256Of } from './archive/store.ts'
 import type { Config } from './config/config.ts'
 import type { Database } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
@@ -149,9 +149,7 @@ async function checkEntry(
   })
   const manifest = manifestName(entry.path)
   await checkFile(manifest, report, async () => {
-    const meter = new Meter()
-    meter.update(Buffer.from(await readText(target ?? (await targetOfEntry(entry, config)), manifest)))
-    const { sha256 } = meter.digest()
+    const sha256 = sha256Of(await readText(target ?? (await targetOfEntry(entry, config)), manifest))
     if (sha256 !== entry.manifestSha256)
       report('changed', manifest, `SHA-256 is ${sha256}, not ${entry.manifestSha256}`)
   })

@@ -37,6 +37,13 @@ export class Meter {
   }
 }
 
+/** A text's SHA-256, in hexadecimal. */
+export function sha256Of(text: string): string {
+  const meter = new Meter()
+  meter.update(Buffer.from(text))
+  return meter.digest().sha256
+}
+
 /** Bytes on their way through a meter. */
 export async function* metered(meter: Meter, source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   for await (const chunk of source) {
