@@ -13,6 +13,7 @@ import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { countDue, planPolicy, type PlanContext, type PolicyPlan } from './plan.ts'
 import type { Policy } from './config/policy.ts'
 import { loadProject, nowOption, selectPolicies, type ProjectOptions } from './config/project.ts'
+import { inLanes } from './lanes.ts'
 import { failureOf, lockedReport, notBegunReport, reportOf, type Failure } from './policy-report.ts'
 import type { ApplyReport, ArchiveReport, PolicyReport } from './report.ts'
 import { archiveStep } from './runner.ts'
@@ -174,7 +175,7 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
       ...(done.stays === undefined ? [] : [done.stays]),
       ...done.inTheWay.map((text): Finding => ({ level: 'warning', text })),
     ],
-    archives: done.entries.map(({ name, location, rows, bytes, sha256, from, to }) => ({
+    archives: done.entries.toSorted(byNumber).map(({ name, location, rows, bytes, sha256, from, to }) => ({
       name,
       location,
       rows,
@@ -223,7 +224,7 @@ function stayFinding(remaining: number, archived: number): Finding {
 
 /** Makes the planned steps, until a limit is reached or one has grown, so that what is left must be planned anew. */
 async function applySteps(
-  { policy, cutoff, time, steps }: PolicyPlan,
+  { policy, cutoff, time, steps, lanes }: PolicyPlan,
   target: Target,
   context: RunContext,
   limits: Limits,
@@ -231,21 +232,41 @@ async function applySteps(
   due: number,
 ): Promise<{ grew: boolean }> {
   const { bom } = policy.archive ?? context.config.archive
-  for (const [index, step] of steps.entries()) {
-    if (index > 0 && policy.pause > 0) await sleep(policy.pause, undefined, { signal: context.signal }).catch(() => {})
-    if (isOver(limits, context)) break
+  let [begun, ended] = [0, 0]
+  let grew = false
+  await inLanes(steps, lanes, async (step) => {
+    if (begun >= lanes && policy.pause > 0) {
+      await sleep(policy.pause, undefined, { signal: context.signal }).catch(() => {})
+    }
+    if (isOver(limits, context)) return false
+    begun += 1
     done.begun = true
-    const most = Math.min(policy.batch, limits.rows)
-    const result = await archiveStep({ policy, cutoff, step, most, storage: time?.storage, target, bom }, context)
-    done.skipped += result.skipped
-    done.inTheWay.push(...result.inTheWay)
-    if (result.grew) return { grew: true }
-    if (result.entry !== undefined) done.entries.push(result.entry)
-    limits.rows -= result.entry?.rows ?? 0
-    const rows = rowsOf(done)
-    limits.options.onProgress?.({ policy: policy.name, rows, due, step: index + 1, steps: steps.length })
-  }
-  return { grew: false }
+    // Steps beside this one must not take the same rest of a limit.
+    const most = limits.rows === Infinity ? policy.batch : step.rows
+    limits.rows -= step.rows
+    let archived = 0
+    try {
+      const order = { policy, cutoff, step, most, storage: time?.storage, target, bom }
+      const result = await archiveStep(order, context)
+      archived = result.entry?.rows ?? 0
+      done.skipped += result.skipped
+      done.inTheWay.push(...result.inTheWay)
+      if (result.entry !== undefined) done.entries.push(result.entry)
+      grew ||= result.grew
+      if (result.grew) return false
+    } finally {
+      limits.rows += step.rows - archived
+    }
+    ended += 1
+    limits.options.onProgress?.({ policy: policy.name, rows: rowsOf(done), due, step: ended, steps: steps.length })
+    return true
+  })
+  return { grew }
+}
+
+/** Side by side, a later step may end first. Names of one cutoff differ in their number alone, the first having none. */
+function byNumber(a: LedgerEntry, b: LedgerEntry): number {
+  return a.name.length - b.name.length || (a.name < b.name ? -1 : 1)
 }
 
 function rowsOf({ entries }: Done): number {

@@ -55,6 +55,8 @@ export interface Survey {
 /** What apply would do for a policy. */
 export interface PolicyPlan extends Survey {
   readonly steps: readonly PlannedStep[]
+  /** How many of them may be under way at a time. */
+  readonly lanes: number
   /** Why more is due than the policy allows at once; undefined where it is not. */
   readonly tooLarge: string | undefined
 }
@@ -135,8 +137,8 @@ export async function surveyPolicy(policy: Policy, context: PlanContext): Promis
 /** Plans a policy's steps. @param limit the most rows to take */
 export async function planPolicy(policy: Policy, context: PlanContext, limit: number): Promise<PolicyPlan> {
   return context.database.read(async (db) => {
-    const { found, due, time } = await survey(db, policy, context)
-    if (due === undefined || time === undefined) return { ...found, steps: [], tooLarge: undefined }
+    const { found, due, time, sideBySide } = await survey(db, policy, context)
+    if (due === undefined || time === undefined) return { ...found, steps: [], lanes: 1, tooLarge: undefined }
     const cuts: Cut[] = []
     let left = limit
     for await (const next of cut(db, due, () => Math.min(policy.batch, left))) {
@@ -149,6 +151,7 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
     return {
       ...found,
       due: counted,
+      lanes: sideBySide ? policy.concurrency : 1,
       steps: cuts.map(({ range, rows }) => ({
         range,
         rows,
@@ -193,6 +196,7 @@ interface Surveyed {
   /** Undefined where the policy cannot work. */
   readonly due: RowSelection | undefined
   readonly time: TimeColumn | undefined
+  readonly sideBySide: boolean
 }
 
 async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Surveyed> {
@@ -200,12 +204,13 @@ async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Sur
   const { lastAppliedAt } = await context.ledger.summary(db, policy.name)
   const request = { ...inspectRequest(policy, cutoff), hasWorked: lastAppliedAt !== null }
   const inspection = await context.database.inspect(db, request)
-  const { table, time } = inspection
+  const { table, time, sideBySide } = inspection
   const findings = [...inspection.findings, ...ownFindings(table, context.ledger)]
   const none = { due: 0, held: 0, undated: 0, oldest: undefined, oldestDue: undefined }
   const nothing: Survey = { policy, cutoff, table, time, findings, ...none }
   const rows = await (isRefused(nothing) ? undefined : pastRows(db, inspection, policy, cutoff, context))
-  if (rows === undefined || time === undefined || table === undefined) return { found: nothing, due: undefined, time }
+  if (rows === undefined || time === undefined || table === undefined)
+    return { found: nothing, due: undefined, time, sideBySide }
 
   const shown = (value: SqlValue | undefined): string | undefined =>
     value === undefined ? undefined : time.format(value)
@@ -220,7 +225,7 @@ async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Sur
     oldest: shown(await firstTime(db, dated)),
     oldestDue: shown(await firstTime(db, rows.due)),
   }
-  return { found, due: rows.due, time }
+  return { found, due: rows.due, time, sideBySide }
 }
 
 /** Archiving what the ledger knows would be forgetting it. */

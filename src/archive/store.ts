@@ -52,6 +52,26 @@ export async function* metered(meter: Meter, source: AsyncIterable<Buffer>): Asy
   }
 }
 
+/** So large that what each call of the disk and of the hash costs does not count. */
+const blockBytes = 512 * 1024
+
+/** The same bytes in large blocks: databases give them in pieces of a few kilobytes. Each block is valid until the next. */
+async function* inBlocks(source: ByteSource): AsyncGenerator<Buffer> {
+  const block = Buffer.allocUnsafe(blockBytes)
+  let used = 0
+  for await (const chunk of source) {
+    for (let at = 0; at < chunk.length;) {
+      const copied = chunk.copy(block, used, at)
+      at += copied
+      used += copied
+      if (used < block.length) continue
+      yield block
+      used = 0
+    }
+  }
+  if (used > 0) yield block.subarray(0, used)
+}
+
 /**
  * Stores bytes under a name that must be free, and proves by reading it back that the target holds every byte.
  * @throws RetentionError `ARCHIVE_EXISTS`, or `ARCHIVE_CHANGED` when other bytes came back.
@@ -60,9 +80,9 @@ export async function store(target: Target, name: string, source: ByteSource): P
   const meter = new Meter()
   const draft = await target.create(name)
   try {
-    for await (const chunk of source) {
-      meter.update(chunk)
-      await draft.write(chunk)
+    for await (const block of inBlocks(source)) {
+      meter.update(block)
+      await draft.write(block)
     }
     await draft.publish()
   } catch (error) {

@@ -35,6 +35,8 @@ export interface PolicyInput {
   where?: string
   /** The most rows that one step, and so one archive, takes: at most 1 000 000. Default 50 000. */
   batch?: number
+  /** How many steps may be under way side by side, each on a connection of its own: 1 to 8. Default 2. */
+  concurrency?: number
   /** How long to rest between two steps. Default none. */
   pause?: Duration
   /** Refuses a run in which more rows than this are due, unless `--allow-large`. Default: no limit. */
@@ -55,6 +57,7 @@ export interface Policy {
   readonly archive: TargetConfig | undefined
   readonly where: string | undefined
   readonly batch: number
+  readonly concurrency: number
   /** Milliseconds. */
   readonly pause: number
   readonly maxRows: number | undefined
@@ -74,6 +77,7 @@ const fields = [
   'archive',
   'where',
   'batch',
+  'concurrency',
   'pause',
   'maxRows',
   'maxPercent',
@@ -90,6 +94,7 @@ const schema = v.strictObject(
     archive: v.optional(target),
     where: v.optional(text('an SQL predicate, such as "status = \'closed\'"')),
     batch: v.optional(wholeNumber(1, 1_000_000), 50_000),
+    concurrency: v.optional(wholeNumber(1, 8), 2),
     pause: v.optional(pause, 0),
     maxRows: v.optional(wholeNumber(1, Infinity)),
     maxPercent: v.optional(

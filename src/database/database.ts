@@ -85,6 +85,8 @@ export interface Inspection {
   /** The time column, then what tells rows with equal times apart. */
   readonly order: readonly OrderPart[]
   readonly findings: readonly Finding[]
+  /** Whether steps may be under way side by side: not where deleting a row changes others, which they could both wait for. */
+  readonly sideBySide: boolean
   /** Rows without a usable time, where looking for how time is stored has counted them. */
   readonly undated?: number
 }

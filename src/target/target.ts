@@ -2,7 +2,7 @@
 /** A file that is being written and that nobody can see yet. */
 export interface Draft {
   /**
-   * Takes the next of the file's bytes.
+   * Takes the next of the file's bytes; once it returns, the chunk is the caller's again.
    * @throws RetentionError `TARGET_UNUSABLE`, on a full disk for example.
    */
   write(chunk: Buffer): Promise<void>

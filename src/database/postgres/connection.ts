@@ -119,7 +119,8 @@ export class Connections {
       connectionTimeoutMillis: 10_000,
       keepAlive: true,
       keepAliveInitialDelayMillis: 10_000,
-      max: 8,
+      // Each of up to eight lanes holds one, and now and then asks for another; so does a lock.
+      max: 20,
     })
     // A connection that breaks while idle is replaced at the next use; without a listener it would end the process.
     this.#pool.on('error', () => {})

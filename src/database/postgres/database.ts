@@ -17,7 +17,7 @@ import { candidates } from './candidates.ts'
 import { Connections, postgresLocation, Transaction, type Limits } from './connection.ts'
 import { tableDdl } from './ddl.ts'
 import { inspect } from './inspect.ts'
-import { findTable } from './table.ts'
+import { findName } from './table.ts'
 import { isLocked, takeLock } from './locks.ts'
 import { beginRestore } from './restore.ts'
 import { beginStep } from './step.ts'
@@ -76,12 +76,12 @@ class PostgresDatabase implements Database {
   }
 
   async ddl(db: Db, table: TableName): Promise<string[]> {
-    const found = await findTable(db, table)
+    const found = await findName(db, table)
     return found === undefined ? [] : tableDdl(db, found.oid)
   }
 
   async tableExists(db: Db, table: TableName): Promise<boolean> {
-    return (await findTable(db, table)) !== undefined
+    return (await findName(db, table)) !== undefined
   }
 
   async candidates(db: Db, days: readonly number[], now: Date): Promise<Candidate[]> {

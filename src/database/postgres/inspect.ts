@@ -8,7 +8,7 @@ import type { Db, Finding, Inspection, InspectRequest, OrderPart, SqlValue } fro
 import { predicateTest, wherePredicate } from '../where.ts'
 import { foreignKeyFindings } from './foreign-keys.ts'
 import { tableFindings } from './table-findings.ts'
-import { findTable, type CatalogTable } from './table.ts'
+import { findName, findTable, type CatalogTable } from './table.ts'
 import { timeColumn } from './time.ts'
 
 /** How closely to look. */
@@ -21,30 +21,40 @@ export interface Care {
 
 /** Finds a table, and keeps it from changing its form as long as it is looked at. */
 async function findSteadyTable(db: Db, name: TableName): Promise<CatalogTable | undefined> {
-  const table = await findTable(db, name)
-  if (table === undefined || !table.maySelect || (table.kind !== 'r' && table.kind !== 'p')) return table
+  const table = await findName(db, name)
   // The lock of any SELECT.
-  await sql`lock table ${table.sql} in access share mode`.execute(db)
+  if (table?.maySelect === true && isTable(table)) await sql`lock table ${table.sql} in access share mode`.execute(db)
   return findTable(db, name)
 }
 
 /** Looks at a policy's table. */
 export async function inspect(db: Db, request: InspectRequest, care: Care): Promise<Inspection> {
-  const table = await findSteadyTable(db, request.table)
-  const nothing = { table: undefined, column: request.column, time: undefined, order: [] }
+  return inspectTable(db, await findSteadyTable(db, request.table), request, care)
+}
+
+/** Whether it has rows of its own, or partitions that have. */
+export function isTable({ kind }: Pick<CatalogTable, 'kind'>): boolean {
+  return kind === 'r' || kind === 'p'
+}
+
+/** The same of a table that was found, and is locked. */
+export async function inspectTable(
+  db: Db,
+  table: CatalogTable | undefined,
+  request: InspectRequest,
+  care: Care,
+): Promise<Inspection> {
+  const nothing = { table: undefined, column: request.column, time: undefined, order: [], sideBySide: false }
   if (table === undefined) return { ...nothing, findings: [await noSuchTable(db, request.table)] }
-  if (table.kind !== 'r' && table.kind !== 'p') return { ...nothing, findings: [noTable(table)] }
+  if (!isTable(table)) return { ...nothing, findings: [noTable(table)] }
   const column = table.columns.find(({ name }) => name === request.column)
   const time = column === undefined ? undefined : timeColumn(column, request.columnTimezone)
   if (column === undefined || time === undefined) {
     return { ...nothing, table, findings: [noTimeColumn(table, request.column)] }
   }
 
-  const findings = [
-    ...(await whereFindings(db, table, request.where)),
-    ...(await tableFindings(db, table, request.column, care.deletes)),
-    ...keyFindings(table),
-  ]
+  const found = await tableFindings(db, table, request.column, care.deletes)
+  const findings = [...(await whereFindings(db, table, request.where)), ...found.findings, ...keyFindings(table)]
   if (care.thorough && request.storage === undefined && !findings.some(({ level }) => level === 'refusal')) {
     const due = sql<boolean>`${time.due(request.cutoff)} and ${wherePredicate(request.where)}`
     findings.push(...(await foreignKeyFindings(db, table, due)))
@@ -52,7 +62,8 @@ export async function inspect(db: Db, request: InspectRequest, care: Care): Prom
     findings.push(...(await foreignKeyFindings(db, table, undefined)))
   }
   const order = [column.name].flatMap((name) => table.orderBy(name) ?? [])
-  return { table, column: column.name, time, order: [...order, ...keyParts(table)], findings }
+  const sideBySide = !found.hasTriggers
+  return { table, column: column.name, time, order: [...order, ...keyParts(table)], sideBySide, findings }
 }
 
 function keyParts(table: CatalogTable): OrderPart[] {

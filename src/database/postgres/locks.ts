@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 
 import type { Db, Lock } from '../database.ts'
 import { Transaction, type Connections } from './connection.ts'
-import type { CatalogTable } from './table.ts'
+import type { NamedTable } from './table.ts'
 
 /**
  * Takes a lock at once, or returns undefined. It is one of a transaction that stays open as long as the lock is held:
@@ -42,7 +42,7 @@ export async function isLocked(db: Db, name: string): Promise<boolean> {
 }
 
 /** Keeps a table's steps (`shared`) and restores (`exclusive`) apart, until the transaction ends. */
-export async function lockRestores(db: Db, table: CatalogTable, mode: 'shared' | 'exclusive'): Promise<void> {
+export async function lockRestores(db: Db, table: NamedTable, mode: 'shared' | 'exclusive'): Promise<void> {
   // Of a partition and the whole table it is one lock.
   const { rows } = await sql<{ root: string }>`
     select coalesce(pg_partition_root(${table.oid}::oid)::oid, ${table.oid}::oid)::text as root

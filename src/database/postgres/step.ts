@@ -5,27 +5,31 @@ import type { Db, ExportedRows, Inspection, InspectRequest, RowSelection, Sql, S
 import { refusalOf } from '../findings.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { copyOut } from './copy.ts'
-import { inspect } from './inspect.ts'
+import { inspectTable, isTable } from './inspect.ts'
 import { lockRestores } from './locks.ts'
-import { findTable, type CatalogTable } from './table.ts'
+import { findName, findTable, type CatalogTable } from './table.ts'
 import { withLiterals } from './literal.ts'
+
+/** Rows are not read to look at the table: planning has asked them. */
+const care = { thorough: false, deletes: true }
 
 /** Begins a step: locks the table against changes of its form, and looks at it. */
 export async function beginStep(connections: Connections, request: InspectRequest): Promise<StepTransaction> {
   const transaction = await Transaction.begin(connections, 'read write')
   const { db } = transaction
   try {
-    const table = await findTable(db, request.table)
-    if (table?.kind === 'r' || table?.kind === 'p') {
+    const named = await findName(db, request.table)
+    if (named !== undefined && isTable(named)) {
       // Against this lock nobody can add a foreign key, a trigger or a rule, or change a column, until we commit. It is
       // the lock that DELETE takes itself, and blocks no reader and no writer; but a table may still be made a child or
       // a partition of ours. https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
-      await sql`lock table ${table.sql} in row exclusive mode`.execute(db)
+      await sql`lock table ${named.sql} in row exclusive mode`.execute(db)
       // A restore of these rows has either ended, and then its hold is seen, or begins when we have ended.
-      await lockRestores(db, table, 'shared')
+      await lockRestores(db, named, 'shared')
     }
-    const inspection = await inspect(db, request, { thorough: false, deletes: true })
-    return new PostgresStep(transaction, request, inspection, table !== undefined && (await mayLockRows(db, table)))
+    const table = await findTable(db, request.table)
+    const inspection = await inspectTable(db, table, request, care)
+    return new PostgresStep(transaction, request, table, inspection)
   } catch (error) {
     await transaction.rollback()
     throw error
@@ -36,13 +40,18 @@ class PostgresStep implements StepTransaction {
   readonly inspection: Inspection
   readonly #transaction: Transaction
   readonly #request: InspectRequest
-  readonly #mayLockRows: boolean
+  readonly #table: CatalogTable | undefined
 
-  constructor(transaction: Transaction, request: InspectRequest, inspection: Inspection, locksRows: boolean) {
+  constructor(
+    transaction: Transaction,
+    request: InspectRequest,
+    table: CatalogTable | undefined,
+    inspection: Inspection,
+  ) {
     this.#transaction = transaction
     this.#request = request
+    this.#table = table
     this.inspection = inspection
-    this.#mayLockRows = locksRows
   }
 
   get db(): Db {
@@ -51,7 +60,8 @@ class PostgresStep implements StepTransaction {
 
   export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): ExportedRows {
     const columns = rows.table.columns.filter((column) => !column.generated)
-    const deletion = skipLocked && this.#mayLockRows ? deleteUnlocked(rows, columns) : deleteAll(rows, columns)
+    const deletion =
+      skipLocked && this.#table?.mayLockRows === true ? deleteUnlocked(rows, columns) : deleteAll(rows, columns)
     const text = withLiterals(sql`copy (${deletion}) to stdout with (format csv, header true, encoding 'UTF8')`)
     const copy = copyOut(this.#transaction, text, signal)
     // What was read has been deleted by being read.
@@ -60,7 +70,7 @@ class PostgresStep implements StepTransaction {
 
   /** A partition that was attached in between may have brought foreign keys; what DELETE has touched is locked now. */
   async #lookAgain(): Promise<void> {
-    const { findings } = await inspect(this.db, this.#request, { thorough: false, deletes: true })
+    const { findings } = await inspectTable(this.db, this.#table, this.#request, care)
     const refusal = refusalOf(findings)
     if (refusal !== undefined) throw refusal
   }
@@ -94,12 +104,4 @@ function deleteUnlocked({ table, where }: RowSelection, columns: RowSelection['t
 /** A table's rows: of a partitioned one those of its partitions, of another its own, whatever inherits from it. */
 function rowsOf(table: RowSelection['table']): Sql {
   return table.hasPartitions ? table.sql : sql`only ${table.sql}`
-}
-
-/** Postgres lets only those lock rows who may update them; others must wait for rows that somebody holds. */
-async function mayLockRows(db: Db, { oid }: CatalogTable): Promise<boolean> {
-  const { rows } = await sql<{ may: boolean }>`select has_any_column_privilege(${oid}::oid, 'UPDATE') as may`.execute(
-    db,
-  )
-  return rows[0]?.may === true
 }

@@ -6,10 +6,15 @@ import type { Db, Finding } from '../database.ts'
 import type { CatalogTable } from './table.ts'
 
 /**
- * What the catalog says for or against deleting a table's rows.
+ * What the catalog says for or against deleting a table's rows, and whether triggers run then.
  * @param deletes whether this very role is about to delete; one that may only read can plan for another
  */
-export async function tableFindings(db: Db, table: CatalogTable, column: string, deletes: boolean): Promise<Finding[]> {
+export async function tableFindings(
+  db: Db,
+  table: CatalogTable,
+  column: string,
+  deletes: boolean,
+): Promise<{ findings: Finding[]; hasTriggers: boolean }> {
   const { rows } = await sql<TableFacts>`
     with published as (
       -- Whichever way a table was put into it: by itself, by its schema, or with all tables.
@@ -58,7 +63,9 @@ export async function tableFindings(db: Db, table: CatalogTable, column: string,
     where c.oid = ${table.oid}::oid
   `.execute(db)
   const [facts] = rows
-  return facts === undefined ? [] : describeFacts(formatTableName(table.name), column, deletes, facts)
+  if (facts === undefined) return { findings: [], hasTriggers: false }
+  const findings = describeFacts(formatTableName(table.name), column, deletes, facts)
+  return { findings, hasTriggers: facts.deleteTriggers.length > 0 }
 }
 
 interface TableFacts {

@@ -11,6 +11,8 @@ export interface CatalogTable extends Table<CatalogColumn> {
   readonly kind: string
   /** Whether this role may read its rows. */
   readonly maySelect: boolean
+  /** Whether it may lock them: Postgres lets only those who may update a column, others must wait for who holds them. */
+  readonly mayLockRows: boolean
 }
 
 /** What the catalog says of a column, beyond `Column`. */
@@ -21,25 +23,32 @@ export interface CatalogColumn extends Column {
   readonly identity: string
 }
 
-/** Finds a table by name; without a schema, along the search path. */
-export async function findTable(db: Db, name: TableName): Promise<CatalogTable | undefined> {
+/** A table as far as its name tells: enough to lock it. */
+export type NamedTable = Pick<CatalogTable, 'oid' | 'kind' | 'maySelect' | 'mayLockRows' | 'name' | 'sql'>
+
+/** Finds out what a name stands for; without a schema, along the search path. */
+export async function findName(db: Db, name: TableName): Promise<NamedTable | undefined> {
   const inSchema = name.schema === undefined ? sql`pg_table_is_visible(c.oid)` : sql`n.nspname = ${name.schema}`
-  const found = await sql<{ oid: string; schema: string; name: string; kind: string; maySelect: boolean }>`
-    select c.oid::text, n.nspname as schema, c.relname as name, c.relkind::text as kind,
-      has_table_privilege(c.oid, 'SELECT') as "maySelect"
+  const found = await sql<Omit<NamedTable, 'name' | 'sql'> & { schema: string; table: string }>`
+    select c.oid::text, n.nspname as schema, c.relname as table, c.relkind::text as kind,
+      has_table_privilege(c.oid, 'SELECT') as "maySelect", has_any_column_privilege(c.oid, 'UPDATE') as "mayLockRows"
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relname = ${name.name} and ${inSchema} and c.relkind in ('r', 'p', 'v', 'm', 'f')
   `.execute(db)
-  const [table] = found.rows
+  const [row] = found.rows
+  if (row === undefined) return undefined
+  const { schema, table, ...facts } = row
+  return { ...facts, name: { schema, name: table }, sql: sql.id(schema, table) }
+}
+
+/** Finds a table by name; without a schema, along the search path. */
+export async function findTable(db: Db, name: TableName): Promise<CatalogTable | undefined> {
+  const table = await findName(db, name)
   if (table === undefined) return undefined
   const columns = await readColumns(db, table.oid)
   const key = await readKey(db, table.oid)
   return {
-    oid: table.oid,
-    kind: table.kind,
-    maySelect: table.maySelect,
-    name: { schema: table.schema, name: table.name },
-    sql: sql.id(table.schema, table.name),
+    ...table,
     columns,
     key,
     textOf: (names) =>

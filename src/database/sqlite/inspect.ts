@@ -13,7 +13,7 @@ import { detectStorage, timeColumn } from './time.ts'
 /** Looks at a policy's table. `thorough` also reads rows: how they store time, and whether foreign keys block. */
 export async function inspect(db: Db, request: InspectRequest, thorough: boolean): Promise<Inspection> {
   const table = await findTable(db, request.table)
-  const nothing = { table: undefined, column: request.column, time: undefined, order: [] }
+  const nothing = { table: undefined, column: request.column, time: undefined, order: [], sideBySide: false }
   if (table === undefined) return { ...nothing, findings: [await noSuchTable(db, request.table)] }
   if (table.kind !== 'table') return { ...nothing, findings: [noTable(table)] }
   const column = table.columns.find(({ name }) => name.toLowerCase() === request.column.toLowerCase())
@@ -41,7 +41,16 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
       ? sql<boolean>`${time.due(request.cutoff)} and ${where}`
       : undefined
   findings.push(...(await foreignKeyFindings(db, table, due)))
-  return { table, column: column.name, time, order, findings, ...(undated === undefined ? {} : { undated }) }
+  const sideBySide = false
+  return {
+    table,
+    column: column.name,
+    time,
+    order,
+    sideBySide,
+    findings,
+    ...(undated === undefined ? {} : { undated }),
+  }
 }
 
 function orderParts(table: SchemaTable, column: string): OrderPart[] {
