@@ -122,9 +122,12 @@ async function timeAt(
   offset: number,
   direction: 'asc' | 'desc' = 'asc',
 ): Promise<SqlValue | undefined> {
+  // Read outside, or every row that is passed over would be written out as text: three times the whole.
   const found = await sql<{ time: SqlValue }>`
-    select ${time.read} as time from ${rows.table.sql} where ${rows.where}
-    order by ${time.value} ${direction === 'asc' ? sql`` : sql`desc`} limit 1 offset ${sql.lit(offset)}
+    select ${time.read} as time from (
+      select ${time.value} from ${rows.table.sql} where ${rows.where}
+      order by ${time.value} ${direction === 'asc' ? sql`` : sql`desc`} limit 1 offset ${sql.lit(offset)}
+    ) as place
   `.execute(db)
   return found.rows[0]?.time
 }
@@ -134,7 +137,9 @@ async function placeAt(db: Db, rows: RowSelection, offset: number): Promise<Posi
   const columns = sql.join(rows.order.map((part, index) => sql`${part.read} as ${sql.id(`p${index}`)}`))
   const order = sql.join(rows.order.map((part) => part.value))
   const found = await sql<Record<string, SqlValue>>`
-    select ${columns} from ${rows.table.sql} where ${rows.where} order by ${order} limit 1 offset ${sql.lit(offset)}
+    select ${columns} from (
+      select ${order} from ${rows.table.sql} where ${rows.where} order by ${order} limit 1 offset ${sql.lit(offset)}
+    ) as place
   `.execute(db)
   const [row] = found.rows
   return row === undefined ? undefined : rows.order.map((_, index) => row[`p${index}`] ?? null)

@@ -2,9 +2,24 @@
 import { addAbortSignal } from 'node:stream'
 import { finished } from 'node:stream/promises'
 
+import { sql } from 'kysely'
 import { to as copyTo } from 'pg-copy-streams'
 
+import type { Sql } from '../database.ts'
 import { postgresError, type Transaction } from './connection.ts'
+import { withLiterals } from './literal.ts'
+import type { CatalogColumn } from './table.ts'
+
+/** Types whose values never need quotes. Those of all others are always quoted: looking whether they need it costs a fifth. */
+const plain =
+  /^(smallint|integer|bigint|oid|real|double precision|numeric|boolean|uuid|date|time(stamp)? with(out)? time zone)$/
+
+/** The statement that gives a query's rows as an archive's CSV. @param columns what the query selects */
+export function copyCsv(query: Sql, columns: readonly CatalogColumn[]): string {
+  const quoted = columns.filter(({ base }) => !plain.test(base)).map(({ name }) => sql.id(name))
+  const forced = quoted.length === 0 ? sql`` : sql`, force_quote (${sql.join(quoted)})`
+  return withLiterals(sql`copy (${query}) to stdout with (format csv, header true, encoding 'UTF8'${forced})`)
+}
 
 /** The bytes of a COPY, and how many rows they are. */
 export interface CopyOut extends AsyncIterable<Buffer> {

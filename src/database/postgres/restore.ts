@@ -8,9 +8,9 @@ import { from as copyFrom } from 'pg-copy-streams'
 import { formatTableName, type TableName } from '../../config/fields.ts'
 import type { Conflicts, Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
 import { postgresError, Transaction, type Connections } from './connection.ts'
-import { copyOut } from './copy.ts'
+import { copyCsv, copyOut } from './copy.ts'
 import { lockRestores } from './locks.ts'
-import { findTable, type CatalogTable } from './table.ts'
+import { findTable, type CatalogColumn, type CatalogTable } from './table.ts'
 import { withLiterals } from './literal.ts'
 import { advanceSequences } from './sequences.ts'
 
@@ -141,10 +141,8 @@ class PostgresRestore implements RestoreTransaction {
   }
 
   unmatched(): AsyncIterable<Buffer> {
-    const text = withLiterals(
-      sql`copy (select ${this.#list()} from ${staged} where not ${this.#own('skip')}) to stdout with (format csv, header true, encoding 'UTF8')`,
-    )
-    return copyOut(this.#transaction, text)
+    const rows = sql`select ${this.#list()} from ${staged} where not ${this.#own('skip')}`
+    return copyOut(this.#transaction, copyCsv(rows, this.#catalogColumns()))
   }
 
   #sameKey(key: readonly string[]): Sql {
@@ -195,18 +193,15 @@ class PostgresRestore implements RestoreTransaction {
           sql`case when s.${this.#own('skip')} then s.${sql.id(name)} else t.${sql.id(name)} end as ${sql.id(name)}`,
       ),
     )
-    const text = withLiterals(
-      sql`copy (
-        select ${columns}
-        from (
-          select *, row_number() over (partition by ${this.#own('skip')} order by ${this.#own('n')}) as ${this.#own('i')} from ${staged}
-        ) s
-        left join ${placed} p on p.i = s.${this.#own('i')} and not s.${this.#own('skip')}
-        left join ${this.#table.sql} t on t.ctid = p.retention_place and t.tableoid = p.retention_table
-        order by s.${this.#own('n')}
-      ) to stdout with (format csv, header true, encoding 'UTF8')`,
-    )
-    return copyOut(this.#transaction, text)
+    const rows = sql`
+      select ${columns}
+      from (
+        select *, row_number() over (partition by ${this.#own('skip')} order by ${this.#own('n')}) as ${this.#own('i')} from ${staged}
+      ) s
+      left join ${placed} p on p.i = s.${this.#own('i')} and not s.${this.#own('skip')}
+      left join ${this.#table.sql} t on t.ctid = p.retention_place and t.tableoid = p.retention_table
+      order by s.${this.#own('n')}`
+    return copyOut(this.#transaction, copyCsv(rows, this.#catalogColumns()))
   }
 
   placedKeys(): Sql<{ key: string }> {
@@ -255,6 +250,10 @@ class PostgresRestore implements RestoreTransaction {
   /** A row's values as one text: not every type has an equality of its own. */
   #row(table: 's' | 't'): Sql {
     return sql`row(${sql.join(this.#columns.map((name) => sql`${sql.id(table, name)}`))})::text`
+  }
+
+  #catalogColumns(): CatalogColumn[] {
+    return this.#table.columns.filter((column) => this.#columns.includes(column.name))
   }
 
   #list(): Sql {

@@ -4,11 +4,10 @@ import { sql } from 'kysely'
 import type { Db, ExportedRows, Inspection, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
 import { refusalOf } from '../findings.ts'
 import { Transaction, type Connections } from './connection.ts'
-import { copyOut } from './copy.ts'
+import { copyCsv, copyOut } from './copy.ts'
 import { inspectTable, isTable } from './inspect.ts'
 import { lockRestores } from './locks.ts'
 import { findName, findTable, type CatalogTable } from './table.ts'
-import { withLiterals } from './literal.ts'
 
 /** Rows are not read to look at the table: planning has asked them. */
 const care = { thorough: false, deletes: true }
@@ -59,11 +58,10 @@ class PostgresStep implements StepTransaction {
   }
 
   export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): ExportedRows {
-    const columns = rows.table.columns.filter((column) => !column.generated)
+    const columns = (this.#table?.columns ?? []).filter((column) => !column.generated)
     const deletion =
       skipLocked && this.#table?.mayLockRows === true ? deleteUnlocked(rows, columns) : deleteAll(rows, columns)
-    const text = withLiterals(sql`copy (${deletion}) to stdout with (format csv, header true, encoding 'UTF8')`)
-    const copy = copyOut(this.#transaction, text, signal)
+    const copy = copyOut(this.#transaction, copyCsv(deletion, columns), signal)
     // What was read has been deleted by being read.
     return { columns, csv: copy, count: () => copy.rows(), remove: () => this.#lookAgain() }
   }
