@@ -11,7 +11,7 @@ export function about(databases: readonly Database[], runs: number): string[] {
     ...databases.map((database) => database.about),
     `Node ${process.versions.node}; ${version('psql')}; ${version('sqlite3')}`,
     `${cpus().length} cores (${cpus()[0]?.model ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GB of memory, ${process.platform}`,
-    `${runs} runs of each in turn, each on a fresh copy of the same data; sha256, fsync, read-back and ledger all on`,
+    `each contender ${runs === 1 ? 'once' : `${runs} times, in turn`}, each time on a fresh copy of the same data; sha256, fsync, read-back and ledger all on`,
   ]
 }
 

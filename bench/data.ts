@@ -25,7 +25,7 @@ export async function fillPostgres(address: string, rows: number): Promise<void>
         when 2 then E'line one\\nline two, with a comma ' || repeat('y', 120)
         else repeat('plain words ', 15)
       end,
-      jsonb_build_object('n', n, 'tags', array['a', 'b'], 'text', repeat('z', 70)), n * 0.000123,
+      jsonb_build_object('n', n, 'tags', array['a', 'b'], 'text', repeat('z', 50)), n * 0.000123,
       timestamptz '${cutoff}' + (n - ${rows} / 2 - 1) * interval '10 seconds'
     from generate_series(1, ${rows}) n;
     create index conversation_log_created_at on conversation_log (created_at)`)
@@ -53,7 +53,7 @@ export function fillSqlite(file: string, rows: number): void {
         when 2 then 'line one' || char(10) || 'line two, with a comma ' || replace(hex(zeroblob(60)), '0', 'y')
         else replace(hex(zeroblob(8)), '00', 'plain words ')
       end,
-      json_object('n', n, 'tags', json_array('a', 'b'), 'text', replace(hex(zeroblob(35)), '0', 'z')), n * 0.000123,
+      json_object('n', n, 'tags', json_array('a', 'b'), 'text', replace(hex(zeroblob(25)), '0', 'z')), n * 0.000123,
       strftime('%Y-%m-%dT%H:%M:%SZ', '${cutoff}', ((n - ${rows} / 2 - 1) * 10) || ' seconds')
     from counter;
     create index conversation_log_created_at on conversation_log (created_at);

@@ -82,7 +82,7 @@ export async function openPostgres(work: string): Promise<Database> {
 export function openSqlite(work: string): Database {
   return {
     kind: 'sqlite',
-    about: `SQLite ${sqliteVersion()} in WAL mode, every setting at its default`,
+    about: `SQLite ${sqliteVersion()} (the sqlite3 shell has its own), files in WAL mode`,
     make: async (rows) => {
       const folder = folderIn(work)
       const address = path.join(folder, 'bench.db')

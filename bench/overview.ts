@@ -2,18 +2,14 @@
 import { has, psql, sqlite3, type Program } from './contenders.ts'
 import { due } from './data.ts'
 import type { Copy, Database, Kind } from './databases.ts'
-import { measure, say, type Command } from './measure.ts'
+import { measure, say, type Command, type Measured } from './measure.ts'
 import { retention, writeProject } from './project.ts'
 
 export interface Overview {
   readonly kind: Kind
   readonly rows: number
-  /** Seconds of each run. Of the count none, where the database's shell is not on this machine. */
-  readonly seconds: {
-    readonly count: readonly number[]
-    readonly status: readonly number[]
-    readonly plan: readonly number[]
-  }
+  /** Of the count there are none where the database's shell is not on this machine. */
+  readonly runs: Readonly<Record<'count' | 'status' | 'plan', readonly Measured[]>>
   /** The shell that counts. */
   readonly shell: Program
   /** What Postgres says it has read of the table; SQLite keeps no such count. */
@@ -32,22 +28,22 @@ export async function overview(database: Database, log: Copy, rows: number, runs
   writeProject(log)
   const counting = `select count(*) from conversation_log where ${due};`
   const shell = database.kind === 'postgres' ? 'psql' : 'sqlite3'
-  const commands: [keyof Overview['seconds'], Command][] = [
+  const commands: [keyof Overview['runs'], Command][] = [
     ['count', shell === 'psql' ? psql(log.address, counting) : sqlite3(log.address, counting)],
     ['status', retention(['status'], log)],
     ['plan', retention(['plan'], log)],
   ]
-  const seconds: Record<keyof Overview['seconds'], number[]> = { count: [], status: [], plan: [] }
+  const measured: Record<keyof Overview['runs'], Measured[]> = { count: [], status: [], plan: [] }
   await database.ask(log, counting)
   for (let run = 1; run <= runs; run += 1) {
     for (const [name, command] of commands) {
       if (name === 'count' && !has(shell)) continue
-      const measured = await measure(command)
-      seconds[name].push(measured.seconds)
-      say(`  ${run}/${runs} ${name}: ${measured.seconds.toFixed(2)} s`)
+      const result = await measure(command)
+      measured[name].push(result)
+      say(`  ${run}/${runs} ${name}: ${result.seconds.toFixed(2)} s`)
     }
   }
-  return { kind: database.kind, rows, shell, seconds, reads: await readsOf(database, log) }
+  return { kind: database.kind, rows, shell, runs: measured, reads: await readsOf(database, log) }
 }
 
 async function readsOf(database: Database, log: Copy): Promise<Overview['reads']> {

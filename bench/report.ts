@@ -75,22 +75,31 @@ function growthSection(growth: readonly Growth[], races: readonly Race[]): strin
 
 function overviewSection(overviews: readonly Overview[]): string {
   if (overviews.length === 0) return ''
-  const lines = overviews.flatMap(({ kind, rows, shell, seconds, reads }) => {
-    const line = (name: string, all: readonly number[], read?: { pages: number; scans: number }): string[] => [
+  const lines = overviews.flatMap(({ kind, rows, shell, runs, reads }) => {
+    const line = (name: string, all: Entry['runs'], read?: { pages: number; scans: number }): string[] => [
       `${name}, ${titles[kind]}`,
       whole(rows),
-      all.length === 0 ? `skipped: no ${shell} here` : `${median(all).toFixed(2)} s`,
-      all.length === 0 ? '' : spread(all),
+      all.length === 0 ? `skipped: no ${shell} here` : `${secondsOf({ runs: all }).toFixed(2)} s`,
+      all.length === 0 ? '' : spread(all.map(({ seconds }) => seconds)),
+      all.length === 0 ? '' : megabytes(memoryOf({ runs: all })),
       reads === undefined || read === undefined ? '' : `${whole(read.pages)} of ${whole(reads.pages)}`,
       read === undefined ? '' : whole(read.scans),
     ]
     return [
-      line(`the bare count (${shell})`, seconds.count),
-      line('`status`', seconds.status, reads?.status),
-      line('`plan`', seconds.plan, reads?.plan),
+      line(`the bare count (${shell})`, runs.count),
+      line('`status`', runs.status, reads?.status),
+      line('`plan`', runs.plan, reads?.plan),
     ]
   })
-  const head = ['', 'rows', 'median', 'shortest to longest', 'pages read of the table', 'sequential scans']
+  const head = [
+    '',
+    'rows',
+    'median',
+    'shortest to longest',
+    'peak memory',
+    'pages read of the table',
+    'sequential scans',
+  ]
   return `## status and plan\n\nOn a vacuumed table with an index on the column, half of it due. Pages are Postgres's own count; those of the visibility map,\nwhich an index-only scan looks into, are among them.\n\n${table(head, lines)}`
 }
 
