@@ -80,15 +80,14 @@ export async function besideApply(database: Database, source: Copy, rows: number
   return { kind, gentle, measured }
 }
 
+/** Runs apply, and stops the writer when it ends or fails. */
 async function applyBeside(writer: Writer, copy: Copy): Promise<{ written: Written; seconds: number; ended: number }> {
-  let written: Written | undefined
   try {
     const { seconds } = await measure(retention(['apply'], copy))
-    const ended = Date.now()
-    written = await writer.stop()
-    return { written, seconds, ended }
-  } finally {
-    if (written === undefined) await writer.stop()
+    return { seconds, ended: Date.now(), written: await writer.stop() }
+  } catch (error) {
+    await writer.stop()
+    throw error
   }
 }
 
@@ -124,7 +123,7 @@ interface Writer {
 async function startWriter(copy: Copy, rows: number): Promise<Writer> {
   const file = path.join(import.meta.dirname, 'writer.ts')
   const child = spawn(process.execPath, [file, copy.address, `${rows}`, `${pace}`], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   })
   let said = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => void (said += text))
@@ -132,7 +131,7 @@ async function startWriter(copy: Copy, rows: number): Promise<Writer> {
   await Promise.race([once(child.stdout, 'data'), ended])
   return {
     stop: async () => {
-      child.kill('SIGTERM')
+      child.stdin.end()
       await ended
       if (child.exitCode !== 0) throw new Error(`the writer ended with ${child.exitCode}`)
       // Its last line, which it makes of that type.

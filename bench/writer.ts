@@ -1,7 +1,7 @@
 /**
  * Another program at work on the log, as an application would be: inserts of single rows and reads by key, in turn, at a
  * fixed pace, on the connections that a pool has by default. Each operation's time runs from when it was due, so that one
- * that waits behind others has waited. Says `ready` when it has begun; when it is told to stop, what each operation took.
+ * that waits behind others has waited. Says `ready` when it begins; when its stdin ends, what each operation took.
  */
 import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises'
 
@@ -30,7 +30,7 @@ const address = process.argv[2] ?? ''
 /** The log's rows, and how many operations there are in a second. */
 const [rows = 0, pace = 0] = process.argv.slice(3).map(Number)
 const stop = new AbortController()
-process.on('SIGTERM', () => stop.abort())
+process.stdin.on('end', () => stop.abort()).resume()
 
 const log = address.startsWith('postgres') ? await openPostgres() : openSqlite()
 const operations: Written['operations'] = []
