@@ -1,153 +1,165 @@
-/** Who is measured: retention, and what people do without it, on the same data. */
-import { writeFileSync } from 'node:fs'
+/** Who races: retention, and what people do without it, on the same data. */
+import { spawnSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
 import path from 'node:path'
 
-import { cutoff } from './data.ts'
+import { due } from './data.ts'
+import type { Copy, Kind } from './databases.ts'
 import type { Command } from './measure.ts'
+import { retention, writeProject } from './project.ts'
 
-/** A fresh copy of the data, and a folder of its own to write to. */
-export interface Copy {
-  /** `postgres://…`, or a SQLite file. */
-  readonly address: string
-  readonly folder: string
-}
+/** A program that a machine may not have. */
+export type Program = 'psql' | 'sqlite3'
 
 /** One that is measured. */
 export interface Contender {
   readonly name: string
-  /** The program that it needs, which a machine may not have. */
-  readonly needs?: string
+  /** What its time is compared with: the fastest way that there is without any care, or what people really do. */
+  readonly role: 'retention' | 'floor' | 'everyday'
+  /** The program that it needs. */
+  readonly needs?: Program
+  /** Races only where this program is absent, in its place. */
+  readonly insteadOf?: Program
   /** What is to be done first, which is not measured. */
-  readonly first?: (copy: Copy) => readonly Command[]
+  readonly first?: (copy: Copy) => Command
   readonly command: (copy: Copy) => Command
-  /** How many due rows are left in the table: what shows that the work was done. */
+}
+
+/** What is raced for, and what shows that the work was done. */
+export interface Task {
+  readonly name: 'apply' | 'restore'
+  /** Which part of the due rows is in the table afterwards. */
   readonly leaves: 'none' | 'all'
+  readonly contenders: readonly Contender[]
 }
 
-const root = path.join(import.meta.dirname, '..')
-const bin = path.join(root, 'dist/bin.js')
-const due = `created_at < '${cutoff}'`
-const archive = 'conversation_log_backup_20260101.csv'
-
-/** A project as `init` makes one, on a copy. */
-function project({ address, folder }: Copy, policy: Record<string, unknown> = {}): void {
-  const database = address.startsWith('postgres') ? address : `sqlite:${address}`
-  writeFileSync(
-    path.join(folder, 'retention.config.json'),
-    JSON.stringify({ database, archive: { to: './backups', durable: true } }),
-  )
-  writeFileSync(
-    path.join(folder, 'policies/conversation_log.json'),
-    JSON.stringify({ table: 'conversation_log', column: 'created_at', days: 30, ...policy }),
-  )
-}
-
-function retention(args: readonly string[], copy: Copy): Command {
-  return { words: [process.execPath, bin, ...args], cwd: copy.folder }
-}
-
-const apply = ['apply', '--before', cutoff.slice(0, 10)]
-
-const retentionApply: Contender = {
-  name: 'retention apply',
-  leaves: 'none',
-  command: (copy) => (project(copy), retention(apply, copy)),
-}
-
-const everydayScript: Contender = {
-  name: 'the everyday script',
-  leaves: 'none',
-  command: ({ address, folder }) => ({
-    words: [
-      process.execPath,
-      '--max-old-space-size=8192',
-      path.join(root, 'bench/everyday.ts'),
-      address,
-      `${folder}/out.csv`,
-    ],
-  }),
-}
-
-/** All due rows in one archive, to be put back. */
-const archiveFirst = (copy: Copy): readonly Command[] => (project(copy, { batch: 1_000_000 }), [retention(apply, copy)])
-
-const retentionRestore: Contender = {
-  name: 'retention restore',
-  leaves: 'all',
-  first: archiveFirst,
-  command: (copy) => retention(['restore', archive, '--hold', 'none'], copy),
-}
-
-/** Archiving and deleting the due half. */
-export const applying: Readonly<Record<'postgres' | 'sqlite', readonly Contender[]>> = {
+/** Archiving and deleting the due half; then putting all of it back from one archive, into the table with its indexes. */
+export const tasks: Readonly<Record<Kind, readonly Task[]>> = {
   postgres: [
     {
-      name: 'psql \\copy (delete … returning *)',
-      needs: 'psql',
+      name: 'apply',
       leaves: 'none',
-      command: ({ address, folder }) => ({
-        words: [
-          'psql',
-          '-qX',
-          '-v',
-          'ON_ERROR_STOP=1',
-          address,
-          '-c',
-          `\\copy (delete from conversation_log where ${due} returning *) to '${folder}/out.csv' csv header`,
-        ],
-      }),
+      contenders: [
+        {
+          name: 'psql \\copy (delete … returning *)',
+          role: 'floor',
+          needs: 'psql',
+          command: ({ address, folder }) =>
+            psql(
+              address,
+              `\\copy (delete from conversation_log where ${due} returning *) to '${folder}/out.csv' csv header`,
+            ),
+        },
+        {
+          name: 'COPY (DELETE … RETURNING *) over the wire',
+          role: 'floor',
+          insteadOf: 'psql',
+          command: ({ address, folder }) => script('raw-copy.ts', 'out', address, `${folder}/out.csv`),
+        },
+        { name: 'retention apply', role: 'retention', command: apply },
+        { name: 'the everyday script', role: 'everyday', command: everyday },
+      ],
     },
-    retentionApply,
-    everydayScript,
+    {
+      name: 'restore',
+      leaves: 'all',
+      contenders: [
+        {
+          name: 'psql \\copy from',
+          role: 'floor',
+          needs: 'psql',
+          first: archiveAll,
+          command: (copy) => psql(copy.address, `\\copy conversation_log from '${archiveOf(copy)}' csv header`),
+        },
+        {
+          name: 'COPY FROM STDIN over the wire',
+          role: 'floor',
+          insteadOf: 'psql',
+          first: archiveAll,
+          command: (copy) => script('raw-copy.ts', 'in', copy.address, archiveOf(copy)),
+        },
+        { name: 'retention restore', role: 'retention', first: archiveAll, command: restore },
+      ],
+    },
   ],
   sqlite: [
     {
-      name: 'sqlite3 shell: .mode csv, delete',
-      needs: 'sqlite3',
+      name: 'apply',
       leaves: 'none',
-      command: ({ address, folder }) => ({
-        words: ['sqlite3', '-bail', address],
-        input: `.headers on\n.mode csv\n.output ${folder}/out.csv\nselect * from conversation_log where ${due};\n.output stdout\ndelete from conversation_log where ${due};\n`,
-      }),
+      contenders: [
+        {
+          name: 'sqlite3 shell: .mode csv, delete',
+          role: 'floor',
+          needs: 'sqlite3',
+          command: ({ address, folder }) =>
+            sqlite3(
+              address,
+              `.headers on\n.mode csv\n.output ${folder}/out.csv\nselect * from conversation_log where ${due};\n.output stdout\ndelete from conversation_log where ${due};`,
+            ),
+        },
+        { name: 'retention apply', role: 'retention', command: apply },
+        { name: 'the everyday script', role: 'everyday', command: everyday },
+      ],
     },
-    retentionApply,
-    everydayScript,
+    {
+      name: 'restore',
+      leaves: 'all',
+      contenders: [
+        {
+          name: 'sqlite3 shell: .import',
+          role: 'floor',
+          needs: 'sqlite3',
+          first: archiveAll,
+          command: (copy) => sqlite3(copy.address, `.import --csv --skip 1 ${archiveOf(copy)} conversation_log`),
+        },
+        { name: 'retention restore', role: 'retention', first: archiveAll, command: restore },
+      ],
+    },
   ],
 }
 
-/** Putting one archive of all due rows back, into the table with its indexes. */
-export const restoring: typeof applying = {
-  postgres: [
-    {
-      name: 'psql \\copy from',
-      needs: 'psql',
-      leaves: 'all',
-      first: archiveFirst,
-      command: ({ address, folder }) => ({
-        words: [
-          'psql',
-          '-qX',
-          '-v',
-          'ON_ERROR_STOP=1',
-          address,
-          '-c',
-          `\\copy conversation_log from '${folder}/backups/${archive}' csv header`,
-        ],
-      }),
-    },
-    retentionRestore,
-  ],
-  sqlite: [
-    {
-      name: 'sqlite3 shell: .import',
-      needs: 'sqlite3',
-      leaves: 'all',
-      first: archiveFirst,
-      command: ({ address, folder }) => ({
-        words: ['sqlite3', '-bail', address],
-        input: `.import --csv --skip 1 ${folder}/backups/${archive} conversation_log\n`,
-      }),
-    },
-    retentionRestore,
-  ],
+/** Whether a program is on this machine. */
+export function has(program: Program): boolean {
+  return spawnSync(program, ['--version']).status === 0
+}
+
+/** A statement or command in psql. */
+export function psql(address: string, text: string): Command {
+  return { words: ['psql', '-qX', '-v', 'ON_ERROR_STOP=1', address, '-c', text] }
+}
+
+/** Lines for the sqlite3 shell. */
+export function sqlite3(file: string, lines: string): Command {
+  return { words: ['sqlite3', '-bail', file], input: `${lines}\n` }
+}
+
+/** `retention apply` with a policy as `init` writes it. */
+export function apply(copy: Copy): Command {
+  writeProject(copy)
+  return retention(['apply'], copy)
+}
+
+function archiveAll(copy: Copy): Command {
+  writeProject(copy, { batch: 1_000_000 })
+  return retention(['apply'], copy)
+}
+
+function restore(copy: Copy): Command {
+  return retention(['restore', archiveOf(copy)], copy)
+}
+
+function archiveOf({ folder }: Copy): string {
+  const archives = readdirSync(path.join(folder, 'backups')).filter((name) => name.endsWith('.csv'))
+  const [archive] = archives
+  if (archive === undefined || archives.length > 1) throw new Error(`${archives.length} archives instead of one`)
+  return path.join(folder, 'backups', archive)
+}
+
+function everyday({ address, folder }: Copy): Command {
+  return script('everyday.ts', address, `${folder}/out.csv`)
+}
+
+function script(name: string, ...args: readonly string[]): Command {
+  // The everyday script holds all rows in memory, more than Node allows by default.
+  return { words: [process.execPath, '--max-old-space-size=8192', path.join(import.meta.dirname, name), ...args] }
 }

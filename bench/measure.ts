@@ -55,6 +55,17 @@ function peakOf(pid: number | undefined): number | undefined {
   }
 }
 
+/** Tells whoever waits what is being done; results go to stdout. */
+export function say(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
+/** The value that a share of some numbers is not above, such as 0.99 of them. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? NaN
+}
+
 /** The middle one of some numbers, or the mean of the middle two. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
