@@ -175,7 +175,7 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
       ...(done.stays === undefined ? [] : [done.stays]),
       ...done.inTheWay.map((text): Finding => ({ level: 'warning', text })),
     ],
-    archives: done.entries.toSorted(byNumber).map(({ name, location, rows, bytes, sha256, from, to }) => ({
+    archives: done.entries.toSorted(byTime).map(({ name, location, rows, bytes, sha256, from, to }) => ({
       name,
       location,
       rows,
@@ -264,8 +264,9 @@ async function applySteps(
   return { grew }
 }
 
-/** Side by side, a later step may end first. Names of one cutoff differ in their number alone, the first having none. */
-function byNumber(a: LedgerEntry, b: LedgerEntry): number {
+/** Side by side, a later step may end first. Of one time, names differ in their number alone, the first having none. */
+function byTime(a: LedgerEntry, b: LedgerEntry): number {
+  if (a.from !== b.from) return a.from < b.from ? -1 : 1
   return a.name.length - b.name.length || (a.name < b.name ? -1 : 1)
 }
 

@@ -476,7 +476,7 @@ overDatabases(
     const original = await tableRows(db, 'log')
     const onProgress = (): void => void db.run(`revoke delete on log from ${role}`)
     const pause = '200ms'
-    made.policy('log', { ...logPolicy, batch: 3, pause })
+    made.policy('log', { ...logPolicy, batch: 3, pause, concurrency: 1 })
     const [policy] = (await apply({ cwd: made.folder, now, onProgress })).policies
     assert.is(policy?.status, 'failed')
     assert.is(policy?.archived, 3)
