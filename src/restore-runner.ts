@@ -3,10 +3,19 @@ import { byteOrderMark } from './archive/csv.ts'
 import { metered, Meter } from './archive/store.ts'
 import { commit } from './commit.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
-import type { Conflicts, Database, Finding, OnConflict, RestoreTable, RestoreTransaction } from './database/database.ts'
+import type {
+  Conflicts,
+  Database,
+  Finding,
+  IncomingRows,
+  OnConflict,
+  PlacedRows,
+  RestoreTable,
+  RestoreTransaction,
+} from './database/database.ts'
 import { refusalOf } from './database/findings.ts'
 import { hasCode, RetentionError } from './errors.ts'
-import type { FoundArchive } from './find-archive.ts'
+import { checkBytes, checkHeader, type FoundArchive } from './find-archive.ts'
 import type { HeldRows } from './ledger/holds.ts'
 import type { ArchiveState, Ledger, LedgerEntry } from './ledger/ledger.ts'
 import { migrate } from './migrate.ts'
@@ -74,6 +83,32 @@ function isWhole({ rows, restored, same }: Done): boolean {
 
 /** One restore, in its order. All rows come back with the ledger's word for it, or none does. */
 async function down(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
+  if (archive.entry !== undefined && order.onConflict === 'error') {
+    const report = await attempt(archive, order, placeStraight)
+    if (report !== undefined) return report
+  }
+  // What is not certain, or was in the way, is looked at in turn; first whether the archive is what it was.
+  await checkBytes(archive)
+  const report = await attempt(archive, order, placeStaged)
+  if (report === undefined) throw new TypeError('staging has an answer to everything')
+  return report
+}
+
+/** Rows that have been put into their table, and what was found there. */
+interface Placed {
+  readonly rows: PlacedRows
+  readonly conflicts: Conflicts
+}
+
+/** A way to put an archive's rows into their table; undefined where it is not for this archive or this table. */
+type Placing = (
+  archive: FoundArchive,
+  order: RestoreOrder,
+  transaction: RestoreTransaction,
+) => Promise<Placed | undefined>
+
+/** One transaction; undefined where its way was not the right one, and everything is as it was. */
+async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placing): Promise<RestoreReport | undefined> {
   const { database, onConflict, dryRun } = order
   // 1. Lock the table against changes of its form, and look whether it can take the rows.
   const name = order.into ?? archive.table
@@ -87,28 +122,26 @@ async function down(archive: FoundArchive, order: RestoreOrder): Promise<Restore
     if (order.into !== undefined && formatTableName(table.name) === formatTableName(archive.table))
       throw ownTable(archive)
     if (onConflict !== 'error') checkKey(table, archive, onConflict)
-    // 2. Load the archive beside the table, once more through its checksum: no byte is used that was not checked.
-    await stage(archive, transaction)
-    // What the ledger does not know may never have left the table: a run may have been cut off before its commit.
-    const conflicts = await transaction.conflicts(archive.entry === undefined && order.into === undefined)
-    if (conflicts.count > 0 && onConflict === 'error') throw conflict(archive, table, conflicts)
-    // 3. Put the rows in, and read them back from there.
-    const restored = await transaction.insert(onConflict)
-    const expected = archive.rows - (onConflict === 'skip' ? conflicts.count : 0)
-    if (restored !== expected) throw mismatch(archive, table)
-    await compare(archive, table, transaction.readBack())
-    // 4. Hold them and mark the archive, in the same transaction.
-    const notes = dryRun ? [] : await transaction.advanceSequences()
-    const done = { rows: archive.rows, restored, same: onConflict === 'skip' ? conflicts.same : 0 }
+    // 2. Put the rows in, in one of two ways. No byte is used that is not checked.
+    const placed = await place(archive, order, transaction)
+    if (placed === undefined) {
+      await transaction.rollback()
+      return undefined
+    }
+    // 3. Hold them and mark the archive, in the same transaction.
+    const { rows, conflicts } = placed
+    const notes = dryRun ? [] : await rows.advanceSequences()
+    const done = { rows: archive.rows, restored: rows.rows, same: onConflict === 'skip' ? conflicts.same : 0 }
     isRecordedWhole = order.into === undefined && isWhole(done)
-    const recorded = order.into === undefined && !dryRun ? await record(archive, order, transaction, done) : undefined
+    const recorded =
+      order.into === undefined && !dryRun ? await record(archive, order, transaction, rows, done) : undefined
     report = {
       archive: archive.name,
       location: archive.target.locate(archive.name),
       table: formatTableName(table.name),
       dryRun,
       rows: archive.rows,
-      restored,
+      restored: rows.rows,
       conflicts: conflicts.count,
       heldUntil: recorded?.heldUntil ?? null,
       warnings: [...notes.map((text): Finding => ({ level: 'warning', text })), ...(recorded?.warnings ?? [])],
@@ -117,10 +150,47 @@ async function down(archive: FoundArchive, order: RestoreOrder): Promise<Restore
     await transaction.rollback()
     throw error
   }
-  // 5. Commit: the rows are back and the ledger knows, or neither.
+  // 4. Commit: the rows are back and the ledger knows, or neither.
   if (dryRun) await transaction.rollback()
   else await commitRestore(archive, order, transaction, report, isRecordedWhole)
   return report
+}
+
+/** Straight into the table, while the bytes are checked that go there. */
+async function placeStraight(
+  archive: FoundArchive,
+  _: RestoreOrder,
+  transaction: RestoreTransaction,
+): Promise<Placed | undefined> {
+  const incoming = incomingRows(archive)
+  if (!transaction.canLoad(incoming)) return undefined
+  await checkHeader(archive)
+  const meter = new Meter()
+  const rows = await transaction.load(incoming, metered(meter, await archive.target.read(archive.name)))
+  if (rows === undefined) return undefined
+  checkRead(archive, rows.rows, meter)
+  return { rows, conflicts: { count: 0, same: 0, keys: [] } }
+}
+
+/** Through a place of their own beside the table, and compared with what has come of them. */
+async function placeStaged(
+  archive: FoundArchive,
+  { onConflict, into }: RestoreOrder,
+  transaction: RestoreTransaction,
+): Promise<Placed> {
+  const { table } = transaction
+  const meter = new Meter()
+  const csv = metered(meter, await archive.target.read(archive.name))
+  const staged = await transaction.stage(archive.columns, csv)
+  checkRead(archive, staged.rows, meter)
+  // What the ledger does not know may never have left the table: a run may have been cut off before its commit.
+  const conflicts = await staged.conflicts(archive.entry === undefined && into === undefined)
+  if (conflicts.count > 0 && onConflict === 'error') throw conflict(archive, table, conflicts)
+  const rows = await staged.insert(onConflict)
+  const expected = archive.rows - (onConflict === 'skip' ? conflicts.count : 0)
+  if (rows.rows !== expected) throw mismatch(archive, table)
+  await compare(archive, table, staged.readBack())
+  return { rows, conflicts }
 }
 
 function noSuchTable(archive: FoundArchive, name: TableName): RetentionError {
@@ -157,13 +227,17 @@ function checkTable(table: RestoreTable, archive: FoundArchive): void {
   }
 }
 
-async function stage(archive: FoundArchive, transaction: RestoreTransaction): Promise<void> {
-  const meter = new Meter()
-  const csv = await archive.target.read(archive.name)
-  const rows = await transaction.stage(archive.columns, metered(meter, csv))
-  if (rows !== archive.rows || meter.digest().sha256 !== archive.sha256) {
-    throw new RetentionError('ARCHIVE_CHANGED', `${archive.name} changed while it was read`)
-  }
+function incomingRows({ columns, manifest, column, entry }: FoundArchive): IncomingRows {
+  const from = entry?.from ?? manifest?.firstTimestamp
+  const to = entry?.to ?? manifest?.lastTimestamp
+  const isTimeKnown = column !== undefined && from !== undefined && to !== undefined
+  return { columns, types: manifest?.files[0]?.columns, time: isTimeKnown ? { column, from, to } : undefined }
+}
+
+/** @throws RetentionError `ARCHIVE_CHANGED` where other bytes were read than were recorded */
+function checkRead(archive: FoundArchive, rows: number, meter: Meter): void {
+  if (rows === archive.rows && meter.digest().sha256 === archive.sha256) return
+  throw new RetentionError('ARCHIVE_CHANGED', `${archive.name} changed while it was read`)
 }
 
 async function compare(archive: FoundArchive, table: RestoreTable, csv: AsyncIterable<Buffer>): Promise<void> {
@@ -204,6 +278,7 @@ async function record(
   archive: FoundArchive,
   order: RestoreOrder,
   transaction: RestoreTransaction,
+  rows: PlacedRows,
   done: Done,
 ): Promise<Recorded> {
   const { ledger, now, hold } = order
@@ -223,7 +298,7 @@ async function record(
   const state = isWhole(done) ? 'restored' : 'archived'
   if (archive.entry === undefined) await ledger.record(db, newEntry(archive, state, now))
   else if (state === 'restored') await ledger.markRestored(db, archive.name, now)
-  const held = hold === undefined || done.restored === 0 ? undefined : await heldRows(archive, transaction)
+  const held = hold === undefined || done.restored === 0 ? undefined : await heldRows(archive, transaction.table, rows)
   if (hold === undefined || held === undefined) return { heldUntil: null, warnings }
   warnings.push(...held.warnings)
   if (held.rows === undefined) return { heldUntil: null, warnings }
@@ -241,10 +316,10 @@ async function record(
 /** What a hold on the restored rows can be placed on: their keys, or without a key the range of their times. */
 async function heldRows(
   archive: FoundArchive,
-  transaction: RestoreTransaction,
+  table: RestoreTable,
+  rows: PlacedRows,
 ): Promise<{ rows: HeldRows | undefined; warnings: Finding[] }> {
-  const { table } = transaction
-  if (table.key.length > 0) return { rows: { keys: transaction.placedKeys(), columns: table.key }, warnings: [] }
+  if (table.key.length > 0) return { rows: await rows.known(), warnings: [] }
   const { column } = archive
   if (column === undefined || !table.columns.some(({ name }) => name === column)) {
     const text = 'No hold was placed: the table has no key, and the column that ages its rows is not known'
@@ -252,7 +327,7 @@ async function heldRows(
   }
   const text = `"${formatTableName(table.name)}" has no key: every row whose ${column} lies between those of the restored rows is held`
   const hint = 'A primary key would let a hold be on the restored rows alone.'
-  return { rows: { column, ...(await transaction.placedRange(column)) }, warnings: [{ level: 'warning', text, hint }] }
+  return { rows: { column, ...(await rows.range(column)) }, warnings: [{ level: 'warning', text, hint }] }
 }
 
 async function commitRestore(
