@@ -1,10 +1,10 @@
 /** Reads the CSV of SQLite's archives back into rows: a strict parser of exactly the form that csv.ts describes. */
-import { StringDecoder } from 'node:string_decoder'
+import { isAscii } from 'node:buffer'
 
 import { RetentionError } from '../errors.ts'
-import { InvalidText, type Cell } from './csv.ts'
+import { byteOrderMark, InvalidText, type Cell } from './csv.ts'
 
-/** Bytes are turned into text in pieces of this size: larger ones make strings that are costly to keep and to free. */
+/** Bytes are looked at in pieces of this size: larger ones make strings that are costly to keep and to free. */
 const pieceBytes = 16 * 1024
 
 const [quote, comma, lineEnd] = [0x22, 0x2c, 0x0a]
@@ -15,54 +15,57 @@ const [quote, comma, lineEnd] = [0x22, 0x2c, 0x0a]
  * @throws RetentionError `ARCHIVE_CHANGED` where the bytes are no such CSV
  */
 export async function* parseRows(csv: AsyncIterable<Buffer>): AsyncGenerator<Cell[][]> {
-  const decoder = new StringDecoder('utf8')
   const parser = new RowParser()
   for await (const chunk of csv) {
     for (let at = 0; at < chunk.length; at += pieceBytes) {
-      const rows = parser.parse(decoder.write(chunk.subarray(at, at + pieceBytes)))
+      const rows = parser.parse(chunk.subarray(at, at + pieceBytes))
       if (rows.length > 0) yield rows
     }
   }
-  const rows = parser.end(decoder.end())
+  const rows = parser.end()
   if (rows.length > 0) yield rows
 }
 
 class RowParser {
-  /** Text that is not yet known to be whole records. */
-  #text = ''
+  /** Bytes that are not yet known to be whole records, in their pieces. */
+  #pieces: Buffer[] = []
+  #bytes = 0
   /** A long record is looked at again only when twice as much of it is there: else its length would count squared. */
-  #tryAt = 0
+  #tryAt = byteOrderMark.length
   #isFirst = true
   #width = 0
 
-  /** Takes more text; gives the rows that are whole now. */
-  parse(more: string): Cell[][] {
-    this.#text += this.#isFirst ? withoutMark(more) : more
-    if (more !== '') this.#isFirst = false
-    if (this.#text.length < this.#tryAt) return []
-    const { rows, end } = wholeRecords(this.#text)
-    this.#tryAt = end === 0 ? 2 * this.#text.length : 0
-    this.#text = this.#text.slice(end)
+  /** Takes more bytes; gives the rows that are whole now. */
+  parse(more: Buffer): Cell[][] {
+    this.#pieces.push(more)
+    this.#bytes += more.length
+    if (this.#bytes < this.#tryAt) return []
+    let bytes = Buffer.concat(this.#pieces)
+    if (this.#isFirst && bytes.subarray(0, byteOrderMark.length).equals(byteOrderMark))
+      bytes = bytes.subarray(byteOrderMark.length)
+    this.#isFirst = false
+    const { rows, end } = wholeRecords(bytes)
+    this.#pieces = [bytes.subarray(end)]
+    this.#bytes = bytes.length - end
+    this.#tryAt = end === 0 ? 2 * bytes.length : 0
     this.#width ||= rows[0]?.length ?? 0
     for (const row of rows) if (row.length !== this.#width) throw malformed('its records differ in length')
     return rows
   }
 
   /** The last rows. @throws RetentionError `ARCHIVE_CHANGED` where there is more than whole records */
-  end(rest: string): Cell[][] {
+  end(): Cell[][] {
     this.#tryAt = 0
-    const rows = this.parse(rest)
-    if (this.#text !== '') throw malformed('it ends in the middle of a record')
+    const rows = this.parse(Buffer.alloc(0))
+    if (this.#bytes > 0) throw malformed('it ends in the middle of a record')
     return rows
   }
 }
 
-function withoutMark(text: string): string {
-  return text.startsWith('\ufeff') ? text.slice(1) : text
-}
-
-/** The whole records that a text begins with, and where they end. */
-function wholeRecords(text: string): { rows: Cell[][]; end: number } {
+/** The whole records that bytes begin with, and where they end. */
+function wholeRecords(bytes: Buffer): { rows: Cell[][]; end: number } {
+  // One character a byte: what is looked for are ASCII's own, and text that is ASCII alone is right as it is.
+  const text = bytes.toString('latin1')
   const rows: Cell[][] = []
   let row: Cell[] = []
   let end = 0
@@ -82,12 +85,17 @@ function wholeRecords(text: string): { rows: Cell[][]; end: number } {
     }
     const after = text.charCodeAt(at)
     if (after === lineEnd) {
-      rows.push(row)
+      rows.push(isAscii(bytes.subarray(end, at)) ? row : row.map(decoded))
       row = []
       end = at + 1
     } else if (after !== comma) throw malformed('something follows a closing quote')
   }
   return { rows, end }
+}
+
+/** A cell whose text has one character for each byte of its UTF-8, as it is. */
+function decoded(cell: Cell): Cell {
+  return typeof cell === 'string' ? Buffer.from(cell, 'latin1').toString('utf8') : cell
 }
 
 /** Where the quoted field that begins at a quote ends; -1 where its end is not there yet. */

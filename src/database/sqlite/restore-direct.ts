@@ -109,10 +109,11 @@ class Loading {
     const values = rows.flat()
     // Such text is bound as bytes and cast, each in a statement of its own: that is left to staging.
     if (values.some((value) => value instanceof InvalidText)) return false
-    // OR ABORT: a column's own ON CONFLICT clause could delete rows that are in the way, and nobody would know.
+    // OR FAIL: a column's own ON CONFLICT clause could delete rows that are in the way, and nobody would know. ABORT would
+    // keep what it takes to undo the statement alone; here everything is undone.
     const insertion = this.#run(`insert ${rows.length}`, () => {
       const line = sql`(${sql.join(this.#columns.map(() => sql`${null}`))})`
-      return sql`insert or abort into ${this.#table.sql} (${this.#names}) values ${sql.join(rows.map(() => line))}`
+      return sql`insert or fail into ${this.#table.sql} (${this.#names}) values ${sql.join(rows.map(() => line))}`
     })
     const { lastInsertRowid } = attempt(() => insertion.run(values))
     const back = this.#numbered === -1 ? this.#readGiven(rows, BigInt(lastInsertRowid)) : this.#readNumbered(rows)
