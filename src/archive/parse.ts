@@ -116,7 +116,8 @@ function endOfUnquoted(text: string, from: number): number {
 
 function readUnquoted(value: string): Cell {
   if (value === '') return null
-  if (/^-?\d+$/.test(value)) return BigInt(value)
+  // As numbers, which are exact up to 2^53, they are read faster.
+  if (/^-?\d+$/.test(value)) return BigInt(value.length < 16 ? Number(value) : value)
   if (/^\\x([0-9a-f]{2})*$/.test(value)) return Buffer.from(value.slice(2), 'hex')
   if (/^\\t([0-9a-f]{2})*$/.test(value)) return new InvalidText(Buffer.from(value.slice(2), 'hex'))
   if (/^-?(Infinity|\d+(\.\d+)?(e[+-]?\d+)?)$/.test(value)) return Number(value)

@@ -116,38 +116,40 @@ class Loading {
       return sql`insert or fail into ${this.#table.sql} (${this.#names}) values ${sql.join(rows.map(() => line))}`
     })
     const { lastInsertRowid } = attempt(() => insertion.run(values))
-    const back = this.#numbered === -1 ? this.#readGiven(rows, BigInt(lastInsertRowid)) : this.#readNumbered(rows)
-    if (back === undefined || !back.every(([row, read]) => isSame(row, read))) return false
+    const isIn = this.#numbered === -1 ? this.#areGiven(rows, BigInt(lastInsertRowid)) : this.#areNumbered(rows)
+    if (!isIn) return false
     this.#count += rows.length
     this.#note(rows)
     return true
   }
 
-  /** Rows beside what is in the table under the numbers that they bring. */
-  #readNumbered(rows: readonly Cell[][]): Pairs | undefined {
+  /** Whether rows are in the table as they are, under the numbers that they bring. */
+  #areNumbered(rows: readonly Cell[][]): boolean {
     const numbers = rows.map((row) => row[this.#numbered])
-    if (!numbers.every((number) => typeof number === 'bigint')) return undefined
-    const order = numbers.map((number, index) => ({ number, row: rows[index] ?? [] }))
-    if (numbers.some((number, index) => index > 0 && number < (numbers[index - 1] ?? number)))
-      order.sort((a, b) => (a.number < b.number ? -1 : 1))
-    const [first, last] = [order[0]?.number ?? 0n, order.at(-1)?.number ?? 0n]
+    if (!numbers.every((number) => typeof number === 'bigint')) return false
+    const isAscending = numbers.every((number, index) => index === 0 || number > (numbers[index - 1] ?? number))
+    const ascending = isAscending ? rows : rows.toSorted((a, b) => this.#compareNumbers(a, b))
+    const [first, last] = [ascending[0]?.[this.#numbered], ascending.at(-1)?.[this.#numbered]]
+    if (typeof first !== 'bigint' || typeof last !== 'bigint') return false
     // Numbers without a gap are those between the first and the last, which SQLite finds at once.
     const isRun = last - first === BigInt(rows.length - 1)
-    return pair(
-      order.map(({ row }) => row),
-      isRun ? this.#readBetween(first, last) : this.#readAmong(numbers),
-    )
+    return areSame(ascending, isRun ? this.#readBetween(first, last) : this.#readAmong(numbers))
   }
 
-  /** Rows beside what is in the table under the numbers that SQLite has given them. */
-  #readGiven(rows: readonly Cell[][], last: bigint): Pairs | undefined {
+  #compareNumbers(a: readonly Cell[], b: readonly Cell[]): number {
+    const [one, other] = [a[this.#numbered] ?? 0n, b[this.#numbered] ?? 0n]
+    return one < other ? -1 : 1
+  }
+
+  /** Whether rows are in the table as they are, under the numbers that SQLite has given them. */
+  #areGiven(rows: readonly Cell[][], last: bigint): boolean {
     const first = last - BigInt(rows.length - 1)
     // Each is one more than the one before, unless the highest possible is in use: then they are random.
     // https://www.sqlite.org/autoinc.html
     const isNext = this.#given === undefined ? first > (this.#highest ?? first - 1n) : first === this.#given.last + 1n
-    if (!isNext) return undefined
+    if (!isNext) return false
     this.#given = { first: this.#given?.first ?? first, last }
-    return pair(rows, this.#readBetween(first, last))
+    return areSame(rows, this.#readBetween(first, last))
   }
 
   #readBetween(first: bigint, last: bigint): Cell[][] {
@@ -194,15 +196,11 @@ class Loading {
   }
 }
 
-/** Rows as they were to be, each with what is in its place. */
-type Pairs = readonly (readonly [readonly Cell[], readonly Cell[]])[]
-
-/** Undefined where there are not as many. */
-function pair(rows: readonly Cell[][], read: readonly Cell[][]): Pairs | undefined {
-  return rows.length === read.length ? rows.map((row, index) => [row, read[index] ?? []] as const) : undefined
+/** Whether rows are as many, and hold the same values in the same storage classes. */
+function areSame(rows: readonly Cell[][], read: readonly Cell[][]): boolean {
+  return rows.length === read.length && rows.every((row, index) => isSame(row, read[index] ?? []))
 }
 
-/** Whether two rows hold the same values in the same storage classes. */
 function isSame(row: readonly Cell[], read: readonly Cell[]): boolean {
   return row.every((value, index) => {
     const other = read[index]
