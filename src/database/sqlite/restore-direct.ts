@@ -68,10 +68,9 @@ class Loading {
     this.#numbered = columns.indexOf(table.numbered ?? '')
     this.#keyed = more.length === 0 ? columns.indexOf(key) : -1
     this.#runs = this.#keyed === -1 ? undefined : new Runs()
+    const highest = this.#run('highest', () => sql`select max(${this.#rowid}) from ${table.sql}`)
     // An aggregate without a row is NULL; integers are read as bigint.
-    this.#highest = this.#run('highest', () => sql`select max(${this.#rowid}) from ${table.sql}`)
-      .pluck()
-      .get() as bigint | null
+    this.#highest = attempt(() => highest.pluck().get()) as bigint | null
   }
 
   /** Puts rows in, and may keep some waiting; false where they are not in as they are. */
