@@ -16,7 +16,7 @@ import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
 
-/** An archive whose stored bytes are those that were recorded. */
+/** An archive, as it was recorded. Whether its bytes still are, `checkBytes` tells. */
 export interface FoundArchive {
   readonly name: string
   readonly policy: string
@@ -46,8 +46,8 @@ export interface Place {
 }
 
 /**
- * Finds an archive by its name, its path or its location, and checks its bytes.
- * @throws RetentionError `ARCHIVE_NOT_FOUND`, `ARCHIVE_CHANGED`, `MANIFEST_INVALID`
+ * Finds an archive by its name, its path or its location.
+ * @throws RetentionError `ARCHIVE_NOT_FOUND`, `MANIFEST_INVALID`
  */
 export async function findArchive(file: string, place: Place): Promise<FoundArchive> {
   const written = path.basename(file)
@@ -60,9 +60,9 @@ export async function findArchive(file: string, place: Place): Promise<FoundArch
   return readFound(target, name, entry)
 }
 
-/** An archive that the ledger does not know, by its manifest. @throws as `findArchive` */
+/** An archive that the ledger does not know, by its manifest, with its bytes checked. @throws as `checkBytes` */
 export async function findStored(target: Target, name: string): Promise<FoundArchive> {
-  return readFound(target, name, undefined)
+  return checked(await readFound(target, name, undefined))
 }
 
 /**
@@ -87,16 +87,29 @@ export async function findBare(target: Target, name: string, table: TableName): 
   }
 }
 
-/** An archive that the ledger knows. @throws as `findArchive` */
+/** An archive that the ledger knows, with its bytes checked. @throws as `checkBytes` */
 export async function findEntry(entry: LedgerEntry, config: Config): Promise<FoundArchive> {
-  return readFound(await targetOfEntry(entry, config), entry.name, entry)
+  return checked(await readFound(await targetOfEntry(entry, config), entry.name, entry))
 }
 
 async function readFound(target: Target, name: string, entry: LedgerEntry | undefined): Promise<FoundArchive> {
   const read = await readManifest(target, name, entry)
-  const found = entry === undefined ? fromManifest(name, read, target) : fromLedger(entry, read, target)
+  return entry === undefined ? fromManifest(name, read, target) : fromLedger(entry, read, target)
+}
+
+async function checked(archive: FoundArchive): Promise<FoundArchive> {
+  await checkBytes(archive)
+  return archive
+}
+
+/**
+ * Reads an archive whole, to see whether its bytes are those that were recorded.
+ * @throws RetentionError `ARCHIVE_NOT_FOUND`, `ARCHIVE_CHANGED`, `MANIFEST_INVALID`
+ */
+export async function checkBytes(archive: FoundArchive): Promise<void> {
+  const { name, target, entry, manifest, rows } = archive
   const { digest, records } = await readWhole(target, name)
-  const expected = entry?.storedSha256 ?? read?.manifest.files[0]?.stored.sha256
+  const expected = entry?.storedSha256 ?? manifest?.files[0]?.stored.sha256
   if (digest.sha256 !== expected) {
     throw new RetentionError(
       'ARCHIVE_CHANGED',
@@ -104,17 +117,20 @@ async function readFound(target: Target, name: string, entry: LedgerEntry | unde
       { hint: 'Nothing has been restored. Take the file from a backup; "retention verify" checks the others.' },
     )
   }
-  if (records !== found.rows) {
-    throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(name)} holds ${records} rows, not ${found.rows}`)
+  if (records !== rows) {
+    throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(name)} holds ${records} rows, not ${rows}`)
   }
+  await checkHeader(archive)
+}
+
+/** @throws RetentionError `ARCHIVE_CHANGED` where an archive's columns are not those that were recorded */
+export async function checkHeader({ name, target, columns }: FoundArchive): Promise<void> {
   const header = await readHeader(await target.read(name))
-  if (header.length !== found.columns.length || header.some((column, index) => column !== found.columns[index])) {
-    throw new RetentionError(
-      'ARCHIVE_CHANGED',
-      `The header of ${name} is (${header.join(', ')}), not (${found.columns.join(', ')})`,
-    )
-  }
-  return found
+  if (header.length === columns.length && header.every((column, index) => column === columns[index])) return
+  throw new RetentionError(
+    'ARCHIVE_CHANGED',
+    `The header of ${name} is (${header.join(', ')}), not (${columns.join(', ')})`,
+  )
 }
 
 /** The target of an entry: as the config's folder now leads to it, or else where the ledger saw it last. */

@@ -5,7 +5,7 @@ import { archiveOfManifest, manifestName, partsOfArchive } from './archive/name.
 import type { Config } from './config/config.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
-import type { Database, RestoreTransaction } from './database/database.ts'
+import type { Database, RestoreTransaction, StagedRows } from './database/database.ts'
 import { commit } from './commit.ts'
 import { hasCode, RetentionError, type ErrorCode } from './errors.ts'
 import { findBare, findStored, targetOfEntry, type FoundArchive } from './find-archive.ts'
@@ -122,12 +122,12 @@ interface Whereabouts {
 
 /** Looks for an archive's rows in its table and in other archives; undefined where there is no such table. */
 async function whereabouts(archive: FoundArchive, work: RepairWork): Promise<Whereabouts | undefined> {
-  return withStaged(archive, work.database, async (transaction) => {
+  return withStaged(archive, work.database, async (staged, transaction) => {
     const { rows } = archive
-    const { count: keys } = await transaction.conflicts(false)
-    const inTable = await transaction.matchRows()
+    const { count: keys } = await staged.conflicts(false)
+    const inTable = await staged.matchRows()
     // Only those that are not in the table: a row that is in two places must not stand for one that is in none.
-    const left = inTable === rows ? new Map<string, number>() : await countLines(transaction.unmatched())
+    const left = inTable === rows ? new Map<string, number>() : await countLines(staged.unmatched())
     const inArchives = left.size === 0 ? 0 : await countInArchives(left, archive, transaction.table.name, work)
     const isElsewhere = inTable + inArchives === rows
     const places = [...(inArchives < rows ? ['in the table'] : []), ...(inArchives > 0 ? ['in other archives'] : [])]
@@ -150,9 +150,9 @@ async function adopt(
   if (!(await isWanted(proposal, work))) return proposal
   const entry = adoptedEntry(archive)
   const { ledger } = work
-  const done = await withStaged(archive, work.database, async (transaction) => {
+  const done = await withStaged(archive, work.database, async (staged, transaction) => {
     // Once more, now that it is about to be said in the same transaction.
-    if ((await transaction.conflicts(true)).count > 0) return false
+    if ((await staged.conflicts(true)).count > 0) return false
     await ledger.record(transaction.db, entry)
     await commit(
       transaction,
@@ -199,7 +199,7 @@ async function isWanted(proposal: Repair, { yes, decide }: RepairWork): Promise<
 export async function withStaged<T>(
   archive: FoundArchive,
   database: Database,
-  work: (transaction: RestoreTransaction) => Promise<T>,
+  work: (staged: StagedRows, transaction: RestoreTransaction) => Promise<T>,
 ): Promise<T | undefined> {
   const transaction = await database.restore(archive.table)
   if (transaction === undefined) return undefined
@@ -207,8 +207,7 @@ export async function withStaged<T>(
     const known = archive.columns.every((column) => transaction.table.columns.some(({ name }) => name === column))
     if (!known)
       throw new RetentionError('REFUSED', `${formatTableName(archive.table)} has lost columns of ${archive.name}`)
-    await transaction.stage(archive.columns, await archive.target.read(archive.name))
-    return await work(transaction)
+    return await work(await transaction.stage(archive.columns, await archive.target.read(archive.name)), transaction)
   } finally {
     await transaction.rollback()
   }

@@ -1,15 +1,21 @@
 /** Puts one archive back: the order of events of a restore, as runner.ts has that of a step. */
-import { byteOrderMark } from './archive/csv.ts'
-import { metered, Meter } from './archive/store.ts'
 import { commit } from './commit.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
-import type { Conflicts, Database, Finding, OnConflict, RestoreTable, RestoreTransaction } from './database/database.ts'
+import type {
+  Database,
+  Finding,
+  OnConflict,
+  PlacedRows,
+  RestoreTable,
+  RestoreTransaction,
+} from './database/database.ts'
 import { refusalOf } from './database/findings.ts'
 import { hasCode, RetentionError } from './errors.ts'
-import type { FoundArchive } from './find-archive.ts'
+import { checkBytes, type FoundArchive } from './find-archive.ts'
 import type { HeldRows } from './ledger/holds.ts'
 import type { ArchiveState, Ledger, LedgerEntry } from './ledger/ledger.ts'
 import { migrate } from './migrate.ts'
+import { placeStaged, placeStraight, type Placing } from './placing.ts'
 import { adoptedEntry, restoredEntry } from './records.ts'
 import type { RestoreReport } from './report.ts'
 
@@ -74,6 +80,19 @@ function isWhole({ rows, restored, same }: Done): boolean {
 
 /** One restore, in its order. All rows come back with the ledger's word for it, or none does. */
 async function down(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
+  if (archive.entry !== undefined && order.onConflict === 'error') {
+    const report = await attempt(archive, order, placeStraight)
+    if (report !== undefined) return report
+  }
+  // What is not certain, or was in the way, is looked at in turn; first whether the archive is what it was.
+  await checkBytes(archive)
+  const report = await attempt(archive, order, placeStaged)
+  if (report === undefined) throw new TypeError('staging has an answer to everything')
+  return report
+}
+
+/** One transaction; undefined where its way was not the right one, and everything is as it was. */
+async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placing): Promise<RestoreReport | undefined> {
   const { database, onConflict, dryRun } = order
   // 1. Lock the table against changes of its form, and look whether it can take the rows.
   const name = order.into ?? archive.table
@@ -87,28 +106,26 @@ async function down(archive: FoundArchive, order: RestoreOrder): Promise<Restore
     if (order.into !== undefined && formatTableName(table.name) === formatTableName(archive.table))
       throw ownTable(archive)
     if (onConflict !== 'error') checkKey(table, archive, onConflict)
-    // 2. Load the archive beside the table, once more through its checksum: no byte is used that was not checked.
-    await stage(archive, transaction)
-    // What the ledger does not know may never have left the table: a run may have been cut off before its commit.
-    const conflicts = await transaction.conflicts(archive.entry === undefined && order.into === undefined)
-    if (conflicts.count > 0 && onConflict === 'error') throw conflict(archive, table, conflicts)
-    // 3. Put the rows in, and read them back from there.
-    const restored = await transaction.insert(onConflict)
-    const expected = archive.rows - (onConflict === 'skip' ? conflicts.count : 0)
-    if (restored !== expected) throw mismatch(archive, table)
-    await compare(archive, table, transaction.readBack())
-    // 4. Hold them and mark the archive, in the same transaction.
-    const notes = dryRun ? [] : await transaction.advanceSequences()
-    const done = { rows: archive.rows, restored, same: onConflict === 'skip' ? conflicts.same : 0 }
+    // 2. Put the rows in, in one of two ways. No byte is used that is not checked.
+    const placed = await place(archive, transaction, order)
+    if (placed === undefined) {
+      await transaction.rollback()
+      return undefined
+    }
+    // 3. Hold them and mark the archive, in the same transaction.
+    const { rows, conflicts } = placed
+    const notes = dryRun ? [] : await rows.advanceSequences()
+    const done = { rows: archive.rows, restored: rows.rows, same: onConflict === 'skip' ? conflicts.same : 0 }
     isRecordedWhole = order.into === undefined && isWhole(done)
-    const recorded = order.into === undefined && !dryRun ? await record(archive, order, transaction, done) : undefined
+    const recorded =
+      order.into === undefined && !dryRun ? await record(archive, order, transaction, rows, done) : undefined
     report = {
       archive: archive.name,
       location: archive.target.locate(archive.name),
       table: formatTableName(table.name),
       dryRun,
       rows: archive.rows,
-      restored,
+      restored: rows.rows,
       conflicts: conflicts.count,
       heldUntil: recorded?.heldUntil ?? null,
       warnings: [...notes.map((text): Finding => ({ level: 'warning', text })), ...(recorded?.warnings ?? [])],
@@ -117,7 +134,7 @@ async function down(archive: FoundArchive, order: RestoreOrder): Promise<Restore
     await transaction.rollback()
     throw error
   }
-  // 5. Commit: the rows are back and the ledger knows, or neither.
+  // 4. Commit: the rows are back and the ledger knows, or neither.
   if (dryRun) await transaction.rollback()
   else await commitRestore(archive, order, transaction, report, isRecordedWhole)
   return report
@@ -157,41 +174,6 @@ function checkTable(table: RestoreTable, archive: FoundArchive): void {
   }
 }
 
-async function stage(archive: FoundArchive, transaction: RestoreTransaction): Promise<void> {
-  const meter = new Meter()
-  const csv = await archive.target.read(archive.name)
-  const rows = await transaction.stage(archive.columns, metered(meter, csv))
-  if (rows !== archive.rows || meter.digest().sha256 !== archive.sha256) {
-    throw new RetentionError('ARCHIVE_CHANGED', `${archive.name} changed while it was read`)
-  }
-}
-
-async function compare(archive: FoundArchive, table: RestoreTable, csv: AsyncIterable<Buffer>): Promise<void> {
-  // The archive may begin with a byte order mark, which databases do not write.
-  const [marked, plain] = [new Meter(), new Meter()]
-  marked.update(byteOrderMark)
-  for await (const chunk of csv) {
-    marked.update(chunk)
-    plain.update(chunk)
-  }
-  if (![marked.digest().sha256, plain.digest().sha256].includes(archive.sha256)) throw mismatch(archive, table)
-}
-
-function mismatch(archive: FoundArchive, table: RestoreTable): RetentionError {
-  const triggers = table.insertTriggers.join(', ')
-  const types = (archive.manifest?.files[0]?.columns ?? []).map(({ name, type }) => `${name} ${type}`).join(', ')
-  return new RetentionError(
-    'RESTORE_MISMATCH',
-    `Rows of ${archive.name} came out of "${formatTableName(table.name)}" other than they went in; nothing has been restored`,
-    {
-      hint:
-        triggers === ''
-          ? `A column's type may have changed since. The archive's are: ${types}.`
-          : `These triggers run on insert, and one may change the rows: ${triggers}. Disable it for the time of the restore.`,
-    },
-  )
-}
-
 /** What was written down of a restore. */
 interface Recorded {
   /** As in the report. */
@@ -204,6 +186,7 @@ async function record(
   archive: FoundArchive,
   order: RestoreOrder,
   transaction: RestoreTransaction,
+  rows: PlacedRows,
   done: Done,
 ): Promise<Recorded> {
   const { ledger, now, hold } = order
@@ -223,7 +206,7 @@ async function record(
   const state = isWhole(done) ? 'restored' : 'archived'
   if (archive.entry === undefined) await ledger.record(db, newEntry(archive, state, now))
   else if (state === 'restored') await ledger.markRestored(db, archive.name, now)
-  const held = hold === undefined || done.restored === 0 ? undefined : await heldRows(archive, transaction)
+  const held = hold === undefined || done.restored === 0 ? undefined : await heldRows(archive, transaction.table, rows)
   if (hold === undefined || held === undefined) return { heldUntil: null, warnings }
   warnings.push(...held.warnings)
   if (held.rows === undefined) return { heldUntil: null, warnings }
@@ -241,10 +224,10 @@ async function record(
 /** What a hold on the restored rows can be placed on: their keys, or without a key the range of their times. */
 async function heldRows(
   archive: FoundArchive,
-  transaction: RestoreTransaction,
+  table: RestoreTable,
+  rows: PlacedRows,
 ): Promise<{ rows: HeldRows | undefined; warnings: Finding[] }> {
-  const { table } = transaction
-  if (table.key.length > 0) return { rows: { keys: transaction.placedKeys(), columns: table.key }, warnings: [] }
+  if (table.key.length > 0) return { rows: await rows.known(), warnings: [] }
   const { column } = archive
   if (column === undefined || !table.columns.some(({ name }) => name === column)) {
     const text = 'No hold was placed: the table has no key, and the column that ages its rows is not known'
@@ -252,7 +235,7 @@ async function heldRows(
   }
   const text = `"${formatTableName(table.name)}" has no key: every row whose ${column} lies between those of the restored rows is held`
   const hint = 'A primary key would let a hold be on the restored rows alone.'
-  return { rows: { column, ...(await transaction.placedRange(column)) }, warnings: [{ level: 'warning', text, hint }] }
+  return { rows: { column, ...(await rows.range(column)) }, warnings: [{ level: 'warning', text, hint }] }
 }
 
 async function commitRestore(
@@ -291,24 +274,6 @@ function checkKey(table: RestoreTable, archive: FoundArchive, onConflict: OnConf
   throw new RetentionError('REFUSED', `"${formatTableName(table.name)}" ${key}: there is nothing to ${onConflict} by`, {
     hint: 'Restore --into a table of its own, and copy the rows from there.',
   })
-}
-
-function conflict(archive: FoundArchive, table: RestoreTable, { count, keys }: Conflicts): RetentionError {
-  const more = count > keys.length ? ` and ${count - keys.length} more` : ''
-  if (table.key.length === 0) {
-    return new RetentionError(
-      'RESTORE_CONFLICT',
-      `${count} of the ${archive.rows} rows of ${archive.name} are in "${formatTableName(table.name)}", the very same, and the ledger does not know the archive`,
-      {
-        hint: 'A run that was cut off may have left it: then its rows have never left the table. Else restore it --into a table of its own.',
-      },
-    )
-  }
-  return new RetentionError(
-    'RESTORE_CONFLICT',
-    `${count} of the ${archive.rows} rows of ${archive.name} have a key that is in "${formatTableName(table.name)}" already: (${table.key.join(', ')}) = ${keys.map((key) => `(${key})`).join(', ')}${more}`,
-    { hint: 'Use --on-conflict skip to keep the rows of the table, or --on-conflict overwrite to replace them.' },
-  )
 }
 
 function list(names: readonly string[]): string {

@@ -1,13 +1,13 @@
 /** `restore`: puts an archive's rows back. Which archive, whether it may be, and how long the rows are then held. */
 import type { Database, OnConflict } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
-import { RetentionError } from './errors.ts'
+import { hasCode, RetentionError } from './errors.ts'
 import { milliseconds, parseTableName, type Duration, type TableName } from './config/fields.ts'
-import { findArchive, type FoundArchive } from './find-archive.ts'
+import { checkBytes, findArchive, type FoundArchive } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadConfig, nowOption, type ProjectOptions } from './config/project.ts'
 import type { RestoreReport } from './report.ts'
-import { restoreArchive } from './restore-runner.ts'
+import { restoreArchive, type RestoreOrder } from './restore-runner.ts'
 
 /** What `restore` can be told. */
 export interface RestoreOptions extends ProjectOptions {
@@ -48,38 +48,40 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
         ? await Ledger.forReading(database, config.ledger)
         : await Ledger.forWriting(database, config.ledger)
     const archive = await findArchive(options.file, { config, database, ledger, cwd: options.cwd ?? '.' })
-    checkRestorable(archive, database, into)
-    const lock = await database.lock(ledger.lockName(archive.policy))
-    if (lock === undefined) {
-      throw new RetentionError(
-        'POLICY_LOCKED',
-        `A run holds policy "${archive.policy}", which ${archive.name} is from`,
-        {
-          hint: 'Try again when it has finished.',
-        },
-      )
-    }
+    const order = { database, ledger, now, into, hold, onConflict, dryRun: options.dryRun === true }
     try {
-      // Whoever had the lock before us may have restored it.
-      const entry = await database.read((db) => ledger.find(db, archive.name))
-      const isSame = entry?.manifestSha256 === archive.entry?.manifestSha256
-      if (!isSame && into === undefined) throw otherOfThatName(archive, entry)
-      const current = isSame ? { ...archive, entry } : archive
-      checkRestorable(current, database, into)
-      return await restoreArchive(current, {
-        database,
-        ledger,
-        now,
-        into,
-        hold,
-        onConflict,
-        dryRun: options.dryRun === true,
-      })
-    } finally {
-      await lock.release()
+      return await restoreLocked(archive, order)
+    } catch (error) {
+      // A restore that works checks the bytes that it uses. Before anything else goes by what an archive seems to be,
+      // it is asked whether it still is what it was.
+      if (!hasCode(error, 'COMMIT_UNKNOWN')) await checkBytes(archive)
+      throw error
     }
   } finally {
     await database.close()
+  }
+}
+
+/** Restores an archive while nobody else can work on what its policy has archived. */
+async function restoreLocked(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
+  const { database, ledger, into } = order
+  checkRestorable(archive, database, into)
+  const lock = await database.lock(ledger.lockName(archive.policy))
+  if (lock === undefined) {
+    throw new RetentionError('POLICY_LOCKED', `A run holds policy "${archive.policy}", which ${archive.name} is from`, {
+      hint: 'Try again when it has finished.',
+    })
+  }
+  try {
+    // Whoever had the lock before us may have restored it.
+    const entry = await database.read((db) => ledger.find(db, archive.name))
+    const isSame = entry?.manifestSha256 === archive.entry?.manifestSha256
+    if (!isSame && into === undefined) throw otherOfThatName(archive, entry)
+    const current = isSame ? { ...archive, entry } : archive
+    checkRestorable(current, database, into)
+    return await restoreArchive(current, order)
+  } finally {
+    await lock.release()
   }
 }
 

@@ -86,7 +86,7 @@ async function checkReturned(entry: LedgerEntry, config: Config, database: Datab
   if (entry.state !== 'archived') return []
   const location = entry.location
   const archive = await findEntry(entry, config)
-  const conflicts = await withStaged(archive, database, (transaction) => transaction.conflicts(false))
+  const conflicts = await withStaged(archive, database, (staged) => staged.conflicts(false))
   if (conflicts === undefined || conflicts.count === 0) return []
   const { count, same, keys } = conflicts
   const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`

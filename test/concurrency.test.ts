@@ -260,7 +260,7 @@ overDatabases(
     const made = project()
     await apply({ cwd: made.folder, now })
     await db.run('create table copy (id bigint, at timestamptz, body text)')
-    const proxy = await startProxy(db.address, 'after', 'retention_placed')
+    const proxy = await startProxy(db.address, 'after', 'copy "public"."copy"')
     made.configure({ database: proxy.address })
     const error = await restore({ cwd: made.folder, file, now, into: 'copy' }).catch((reason: unknown) => reason)
     await proxy.stop()

@@ -102,12 +102,57 @@ overDatabases(test, 'a restore does everything that its promise rests on, in thi
   const made = await prepared(scene)
   await apply({ cwd: made.folder, now })
   const { points } = await atPoints([], () => restore({ cwd: made.folder, now, file }))
-  const reading = ['open manifest', 'read manifest', 'open csv', 'read csv', 'open csv', 'read csv']
+  // Once for the header, and once to use them.
+  const reading = ['open csv', 'read csv', 'open csv', 'read csv']
   const expected =
     scene.db.kind === 'postgres'
       ? [
-          ...reading,
+          'open manifest',
+          'read manifest',
           'lock policy',
+          'lock table',
+          'lock restores',
+          'open csv',
+          'read csv',
+          'open csv',
+          'insert rows',
+          'read csv',
+          'mark restored',
+          'insert hold',
+          'commit restore',
+          'rollback',
+        ]
+      : [
+          'begin snapshot',
+          'open manifest',
+          'read manifest',
+          'lock policy',
+          'begin snapshot',
+          'begin write',
+          ...reading,
+          'insert rows',
+          'read rows back',
+          'mark restored',
+          'insert hold',
+          'commit restore',
+          'begin snapshot',
+        ]
+  assert.equal(inOrder(points), expected)
+})
+
+overDatabases(test, 'a restore that stages its rows does so in this order', async (scene) => {
+  const made = await prepared(scene)
+  await apply({ cwd: made.folder, now })
+  const { points } = await atPoints([], () => restore({ cwd: made.folder, now, file, onConflict: 'skip' }))
+  // Once to see whether the bytes are what they were, once for the header, and once to use them.
+  const reading = ['open csv', 'read csv', 'open csv', 'read csv']
+  const expected =
+    scene.db.kind === 'postgres'
+      ? [
+          'open manifest',
+          'read manifest',
+          'lock policy',
+          ...reading,
           'lock table',
           'lock restores',
           'open csv',
@@ -122,9 +167,11 @@ overDatabases(test, 'a restore does everything that its promise rests on, in thi
         ]
       : [
           'begin snapshot',
-          ...reading,
+          'open manifest',
+          'read manifest',
           'lock policy',
           'begin snapshot',
+          ...reading,
           'begin write',
           'open csv',
           'read csv',
@@ -425,8 +472,11 @@ overDatabases(
       }
       while ((await applied(made)).status !== 'nothing-due');
       for (const { name } of (await status({ cwd: made.folder, now })).archives) {
-        for (const point of ['insert rows', 'mark restored']) {
-          assert.is(await crashing({ point }, () => restore({ cwd: made.folder, file: name, now })), undefined, point)
+        for (const onConflict of ['error', 'skip'] as const) {
+          for (const point of ['insert rows', 'mark restored']) {
+            const crashed = await crashing({ point }, () => restore({ cwd: made.folder, file: name, now, onConflict }))
+            assert.is(crashed, undefined, `${onConflict}, ${point}`)
+          }
         }
         const report = await crashing({ point: 'commit restore', phase: 'during' }, () =>
           restore({ cwd: made.folder, file: name, now }),

@@ -279,7 +279,7 @@ overDatabases(
     for (const text of outputs) assert.not.match(text, new RegExp(secret), text)
     for (const name of made.list())
       assert.not.match(readFileSync(made.path(`backups/${name}`), 'utf8'), new RegExp(secret))
-    for (const table of ['ledger', 'ledger_names', 'ledger_holds', 'ledger_held_rows']) {
+    for (const table of ['ledger', 'ledger_names', 'ledger_holds', 'ledger_held_runs', 'ledger_held_rows']) {
       assert.not.match((await db.dump(`retention_${table}`)).join('\n'), new RegExp(secret))
     }
     await dropRole(db, role)

@@ -325,7 +325,7 @@ overDatabases(
         assert.is(run.code, 0, run.stderr)
       }
       assert.is((await status({ cwd: made.folder, now })).policies[0]?.error, undefined)
-      assert.match((await made.cli(['apply'])).stderr, /permission denied for table retention_ledger_held_rows/)
+      assert.match((await made.cli(['apply'])).stderr, /permission denied for table retention_ledger_held_runs/)
 
       made.configure({ database: as(role) })
       for (const args of [['apply'], ['restore', file], ['status', '--exit-code'], ['verify']]) {

@@ -180,7 +180,14 @@ overDatabases(test, 'an unfinished file is set aside; files of a run that is at 
 
 /** Makes the ledger anew, as with a database that was lost. */
 async function forget(db: TestDatabase): Promise<void> {
-  for (const table of ['ledger', 'ledger_version', 'ledger_names', 'ledger_holds', 'ledger_held_rows']) {
+  for (const table of [
+    'ledger',
+    'ledger_version',
+    'ledger_names',
+    'ledger_holds',
+    'ledger_held_runs',
+    'ledger_held_rows',
+  ]) {
     await db.run(`drop table retention_${table}`)
   }
 }

@@ -35,7 +35,13 @@ async function fails(
   message: RegExp,
   options: Partial<RestoreOptions> = {},
 ): Promise<RetentionError> {
-  const before = [await db.dump('log'), await db.dump('retention_ledger'), await db.dump('retention_ledger_held_rows')]
+  const dump = async (): Promise<string[][]> => [
+    await db.dump('log'),
+    await db.dump('retention_ledger'),
+    await db.dump('retention_ledger_held_runs'),
+    await db.dump('retention_ledger_held_rows'),
+  ]
+  const before = await dump()
   const error = await restored(made, options).then(
     () => undefined,
     (reason: unknown) => reason,
@@ -44,10 +50,7 @@ async function fails(
   if (!(error instanceof RetentionError)) throw new Error('not ours')
   assert.is(error.code, code, error.message)
   assert.match(error.message, message)
-  assert.equal(
-    [await db.dump('log'), await db.dump('retention_ledger'), await db.dump('retention_ledger_held_rows')],
-    before,
-  )
+  assert.equal(await dump(), before)
   return error
 }
 
@@ -104,7 +107,11 @@ overDatabases(test, 'restored rows are held: apply leaves them alone until the h
   assert.equal(await ids(scene), [4])
   // Its keys are kept for a while, should that clock have been ahead.
   const keys = async (): Promise<number> =>
-    Number(await scene.db.value('select count(*) from retention_ledger_held_rows'))
+    Number(
+      await scene.db.value(
+        'select coalesce(sum(retention_last - retention_first + 1), 0) from retention_ledger_held_runs',
+      ),
+    )
   assert.is(await keys(), 3)
   await apply({ cwd: made.folder, now: new Date('2026-08-01T00:00:00Z') })
   assert.is(await keys(), 0)
@@ -216,7 +223,10 @@ overDatabases(test, 'skip restores the others', async (scene) => {
   assert.match(report.warnings.map(({ text }) => text).join(), /stays archived: 2 of its rows/)
   assert.is((await status({ cwd: made.folder, now })).archives[0]?.state, 'archived')
   assert.equal((await scene.db.rows('select body from log order by id')).flat(), ['new', 'text 2', 'new', 'text 4'])
-  assert.is(Number(await scene.db.value('select count(*) from retention_ledger_held_rows')), 1)
+  assert.equal(
+    (await scene.db.rows('select retention_first, retention_last from retention_ledger_held_runs')).flat().map(Number),
+    [2, 2],
+  )
 })
 
 overDatabases(test, 'into another table: neither the state nor a hold changes', async (scene) => {
@@ -252,7 +262,7 @@ overDatabases(test, 'from the manifest alone, into a database whose ledger knows
 
 overDatabases(test, 'from the manifest alone, tried first: not even a ledger is made', async (scene) => {
   const made = await archived(scene)
-  const tables = ['ledger', 'ledger_version', 'ledger_names', 'ledger_holds', 'ledger_held_rows']
+  const tables = ['ledger', 'ledger_version', 'ledger_names', 'ledger_holds', 'ledger_held_runs', 'ledger_held_rows']
   for (const table of tables) await scene.db.run(`drop table retention_${table}`)
   assert.is((await restored(made, { dryRun: true })).restored, 3)
   const left = await scene.db.rows(

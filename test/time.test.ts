@@ -146,7 +146,7 @@ overDatabases(
       url.username = role
       url.password = 'x'
       await db.run(
-        `grant all on retention_ledger, retention_ledger_version, retention_ledger_names, retention_ledger_holds, retention_ledger_held_rows to ${role}`,
+        `grant all on retention_ledger, retention_ledger_version, retention_ledger_names, retention_ledger_holds, retention_ledger_held_runs, retention_ledger_held_rows to ${role}`,
       )
       const made = project(
         { log: { ...logPolicy, table: 'public.log' } },

@@ -212,8 +212,8 @@ overDatabases(
       if (table === undefined) throw new Error('no table')
       const rows = { table, where: sql<boolean>`true`, order: [orderPart('rowid')] }
       const columns = table.columns.map(({ name, type }) => ({ name, type, value: sql.id(name) }))
-      const [insert, invalid] = ['?, ?, ?, ?, ?, ?', '?, ?, ?, cast(? as text), ?, ?'].map((values) =>
-        connection.raw.prepare(`insert into t values (${values})`),
+      const [insert, invalid] = ['?, ?, ?, ?, ?, ?', '?, ?, ?, cast(? as text), ?, ?'].map((list) =>
+        connection.raw.prepare(`insert into t values (${list})`),
       )
       const value = fc.oneof(
         fc.constant(null),

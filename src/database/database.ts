@@ -66,6 +66,8 @@ export interface Table<AColumn extends Column = Column> {
   readonly key: readonly string[]
   /** Some of its columns as one text, to recognise a row by; undefined where it does not have all of them. */
   textOf(columns: readonly string[]): Sql<string> | undefined
+  /** A column's value where it is a whole number, else NULL; undefined where the column is not there, or holds none. */
+  numberOf(column: string): Sql<bigint | null> | undefined
   /** Whether its rows are those of its partitions. */
   readonly hasPartitions: boolean
   /** Itself, the tables that it is a partition of, and its own partitions: a hold on one of them is a hold on its rows. */
@@ -172,13 +174,48 @@ export interface Conflicts {
 /** How restore treats rows whose key is in the table already. */
 export type OnConflict = 'error' | 'skip' | 'overwrite'
 
+/**
+ * Rows of a table, as queries: by the runs of consecutive numbers that their one key column holds, or where it is not
+ * one of whole numbers alone, by their keys as `Table.textOf` writes them.
+ */
+export type KnownRows =
+  | { readonly runs: Sql<{ first: bigint; last: bigint }>; readonly column: string }
+  | { readonly keys: Sql<{ key: string }>; readonly columns: readonly string[] }
+
+/** An archive on its way into a table. */
+export interface IncomingRows {
+  /** The CSV's columns, in its order. */
+  readonly columns: readonly string[]
+  /** What is recorded of their types; undefined where nothing is. */
+  readonly types: readonly Pick<Column, 'name' | 'type'>[] | undefined
+  /** The column that aged the rows, and two times that no row lies outside of; undefined where they are not known. */
+  readonly time: { readonly column: string; readonly from: string; readonly to: string } | undefined
+}
+
 /** The transaction of one restore. */
 export interface RestoreTransaction {
   readonly db: Db
   /** The table, which cannot change its form any more until the restore ends. */
   readonly table: RestoreTable
-  /** Loads an archive's CSV into a place of its own beside the table; returns its number of rows. */
-  stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<number>
+  /** Whether `load` would do: nothing of the table could make other rows of those that go in. */
+  canLoad(rows: IncomingRows): boolean
+  /**
+   * Puts an archive's rows straight into the table. That its bytes are those that were recorded, and its rows as many, is
+   * for the caller to see to, before the commit.
+   * @returns undefined where the rows have not all gone in as they are: then `stage`, in another transaction, tells why
+   */
+  load(rows: IncomingRows, csv: AsyncIterable<Buffer>): Promise<PlacedRows | undefined>
+  /** Loads an archive's CSV into a place of its own beside the table. */
+  stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<StagedRows>
+  /** Returns when the restore is durable. Where it fails, whether it was committed is not known. */
+  commit(): Promise<void>
+  /** Undoes everything; never throws. */
+  rollback(): Promise<void>
+}
+
+/** An archive's rows beside the table that they are from. */
+export interface StagedRows {
+  readonly rows: number
   /**
    * The rows whose key is in the table already: how many, of how many the very same row is there, and the first keys.
    * @param byRow in a table without a key, whole rows are looked for, as by `matchRows`
@@ -188,20 +225,21 @@ export interface RestoreTransaction {
   matchRows(): Promise<number>
   /** The staged rows that `matchRows` has not marked, as CSV. */
   unmatched(): AsyncIterable<Buffer>
-  /** Puts the staged rows into the table; returns how many were put. */
-  insert(onConflict: OnConflict): Promise<number>
+  /** Puts the staged rows into the table. */
+  insert(onConflict: OnConflict): Promise<PlacedRows>
   /** The staged rows as they now are in the table, as the archive's CSV. Rows that were skipped come as staged. */
   readBack(): AsyncIterable<Buffer>
-  /** The keys of the rows that were put into the table, as `Table.textOf` writes them, as a query. */
-  placedKeys(): Sql<{ key: string }>
-  /** The least and greatest value that the rows put into the table have in a column, as `OrderPart.bind` takes them. */
-  placedRange(column: string): Promise<{ first: SqlValue; last: SqlValue }>
-  /** Lets sequences go on behind the restored values; returns what should be known about it. */
+}
+
+/** The rows that have been put into the table. */
+export interface PlacedRows {
+  readonly rows: number
+  /** Them, by the table's key. */
+  known(): Promise<KnownRows>
+  /** The least and greatest value that they have in a column, as `OrderPart.bind` takes them. */
+  range(column: string): Promise<{ first: SqlValue; last: SqlValue }>
+  /** Lets sequences go on behind their values; returns what should be known about it. */
   advanceSequences(): Promise<string[]>
-  /** Returns when the restore is durable. Where it fails, whether it was committed is not known. */
-  commit(): Promise<void>
-  /** Undoes everything; never throws. */
-  rollback(): Promise<void>
 }
 
 /** A table that rows are to be restored into. */

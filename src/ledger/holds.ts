@@ -5,7 +5,7 @@ import { hostname, userInfo } from 'node:os'
 import { sql } from 'kysely'
 
 import { formatTableName, parseTableName, type TableName } from '../config/fields.ts'
-import type { Database, Db, Sql, SqlValue, Table } from '../database/database.ts'
+import type { Database, Db, KnownRows, Sql, SqlValue, Table } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { columnNames, instant, type LedgerNames } from './names.ts'
 import type { LedgerTables } from './schema.ts'
@@ -26,13 +26,8 @@ export interface Hold {
   readonly byRange: boolean
 }
 
-/**
- * What a hold is placed on: single rows, by a query of some columns' values as `Table.textOf` writes them, or all rows
- * whose time is in a range.
- */
-export type HeldRows =
-  | { readonly keys: Sql<{ key: string }>; readonly columns: readonly string[] }
-  | { readonly column: string; readonly first: SqlValue; readonly last: SqlValue }
+/** What a hold is placed on: single rows, or all rows whose time is in a range. */
+export type HeldRows = KnownRows | { readonly column: string; readonly first: SqlValue; readonly last: SqlValue }
 
 /** A clock may be ahead for once: the keys of a hold are kept for 30 days after its end. In milliseconds. */
 const keptFor = 30 * 24 * 60 * 60 * 1000
@@ -65,7 +60,7 @@ export class Holds {
   /** Places a hold, in the transaction that puts the rows back. */
   async place(db: Db, rows: HeldRows, hold: NewHold): Promise<void> {
     const id = randomUUID()
-    const range = 'keys' in rows ? { column: null, first: null, last: null } : rows
+    const range = 'first' in rows ? rows : { column: null, first: null, last: null }
     await this.#tables
       .in(db)
       .insertInto(this.#tables.name('holds'))
@@ -75,6 +70,7 @@ export class Holds {
         policy: hold.policy,
         archive: hold.archive,
         reason: hold.reason,
+        run_column: 'runs' in rows ? rows.column : null,
         key_columns: 'keys' in rows ? JSON.stringify(rows.columns) : null,
         range_column: range.column,
         first_value: range.first === null ? null : encode(range.first),
@@ -84,6 +80,12 @@ export class Holds {
         until: hold.until?.toISOString() ?? null,
       })
       .execute()
+    if ('runs' in rows) {
+      await sql`
+        insert into ${this.#tables.sql('held_runs')} (retention_hold, retention_first, retention_last)
+        select cast(${id} as text), first, last from (${rows.runs}) as held
+      `.execute(db)
+    }
     if ('keys' in rows) {
       await sql`
         insert into ${this.#tables.sql('held_rows')} (retention_hold, retention_key)
@@ -103,7 +105,7 @@ export class Holds {
       createdAt: instant(row.created_at),
       createdBy: row.created_by,
       until: row.until === null ? null : instant(row.until),
-      byRange: row.key_columns === null,
+      byRange: row.range_column !== null,
     }))
   }
 
@@ -114,10 +116,22 @@ export class Holds {
    */
   async where(db: Db, table: Table, policy: string, now: Date): Promise<Sql<boolean> | undefined> {
     const holds = await this.#rows(db, { policy, names: table.relatives }, now)
-    const conditions = holds.map((hold) =>
-      hold.key_columns === null ? isInRange(hold, table) : this.#isHeld(hold, hold.key_columns, table),
-    )
+    const conditions = holds.map((hold) => {
+      if (hold.run_column !== null) return this.#isInRun(hold, hold.run_column, table)
+      return hold.key_columns === null ? isInRange(hold, table) : this.#isHeld(hold, hold.key_columns, table)
+    })
     return conditions.length === 0 ? undefined : sql<boolean>`(${sql.join(conditions, sql` or `)})`
+  }
+
+  /** Of the runs that begin at or before a number, only the last can hold it: one look into the index tells. */
+  #isInRun(hold: LedgerTables['holds'], column: string, table: Table): Sql<boolean> {
+    const number = table.numberOf(column)
+    if (number === undefined) throw unknowable(hold, `the whole numbers of ${column}`, table)
+    return sql<boolean>`coalesce((
+      select retention_last from ${this.#tables.sql('held_runs')}
+      where retention_hold = ${hold.id} and retention_first <= ${number}
+      order by retention_first desc limit 1
+    ) >= ${number}, false)`
   }
 
   /** Rows stay known by the columns that they were held by, whatever has become the table's key since. */
@@ -132,13 +146,15 @@ export class Holds {
   /** Forgets the keys of holds that ended long ago, by whatever clock; the holds themselves stay on record. */
   async forgetEnded(db: Db, now: Date): Promise<void> {
     const longAgo = new Date(now.getTime() - keptFor)
-    await this.#tables
-      .in(db)
-      .deleteFrom(this.#tables.name('held_rows'))
-      .where('retention_hold', 'in', (query) =>
-        query.selectFrom(this.#tables.name('holds')).select('id').where('until', '<=', longAgo.toISOString()),
-      )
-      .execute()
+    for (const table of ['held_runs', 'held_rows'] as const) {
+      await this.#tables
+        .in(db)
+        .deleteFrom(this.#tables.name(table))
+        .where('retention_hold', 'in', (query) =>
+          query.selectFrom(this.#tables.name('holds')).select('id').where('until', '<=', longAgo.toISOString()),
+        )
+        .execute()
+    }
   }
 
   /** Holds go by the table; where that is not there any more, it has been renamed, and they go by the policy. */

@@ -45,9 +45,11 @@ export type LedgerTables = {
     policy: string
     archive: string
     reason: string
-    /** A list, as JSON, of the columns that `held_rows` knows the rows by; null for a hold by range. */
+    /** The column whose whole numbers `held_runs` knows the rows by; null for every other hold. */
+    run_column: string | null
+    /** A list, as JSON, of the columns that `held_rows` knows the rows by; null for every other hold. */
     key_columns: string | null
-    /** The column whose values lie between the two below; null for a hold by keys. */
+    /** The column whose values lie between the two below; null for every other hold. */
     range_column: string | null
     first_value: string | null
     last_value: string | null
@@ -55,7 +57,11 @@ export type LedgerTables = {
     created_by: string
     until: string | Date | null
   }
-  /** The keys of held rows. Named so that no column of a user's table is mistaken for them in a query over both. */
+  /**
+   * The keys of held rows: runs of consecutive numbers, of which no two of a hold have one in common, or texts. Named so
+   * that no column of a user's table is mistaken for theirs in a query over both.
+   */
+  held_runs: { retention_hold: string; retention_first: bigint; retention_last: bigint }
   held_rows: { retention_hold: string; retention_key: string }
 }
 
@@ -67,6 +73,7 @@ export function ledgerTableNames(ledger: TableName): Record<keyof LedgerTables, 
     version: named('_version'),
     names: named('_names'),
     holds: named('_holds'),
+    held_runs: named('_held_runs'),
     held_rows: named('_held_rows'),
   }
 }
@@ -125,6 +132,7 @@ const migrations: readonly Migration[] = [
       .addColumn('policy', 'text', needed)
       .addColumn('archive', 'text', needed)
       .addColumn('reason', 'text', needed)
+      .addColumn('run_column', 'text')
       .addColumn('key_columns', 'text')
       .addColumn('range_column', 'text')
       .addColumn('first_value', 'text')
@@ -133,12 +141,20 @@ const migrations: readonly Migration[] = [
       .addColumn('created_by', 'text', needed)
       .addColumn('until', instant)
       .execute()
+    // A row number would stand before a user's column called rowid or oid.
+    const end = kind === 'sqlite' ? sql`without rowid` : sql``
+    await create('held_runs')
+      .addColumn('retention_hold', 'text', needed)
+      .addColumn('retention_first', 'bigint', needed)
+      .addColumn('retention_last', 'bigint', needed)
+      .addPrimaryKeyConstraint(`${names.held_runs.name}_pkey`, ['retention_hold', 'retention_first'])
+      .modifyEnd(end)
+      .execute()
     await create('held_rows')
       .addColumn('retention_hold', 'text', needed)
       .addColumn('retention_key', 'text', needed)
       .addPrimaryKeyConstraint(`${names.held_rows.name}_pkey`, ['retention_hold', 'retention_key'])
-      // A row number would stand before a user's column called rowid or oid.
-      .$call((table) => (kind === 'sqlite' ? table.modifyEnd(sql`without rowid`) : table))
+      .modifyEnd(end)
       .execute()
   },
 ]

@@ -14,8 +14,8 @@ const folderMode = 0o700
 /** Where files go that were set aside. */
 const asideFolder = 'set-aside'
 
-/** Large enough that the number of system calls does not matter. */
-const chunkBytes = 256 * 1024
+/** Large enough that the number of system calls does not matter, and small enough that used buffers are soon free again. */
+const chunkBytes = 64 * 1024
 
 export class LocalTarget implements Target {
   readonly name: string

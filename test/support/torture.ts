@@ -127,7 +127,7 @@ class Victim {
     }
     const points = this.#known.points.get(command)
     if (points === undefined) return this.#learn(args)
-    if (command === 'restore' && this.#random() < 0.4) return this.#learn(args)
+    if (command.startsWith('restore') && this.#random() < 0.4) return this.#learn(args)
     if (this.#random() < 0.25) {
       const duration = this.#known.durations.get(command) ?? 1000
       const moment = Math.round(duration * (0.3 + 0.7 * this.#random()))
@@ -186,7 +186,9 @@ class Victim {
     const archived = await this.#archived()
     const isDue = Number(await this.#db.value(`select count(*) from log where ${due}`)) > 0
     if (archived.length === 0 || (isDue && dice < 0.75)) return ['apply']
-    return ['restore', this.#pick(archived), '--hold', this.#random() < 0.2 ? '1s' : 'none']
+    const restore = ['restore', this.#pick(archived), '--hold', this.#random() < 0.2 ? '1s' : 'none']
+    // Nothing is in the way: what this changes is that the rows are staged.
+    return this.#random() < 0.5 ? [...restore, '--on-conflict', 'skip'] : restore
   }
 
   async #archived(): Promise<string[]> {
@@ -314,5 +316,7 @@ function randomNumbers(from: number): () => number {
 
 /** What a command is called: without the archive's name, and whatever else differs from one time to the next. */
 function nameOf(args: readonly string[]): string {
-  return args.includes('--repair') ? 'verify --repair' : (args[0] ?? '')
+  const [command = ''] = args
+  const kind = ['--repair', '--on-conflict'].find((option) => args.includes(option))
+  return kind === undefined ? command : `${command} ${kind}`
 }

@@ -1,9 +1,10 @@
-/** COPY … TO STDOUT as bytes, with Postgres's errors told as ours. */
+/** COPY as bytes, out of a table and into one, with Postgres's errors told as ours. */
 import { addAbortSignal } from 'node:stream'
-import { finished } from 'node:stream/promises'
+import { finished, pipeline } from 'node:stream/promises'
 
 import { sql } from 'kysely'
-import { to as copyTo } from 'pg-copy-streams'
+import { DatabaseError } from 'pg'
+import { from as copyFrom, to as copyTo } from 'pg-copy-streams'
 
 import type { Sql } from '../database.ts'
 import { postgresError, type Transaction } from './connection.ts'
@@ -19,6 +20,24 @@ export function copyCsv(query: Sql, columns: readonly CatalogColumn[]): string {
   const quoted = columns.filter(({ base }) => !plain.test(base)).map(({ name }) => sql.id(name))
   const forced = quoted.length === 0 ? sql`` : sql`, force_quote (${sql.join(quoted)})`
   return withLiterals(sql`copy (${query}) to stdout with (format csv, header true, encoding 'UTF8'${forced})`)
+}
+
+/** Runs a COPY … FROM STDIN; returns how many rows it has put in. After an error the connection can only be cut. */
+export async function copyIn(
+  transaction: Transaction,
+  table: Sql,
+  columns: readonly string[],
+  csv: AsyncIterable<Buffer>,
+): Promise<number> {
+  const list = sql.join(columns.map((name) => sql.id(name)))
+  const text = withLiterals(sql`copy ${table} (${list}) from stdin with (format csv, header true, encoding 'UTF8')`)
+  const copy = transaction.client.query(copyFrom(text))
+  transaction.isCopying = true
+  await pipeline(csv, copy).catch((error: unknown) => {
+    throw error instanceof DatabaseError ? postgresError(error) : error
+  })
+  transaction.isCopying = false
+  return copy.rowCount
 }
 
 /** The bytes of a COPY, and how many rows they are. */

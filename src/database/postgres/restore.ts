@@ -1,25 +1,13 @@
-/** One restore on Postgres: staged beside the table, inserted, and read back from where it was put. */
-import { pipeline } from 'node:stream/promises'
-
+/** One restore on Postgres: the table locked and looked at, and the two ways into it. */
 import { sql } from 'kysely'
-import { DatabaseError } from 'pg'
-import { from as copyFrom } from 'pg-copy-streams'
 
 import { formatTableName, type TableName } from '../../config/fields.ts'
-import type { Conflicts, Db, OnConflict, RestoreTable, RestoreTransaction, Sql, SqlValue } from '../database.ts'
-import { postgresError, Transaction, type Connections } from './connection.ts'
-import { copyCsv, copyOut } from './copy.ts'
+import type { Db, IncomingRows, PlacedRows, RestoreTable, RestoreTransaction, StagedRows } from '../database.ts'
+import { Transaction, type Connections } from './connection.ts'
 import { lockRestores } from './locks.ts'
-import { findTable, type CatalogColumn, type CatalogTable } from './table.ts'
-import { withLiterals } from './literal.ts'
-import { advanceSequences } from './sequences.ts'
-
-/** The archive's rows, in its order. */
-const staged = sql.id('pg_temp', 'retention_staged')
-/** Where the i-th inserted row was put. */
-const placed = sql.id('pg_temp', 'retention_placed')
-/** True for the table's rows that were put there. */
-const isPlaced = sql`(tableoid, ctid) in (select retention_table, retention_place from ${placed})`
+import { load } from './restore-direct.ts'
+import { stage } from './restore-staged.ts'
+import { findTable, type CatalogTable } from './table.ts'
 
 /** Begins a restore: locks the table against changes of its form, and looks at it; undefined where there is none. */
 export async function beginRestore(connections: Connections, name: TableName): Promise<RestoreTransaction | undefined> {
@@ -46,179 +34,35 @@ class PostgresRestore implements RestoreTransaction {
   readonly table: RestoreTable
   readonly #transaction: Transaction
   readonly #table: CatalogTable
-  #columns: readonly string[] = []
+  readonly #facts: InsertFacts
 
   constructor(transaction: Transaction, table: CatalogTable, facts: InsertFacts) {
     this.#transaction = transaction
     this.#table = table
-    this.table = { ...table, ...facts }
+    this.#facts = facts
+    this.table = { ...table, findings: facts.findings, insertTriggers: facts.insertTriggers }
   }
 
   get db(): Db {
     return this.#transaction.db
   }
 
-  async stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<number> {
-    const { db, client } = this.#transaction
-    this.#columns = columns
-    // The table's own column types, without its constraints and defaults.
-    await sql`create temporary table retention_staged on commit drop as select ${this.#list()} from ${this.#table.sql} with no data`.execute(
-      db,
-    )
-    await sql`alter table ${staged}
-      add column ${this.#own('n')} bigint generated always as identity,
-      add column ${this.#own('skip')} boolean not null default false`.execute(db)
-    const text = withLiterals(
-      sql`copy ${staged} (${this.#list()}) from stdin with (format csv, header true, encoding 'UTF8')`,
-    )
-    const copy = client.query(copyFrom(text))
-    this.#transaction.isCopying = true
-    await pipeline(csv, copy).catch((error: unknown) => {
-      throw error instanceof DatabaseError ? postgresError(error) : error
+  canLoad({ columns, types }: IncomingRows): boolean {
+    if (types === undefined || !this.#facts.isDirect) return false
+    const typeOf = (name: string, among: readonly { name: string; type: string }[]): string | undefined =>
+      among.find((column) => column.name === name)?.type
+    return columns.every((name) => {
+      const type = typeOf(name, this.#table.columns)
+      return type !== undefined && type === typeOf(name, types) && this.#facts.faithful.includes(name)
     })
-    this.#transaction.isCopying = false
-    await sql`analyze ${staged}`.execute(db)
-    return copy.rowCount
   }
 
-  async conflicts(byRow: boolean): Promise<Conflicts> {
-    const { db } = this.#transaction
-    const skip = this.#own('skip')
-    const key = this.#key()
-    if (key.length === 0) {
-      const count = byRow ? await this.matchRows() : 0
-      return { count, same: count, keys: count === 0 ? [] : await this.#firstSkipped(this.#columns) }
-    }
-    const match = this.#sameKey(key)
-    await sql`update ${staged} as s set ${skip} = true from ${this.#table.sql} as t where ${match}`.execute(db)
-    const { rows } = await sql<{ count: string; same: string }>`
-      select count(*)::text as count, count(*) filter (where exists (
-        select from ${this.#table.sql} as t where ${match} and ${this.#row('t')} = ${this.#row('s')}
-      ))::text as same
-      from ${staged} as s where s.${skip}
-    `.execute(db)
-    const [found] = rows
-    return { count: Number(found?.count ?? 0), same: Number(found?.same ?? 0), keys: await this.#firstSkipped(key) }
+  async load(rows: IncomingRows, csv: AsyncIterable<Buffer>): Promise<PlacedRows | undefined> {
+    return load(this.#transaction, this.#table, rows, csv)
   }
 
-  async matchRows(): Promise<number> {
-    const { db } = this.#transaction
-    const skip = this.#own('skip')
-    const n = this.#own('n')
-    const key = this.#key()
-    if (key.length > 0) {
-      const { rows } = await sql<{ count: string }>`
-        with marked as (
-          update ${staged} as s set ${skip} = exists (
-            select from ${this.#table.sql} as t where ${this.#sameKey(key)} and ${this.#row('t')} = ${this.#row('s')}
-          )
-          returning s.${skip} as skip
-        )
-        select count(*) filter (where skip)::text as count from marked
-      `.execute(db)
-      return Number(rows[0]?.count ?? 0)
-    }
-    // Of equal rows the first goes with the first, the second with the second.
-    const { rows } = await sql<{ count: string }>`
-      with
-        there as (
-          select ${this.#row('t')} as line, row_number() over (partition by ${this.#row('t')}) as nth
-          from ${this.#table.sql} as t
-        ),
-        here as (
-          select s.${n} as n, ${this.#row('s')} as line, row_number() over (partition by ${this.#row('s')} order by s.${n}) as nth
-          from ${staged} as s
-        ),
-        marked as (
-          update ${staged} as s set ${skip} = exists (
-            select from here join there using (line, nth) where here.n = s.${n}
-          )
-          returning s.${skip} as skip
-        )
-      select count(*) filter (where skip)::text as count from marked
-    `.execute(db)
-    return Number(rows[0]?.count ?? 0)
-  }
-
-  unmatched(): AsyncIterable<Buffer> {
-    const rows = sql`select ${this.#list()} from ${staged} where not ${this.#own('skip')}`
-    return copyOut(this.#transaction, copyCsv(rows, this.#catalogColumns()))
-  }
-
-  #sameKey(key: readonly string[]): Sql {
-    return sql.join(
-      key.map((name) => sql`t.${sql.id(name)} = s.${sql.id(name)}`),
-      sql` and `,
-    )
-  }
-
-  /** The first rows that are there already, by some of their columns. */
-  async #firstSkipped(columns: readonly string[]): Promise<string[]> {
-    const shown = sql.join(columns.slice(0, 20).map((name) => sql`${sql.id(name)}::text`))
-    const { rows } = await sql<{ key: string }>`
-      select concat_ws(', ', ${shown}) as key from ${staged} where ${this.#own('skip')} order by ${this.#own('n')} limit 5
-    `.execute(this.#transaction.db)
-    return rows.map(({ key }) => key)
-  }
-
-  async insert(onConflict: OnConflict): Promise<number> {
-    const { db } = this.#transaction
-    if (onConflict === 'overwrite') {
-      await sql`update ${staged} set ${this.#own('skip')} = false`.execute(db)
-    }
-    await sql`create temporary table retention_placed (
-      i bigint generated always as identity, retention_table oid, retention_place tid
-    ) on commit drop`.execute(db)
-    // Rows are inserted, returned and numbered in the archive's order, so that the i-th place is the i-th row's.
-    // If that were ever otherwise, reading back would show it.
-    const { numAffectedRows } = await sql`
-      with put as (
-        insert into ${this.#table.sql} (${this.#list()}) overriding system value
-        select ${this.#list()} from ${staged} where not ${this.#own('skip')} order by ${this.#own('n')}
-        ${onConflict === 'overwrite' && this.#key().length > 0 ? this.#overwrite() : sql``}
-        returning tableoid, ctid
-      )
-      insert into ${placed} (retention_table, retention_place) select tableoid, ctid from put
-    `.execute(db)
-    // What is put off to the end of the transaction happens now: a trigger that changes rows is then seen when they are
-    // read back. https://www.postgresql.org/docs/current/sql-set-constraints.html
-    await sql`set constraints all immediate`.execute(db)
-    return Number(numAffectedRows ?? 0)
-  }
-
-  readBack(): AsyncIterable<Buffer> {
-    const columns = sql.join(
-      this.#columns.map(
-        (name) =>
-          sql`case when s.${this.#own('skip')} then s.${sql.id(name)} else t.${sql.id(name)} end as ${sql.id(name)}`,
-      ),
-    )
-    const rows = sql`
-      select ${columns}
-      from (
-        select *, row_number() over (partition by ${this.#own('skip')} order by ${this.#own('n')}) as ${this.#own('i')} from ${staged}
-      ) s
-      left join ${placed} p on p.i = s.${this.#own('i')} and not s.${this.#own('skip')}
-      left join ${this.#table.sql} t on t.ctid = p.retention_place and t.tableoid = p.retention_table
-      order by s.${this.#own('n')}`
-    return copyOut(this.#transaction, copyCsv(rows, this.#catalogColumns()))
-  }
-
-  placedKeys(): Sql<{ key: string }> {
-    return sql<{ key: string }>`
-      select ${this.#table.textOf(this.#table.key) ?? sql`null`} as key from ${this.#table.sql} where ${isPlaced}`
-  }
-
-  async placedRange(column: string): Promise<{ first: SqlValue; last: SqlValue }> {
-    const { rows } = await sql<{ first: string | null; last: string | null }>`
-      select min(${sql.id(column)})::text as first, max(${sql.id(column)})::text as last
-      from ${this.#table.sql} where ${isPlaced}
-    `.execute(this.#transaction.db)
-    return rows[0] ?? { first: null, last: null }
-  }
-
-  async advanceSequences(): Promise<string[]> {
-    return advanceSequences(this.#transaction.db, this.#table, this.#columns, staged)
+  async stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<StagedRows> {
+    return stage(this.#transaction, this.#table, columns, csv)
   }
 
   async commit(): Promise<void> {
@@ -226,49 +70,17 @@ class PostgresRestore implements RestoreTransaction {
   }
 
   async rollback(): Promise<void> {
-    await this.#transaction?.rollback()
-  }
-
-  /** The archive's columns that make up the table's key, if all are there. */
-  #key(): readonly string[] {
-    const { key } = this.#table
-    return key.every((name) => this.#columns.includes(name)) ? key : []
-  }
-
-  #overwrite(): Sql {
-    const key = this.#key()
-    const changeable = this.#columns.filter(
-      (name) =>
-        !key.includes(name) && this.#table.columns.find((column) => column.name === name)?.identity !== 'always',
-    )
-    const set = (changeable.length > 0 ? changeable : key.slice(0, 1)).map(
-      (name) => sql`${sql.id(name)} = excluded.${sql.id(name)}`,
-    )
-    return sql`on conflict (${sql.join(key.map((name) => sql.id(name)))}) do update set ${sql.join(set)}`
-  }
-
-  /** A row's values as one text: not every type has an equality of its own. */
-  #row(table: 's' | 't'): Sql {
-    return sql`row(${sql.join(this.#columns.map((name) => sql`${sql.id(table, name)}`))})::text`
-  }
-
-  #catalogColumns(): CatalogColumn[] {
-    return this.#table.columns.filter((column) => this.#columns.includes(column.name))
-  }
-
-  #list(): Sql {
-    return sql.join(this.#columns.map((name) => sql.id(name)))
-  }
-
-  /** A column of ours in the staging table, under a name that none of the archive's columns has. */
-  #own(name: string): Sql {
-    let own = `retention_${name}`
-    while (this.#columns.includes(own)) own += '_'
-    return sql.id(own)
+    await this.#transaction.rollback()
   }
 }
 
-type InsertFacts = Pick<RestoreTable, 'findings' | 'insertTriggers'>
+/** What may become of rows that are inserted. */
+interface InsertFacts extends Pick<RestoreTable, 'findings' | 'insertTriggers'> {
+  /** Whether rows are put into ordinary tables as they are: no trigger and no rule has a word in it. */
+  readonly isDirect: boolean
+  /** The columns whose types read what they have written, whatever has been done since to types of their names. */
+  readonly faithful: readonly string[]
+}
 
 async function insertFacts(db: Db, table: CatalogTable): Promise<InsertFacts> {
   const { rows } = await sql<{
@@ -277,6 +89,8 @@ async function insertFacts(db: Db, table: CatalogTable): Promise<InsertFacts> {
     user: string
     grant: string
     triggers: string[]
+    direct: boolean
+    faithful: string[]
   }>`
     select
       row_security_active(c.oid) as "rowSecurity",
@@ -287,7 +101,31 @@ async function insertFacts(db: Db, table: CatalogTable): Promise<InsertFacts> {
         select distinct t.tgname::text from pg_trigger t
         where t.tgrelid in (select c.oid union select relid from pg_partition_tree(c.oid))
           and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgtype & 4 = 4
-      ) as triggers
+      ) as triggers,
+      -- COPY heeds no rules, and of triggers it is enough that there is one for any session.
+      not exists (
+        select from pg_class p left join pg_am am on am.oid = p.relam
+        where p.oid in (select c.oid union select relid from pg_partition_tree(c.oid))
+          and (
+            p.relkind not in ('r', 'p') or p.relkind = 'r' and am.amname <> 'heap'
+            or exists (select from pg_rewrite r where r.ev_class = p.oid and r.ev_type = '3')
+            or exists (
+              select from pg_trigger t
+              where t.tgrelid = p.oid and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype & 4 = 4
+            )
+          )
+      ) as direct,
+      array(
+        select a.attname::text
+        from pg_attribute a
+        join pg_type own on own.oid = a.atttypid
+        join pg_type t on t.oid = case when own.typcategory = 'A' and own.typelem <> 0 then own.typelem else own.oid end
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+          and own.typtype <> 'd'
+          -- A domain or a composite type may have been made anew under its name; what a label of an enum is called is
+          -- all there is to it, and base types are written in C.
+          and (t.typtype in ('b', 'e') or t.typtype in ('r', 'm') and t.typnamespace = 'pg_catalog'::regnamespace)
+      ) as faithful
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.oid = ${table.oid}::oid
   `.execute(db)
@@ -308,5 +146,10 @@ async function insertFacts(db: Db, table: CatalogTable): Promise<InsertFacts> {
       hint: "Run as a role with BYPASSRLS, or as the table's owner.",
     })
   }
-  return { findings, insertTriggers: facts?.triggers ?? [] }
+  return {
+    findings,
+    insertTriggers: facts?.triggers ?? [],
+    isDirect: facts?.direct ?? false,
+    faithful: facts?.faithful ?? [],
+  }
 }

@@ -4,19 +4,26 @@ import { sql } from 'kysely'
 import type { Db, Sql } from '../database.ts'
 import type { CatalogTable } from './table.ts'
 
+/** A sequence, and the column that takes its values from it. */
+export interface Sequence {
+  readonly column: string
+  readonly sequence: string
+  readonly mayRead: boolean
+  readonly mayUpdate: boolean
+}
+
 /**
- * Moves every sequence that fills one of the columns past the greatest restored value; never back.
+ * Moves sequences past the greatest restored value of their columns; never back.
+ * @param greatest that value, as SQL of type bigint; NULL where there is none
  * @returns what could not be done, for people
  */
 export async function advanceSequences(
   db: Db,
-  table: CatalogTable,
-  columns: readonly string[],
-  restored: Sql,
+  sequences: readonly Sequence[],
+  greatest: (column: string) => Sql,
 ): Promise<string[]> {
   const notes: string[] = []
-  for (const { column, sequence, mayRead, mayUpdate } of await sequencesOf(db, table.oid)) {
-    if (!columns.includes(column)) continue
+  for (const { column, sequence, mayRead, mayUpdate } of sequences) {
     if (!mayRead) {
       notes.push(
         `Sequence ${sequence} may be behind the restored values, and this role may not look: GRANT USAGE, UPDATE on it`,
@@ -26,7 +33,7 @@ export async function advanceSequences(
     // A sequence that was never used begins where it was told to begin.
     const { rows } = await sql<{ highest: string; possible: boolean }>`
       select highest::text, highest between s.seqmin and s.seqmax as possible
-      from (select max(${sql.id(column)})::bigint as highest from ${restored}) restored, pg_sequence s
+      from (select ${greatest(column)} as highest) restored, pg_sequence s
       where s.seqrelid = ${sequence}::regclass and s.seqincrement > 0
         and highest > coalesce(pg_sequence_last_value(s.seqrelid), s.seqstart - 1)
     `.execute(db)
@@ -46,15 +53,8 @@ export async function advanceSequences(
   return notes
 }
 
-interface Sequence {
-  readonly column: string
-  readonly sequence: string
-  readonly mayRead: boolean
-  readonly mayUpdate: boolean
-}
-
-/** Sequences that an identity column owns, or that a column's default takes its values from. */
-async function sequencesOf(db: Db, oid: string): Promise<Sequence[]> {
+/** Sequences that an identity column owns, or that a column's default takes its values from, for some columns. */
+export async function sequencesOf(db: Db, table: CatalogTable, columns: readonly string[]): Promise<Sequence[]> {
   const { rows } = await sql<Sequence>`
     select distinct a.attname::text as column, s.oid::regclass::text as sequence, has_sequence_privilege(s.oid, 'UPDATE') as "mayUpdate",
       -- Without these Postgres gives NULL for its last value.
@@ -66,8 +66,8 @@ async function sequencesOf(db: Db, oid: string): Promise<Sequence[]> {
         and d.refobjid = a.attrelid and d.refobjsubid = a.attnum and d.deptype in ('a', 'i')
       or d.classid = 'pg_attrdef'::regclass and d.objid = def.oid and d.refclassid = 'pg_class'::regclass
     join pg_class s on s.relkind = 'S' and s.oid in (d.objid, d.refobjid)
-    where a.attrelid = ${oid}::oid and a.attnum > 0 and not a.attisdropped
+    where a.attrelid = ${table.oid}::oid and a.attnum > 0 and not a.attisdropped
       and a.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)
   `.execute(db)
-  return rows
+  return rows.filter(({ column }) => columns.includes(column))
 }

@@ -55,11 +55,20 @@ export async function findTable(db: Db, name: TableName): Promise<CatalogTable |
       names.every((part) => columns.some((column) => column.name === part)) && names.length > 0
         ? sql<string>`jsonb_build_array(${sql.join(names.map((part) => sql`${sql.id(part)}::text`))})::text`
         : undefined,
+    numberOf: (column) =>
+      columns.some((candidate) => candidate.name === column && isWhole(candidate))
+        ? sql<bigint>`${sql.id(column)}::bigint`
+        : undefined,
     hasPartitions: table.kind === 'p',
     relatives: await readRelatives(db, table.oid),
     orderBy: (column) => columns.filter(({ name: other }) => other === column).map(orderPart)[0],
     kept: undefined,
   }
+}
+
+/** Whether a column holds whole numbers, of at most 64 bits. */
+function isWhole({ base }: CatalogColumn): boolean {
+  return ['smallint', 'integer', 'bigint'].includes(base)
 }
 
 /** A column as a part of an order. */

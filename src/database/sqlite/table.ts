@@ -10,6 +10,8 @@ export interface SchemaTable extends Table {
   readonly kind: string
   /** A name for the row's number that no column hides; undefined for WITHOUT ROWID tables. */
   readonly rowid: string | undefined
+  /** The column that is another name for the row's number; undefined where there is none. */
+  readonly numbered: string | undefined
   /** The columns of the primary key, whether or not they serve as key. */
   readonly primaryKey: readonly string[]
 }
@@ -44,10 +46,15 @@ export async function findTable(db: Db, name: TableName): Promise<SchemaTable | 
       names.every((part) => columns.some((column) => column.name === part)) && names.length > 0
         ? textOf(names.map((part) => sql.id(part)))
         : undefined,
+    numberOf: (column) =>
+      columns.some(({ name: other }) => other === column)
+        ? sql<bigint | null>`case typeof(${sql.id(column)}) when 'integer' then ${sql.id(column)} end`
+        : undefined,
     hasPartitions: false,
     relatives: [{ schema: undefined, name: found.name }],
     orderBy: (column) => (columns.some((candidate) => candidate.name === column) ? orderPart(column) : undefined),
     rowid,
+    numbered: isRowid ? id : undefined,
     primaryKey,
     kept:
       isRowid && !autoincrement && id !== undefined
