@@ -9,7 +9,8 @@ import * as assert from 'uvu/assert'
 
 import { formatRows, InvalidText, type Cell } from '../src/archive/csv.ts'
 import { connect, sqliteFile } from '../src/database/sqlite/connection.ts'
-import { csvOf } from '../src/database/sqlite/rows.ts'
+import { csvPieces } from '../src/database/sqlite/pieces.ts'
+import { csvQuery } from '../src/database/sqlite/rows.ts'
 import { findTable, orderPart } from '../src/database/sqlite/table.ts'
 import { apply, plan, restore } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
@@ -211,7 +212,7 @@ overDatabases(
       const table = await findTable(connection.db, { schema: undefined, name: 't' })
       if (table === undefined) throw new Error('no table')
       const rows = { table, where: sql<boolean>`true`, order: [orderPart('rowid')] }
-      const columns = table.columns.map(({ name, type }) => ({ name, type, value: sql.id(name) }))
+      const query = csvQuery(connection, rows, ['a', 'b', 'c', 'd', 'e', 'f'])
       const [insert, invalid] = ['?, ?, ?, ?, ?, ?', '?, ?, ?, cast(? as text), ?, ?'].map((list) =>
         connection.raw.prepare(`insert into t values (${list})`),
       )
@@ -245,7 +246,7 @@ overDatabases(
             const isExact = typeof d !== 'string' || !Buffer.isBuffer(exact) || exact.equals(Buffer.from(d))
             return isExact ? cells : cells.with(3, new InvalidText(exact))
           })
-          const lines = Buffer.concat([...csvOf(connection, rows, columns)].map(({ bytes }) => bytes)).toString()
+          const lines = Buffer.concat([...csvPieces(connection.raw, query)].map(({ bytes }) => bytes)).toString()
           assert.is(lines, formatRows([['a', 'b', 'c', 'd', 'e', 'f'], ...expected]))
         }),
       )

@@ -114,7 +114,7 @@ export async function storeText(target: Target, name: string, text: string): Pro
 export async function readWhole(target: Target, name: string): Promise<{ digest: Digest; records: number }> {
   const meter = new Meter()
   const counter = new RecordCounter()
-  for await (const chunk of await target.read(name)) {
+  for await (const chunk of await target.read(name, Buffer.allocUnsafe(blockBytes))) {
     meter.update(chunk)
     counter.update(chunk)
   }

@@ -128,14 +128,14 @@ export class LocalTarget implements Target {
     )
   }
 
-  async read(file: string): Promise<AsyncIterable<Buffer>> {
+  async read(file: string, into?: Buffer): Promise<AsyncIterable<Buffer>> {
     const location = this.#path(file)
     let handle: FileHandle | undefined
     try {
       // Never through a link: an archive is a file of this folder, whatever somebody put in its place.
       handle = await open(location, constants.O_RDONLY | constants.O_NOFOLLOW)
       if (!(await handle.stat()).isFile()) throw new Error('not a file')
-      return chunksOf(handle, location)
+      return chunksOf(handle, location, into)
     } catch (error) {
       await handle?.close()
       if (codeOf(error) !== 'ENOENT') throw unreadable(location, error)
@@ -278,11 +278,15 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** The bytes of an open file, which is closed with their end. */
-async function* chunksOf(handle: FileHandle, location: string): AsyncGenerator<Buffer> {
+/** The bytes of an open file, which is closed with their end; all chunks are read into one buffer, where one is given. */
+async function* chunksOf(handle: FileHandle, location: string, into: Buffer | undefined): AsyncGenerator<Buffer> {
   try {
-    // The chunks of a byte stream are buffers; its type does not know.
-    yield* handle.createReadStream({ highWaterMark: chunkBytes }) as AsyncIterable<Buffer>
+    for (;;) {
+      const buffer = into ?? Buffer.allocUnsafeSlow(chunkBytes)
+      const { bytesRead } = await handle.read(buffer, 0, buffer.length)
+      if (bytesRead === 0) return
+      yield buffer.subarray(0, bytesRead)
+    }
   } catch (error) {
     throw unreadable(location, error)
   } finally {

@@ -40,9 +40,10 @@ export interface Target {
   has(file: string): Promise<boolean>
   /**
    * A file's bytes.
+   * @param into all chunks are read into it, where it is given: each is then valid until the next is asked for
    * @throws RetentionError `ARCHIVE_NOT_FOUND`, `ARCHIVE_CHANGED` where it is no file or cannot be read
    */
-  read(file: string): Promise<AsyncIterable<Buffer>>
+  read(file: string, into?: Buffer): Promise<AsyncIterable<Buffer>>
   /** Removes a file that this process published in a step that was rolled back. */
   withdraw(file: string): Promise<void>
   /** Moves a file out of the way, into a place of this target's own for such files; overwrites nothing there. */

@@ -122,7 +122,7 @@ function watchFiles(): void {
 }
 
 function watchHandles(prototype: FileHandle): void {
-  const { appendFile, sync, createReadStream } = prototype
+  const { appendFile, sync, read } = prototype
   const nameOf = (handle: FileHandle): string => handles.get(handle) ?? 'unknown'
   prototype.appendFile = function (this: FileHandle, ...args) {
     return passing(`write ${nameOf(this)}`, () => appendFile.apply(this, args))
@@ -130,9 +130,9 @@ function watchHandles(prototype: FileHandle): void {
   prototype.sync = function (this: FileHandle) {
     return passing(`fsync ${nameOf(this)}`, () => sync.call(this))
   }
-  prototype.createReadStream = function (this: FileHandle, ...args) {
-    return pass(`read ${nameOf(this)}`, () => createReadStream.apply(this, args))
-  }
+  prototype.read = function (this: FileHandle, ...args: unknown[]) {
+    return passing(`read ${nameOf(this)}`, () => Reflect.apply(read, this, args))
+  } as typeof read
 }
 
 /** The points among statements, the first that matches; what a transaction is for is known by the last that says so. */

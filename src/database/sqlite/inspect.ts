@@ -10,10 +10,17 @@ import { foreignKeyFindings } from './foreign-keys.ts'
 import { findTable, orderPart, triggersOn, type SchemaTable } from './table.ts'
 import { detectStorage, timeColumn } from './time.ts'
 
+/** What is found of a table in SQLite, beyond `Inspection`. */
+export interface SqliteInspection extends Inspection {
+  /** Whether its rows are known by their numbers, and SQLite can write their lines. */
+  readonly writesLines: boolean
+}
+
 /** Looks at a policy's table. `thorough` also reads rows: how they store time, and whether foreign keys block. */
-export async function inspect(db: Db, request: InspectRequest, thorough: boolean): Promise<Inspection> {
+export async function inspect(db: Db, request: InspectRequest, thorough: boolean): Promise<SqliteInspection> {
   const table = await findTable(db, request.table)
-  const nothing = { table: undefined, column: request.column, time: undefined, order: [], sideBySide: false }
+  const cannot = { sideBySide: false, writesLines: false }
+  const nothing = { table: undefined, column: request.column, time: undefined, order: [], ...cannot }
   if (table === undefined) return { ...nothing, findings: [await noSuchTable(db, request.table)] }
   if (table.kind !== 'table') return { ...nothing, findings: [noTable(table)] }
   const column = table.columns.find(({ name }) => name.toLowerCase() === request.column.toLowerCase())
@@ -42,17 +49,19 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
       ? sql<boolean>`${time.due(request.cutoff)} and ${where}`
       : undefined
   findings.push(...(await foreignKeyFindings(db, table, due)))
+  const { rows: modes } = await sql<{ journal: string; encoding: string }>`
+    select journal_mode as journal, encoding from pragma_journal_mode, pragma_encoding`.execute(db)
+  // In another encoding, text that is taken for bytes is not UTF-8.
+  const writesLines = table.rowid !== undefined && modes[0]?.encoding === 'UTF-8'
   // Without a write-ahead log, a reader keeps the writer waiting. https://www.sqlite.org/wal.html
-  const { rows: journal } = await sql<{ mode: string }>`select journal_mode as mode from pragma_journal_mode`.execute(
-    db,
-  )
-  const sideBySide = triggers.length === 0 && journal[0]?.mode === 'wal'
+  const sideBySide = writesLines && triggers.length === 0 && modes[0]?.journal === 'wal'
   return {
     table,
     column: column.name,
     time,
     order,
     sideBySide,
+    writesLines,
     findings,
     ...(undated === undefined ? {} : { undated }),
   }

@@ -2,8 +2,8 @@
 import { sql } from 'kysely'
 
 import type { RowSelection, Sql, SqlValue } from '../database.ts'
-import { attempt, type Connection } from './connection.ts'
-import type { CsvPiece } from './rows.ts'
+import type { Connection } from './connection.ts'
+import { attempt } from './driver.ts'
 
 export class Places {
   readonly #rows: RowSelection
@@ -20,7 +20,7 @@ export class Places {
     this.#width = rows.order.length - 1
   }
 
-  add(values: CsvPiece['places']): void {
+  add(values: readonly SqlValue[] | BigInt64Array): void {
     if (this.#values === undefined && values instanceof BigInt64Array) this.#addNumbers(values)
     else for (const value of values) this.#all().push(value)
   }

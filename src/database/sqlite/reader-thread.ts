@@ -3,12 +3,12 @@ import { createHash, type Hash } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
 
 import { messageOf, RetentionError } from '../../errors.ts'
-import { connect } from './connection.ts'
+import { attempt, open } from './driver.ts'
+import { csvPieces, type CsvPiece, type CsvQuery } from './pieces.ts'
 import type { Answer, Question } from './reader.ts'
-import { csvPieces, type CsvPiece, type CsvQuery } from './rows.ts'
 
 // Whoever starts this thread gives it the file's path.
-const connection = connect(String(workerData), true)
+const raw = open(String(workerData), true)
 let reading: Reading | undefined
 const spares: ArrayBuffer[] = []
 
@@ -34,8 +34,8 @@ parentPort?.on('message', (question: Question) => {
 
 function begin(id: number, query: CsvQuery): void {
   end()
-  connection.begin('deferred')
-  reading = { id, pieces: csvPieces(connection, query, takeBuffer), hash: createHash('sha256') }
+  attempt(() => raw.exec('begin'))
+  reading = { id, pieces: csvPieces(raw, query, takeBuffer), hash: createHash('sha256') }
 }
 
 /** A buffer that has come back, if it is large enough: new ones all the time would keep the garbage collector busy. */
@@ -52,19 +52,16 @@ function next({ id, pieces, hash }: Reading, spare: ArrayBuffer | undefined): vo
     answer({ is: 'end', id, sha256: hash.digest('hex') })
     return
   }
-  const { bytes, places } = value
+  const { bytes, numbers } = value
   hash.update(bytes)
-  answer({ is: 'piece', id, bytes, places }, [
-    bytes.buffer,
-    ...(places instanceof BigInt64Array ? [places.buffer] : []),
-  ])
+  answer({ is: 'piece', id, bytes, numbers }, [bytes.buffer, numbers.buffer])
 }
 
 /** Ends the snapshot: as long as it lasts, SQLite cannot take the changes since out of its write-ahead log. */
 function end(): void {
   reading?.pieces.return?.()
   reading = undefined
-  connection.rollback()
+  if (raw.inTransaction) raw.exec('rollback')
 }
 
 function answer(what: Answer, handedOver: ArrayBuffer[] = []): void {

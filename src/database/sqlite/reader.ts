@@ -7,7 +7,7 @@ import path from 'node:path'
 import { Worker } from 'node:worker_threads'
 
 import { RetentionError, type ErrorCode } from '../../errors.ts'
-import type { CsvPiece, CsvQuery } from './rows.ts'
+import type { CsvPiece, CsvQuery } from './pieces.ts'
 import { Turns } from './turns.ts'
 
 /** What the thread is asked: to begin a reading, to give its next piece, to end it early. */
@@ -26,8 +26,8 @@ export type Answer = { readonly id: number } & (
   | { readonly is: 'error'; readonly code: ErrorCode; readonly message: string; readonly hint: string | undefined }
 )
 
-/** How many pieces may be under way: some megabytes, so that the thread has work while this one is deleting. */
-const ahead = 16
+/** How many pieces may be under way: some megabytes, so that the thread has work while this one deletes. */
+const ahead = 8
 
 /** The reading thread of one database file; started when it is first needed. */
 export class Reader {
@@ -91,7 +91,7 @@ async function* readIn(
       if (answer.is === 'error') throw errorOf(answer)
       // What is handed over arrives as plain bytes.
       const { buffer, byteOffset, byteLength } = answer.bytes
-      yield { bytes: Buffer.from(buffer, byteOffset, byteLength), places: answer.places }
+      yield { bytes: Buffer.from(buffer, byteOffset, byteLength), numbers: answer.numbers }
       ask({ id, ask: 'next', spare: buffer }, [buffer])
     }
     throw new RetentionError('UNEXPECTED', 'The thread that reads rows has ended')

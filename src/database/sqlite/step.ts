@@ -7,9 +7,11 @@ import { createHash } from 'node:crypto'
 import { sql } from 'kysely'
 
 import { RetentionError } from '../../errors.ts'
-import type { Db, ExportedRows, Inspection, InspectRequest, RowSelection, StepTransaction } from '../database.ts'
-import { attempt, type Connection } from './connection.ts'
-import { inspect } from './inspect.ts'
+import type { Db, ExportedRows, InspectRequest, RowSelection, StepTransaction } from '../database.ts'
+import type { Connection } from './connection.ts'
+import { attempt } from './driver.ts'
+import { inspect, type SqliteInspection } from './inspect.ts'
+import { csvPieces } from './pieces.ts'
 import { Places } from './places.ts'
 import type { Reader } from './reader.ts'
 import { csvOf, csvQuery, type CsvColumn } from './rows.ts'
@@ -71,12 +73,12 @@ class OpenStep {
 }
 
 class SqliteStep implements StepTransaction {
-  readonly inspection: Inspection
+  readonly inspection: SqliteInspection
   readonly #step: OpenStep
   readonly #reader: Reader
   readonly #version: Version
 
-  constructor(step: OpenStep, reader: Reader, version: Version, inspection: Inspection) {
+  constructor(step: OpenStep, reader: Reader, version: Version, inspection: SqliteInspection) {
     this.#step = step
     this.#reader = reader
     this.#version = version
@@ -90,7 +92,8 @@ class SqliteStep implements StepTransaction {
   // SQLite locks no rows: there is never one to skip.
   export(rows: RowSelection, _skipLocked: boolean, signal?: AbortSignal): ExportedRows {
     const columns = rows.table.columns.filter((column) => !column.generated)
-    return new SqliteRows(this.#step, this.#reader, this.#version, rows, columns, signal)
+    const reader = this.inspection.writesLines ? this.#reader : undefined
+    return new SqliteRows(this.#step, reader, this.#version, rows, columns, signal)
   }
 
   async commit(): Promise<void> {
@@ -108,11 +111,13 @@ class SqliteRows implements ExportedRows {
   readonly #step: OpenStep
   readonly #version: Version
   readonly #places: Places
+  readonly #reader: Reader | undefined
   #sha256 = ''
 
+  /** @param reader undefined where SQLite cannot write the rows' lines itself */
   constructor(
     step: OpenStep,
-    reader: Reader,
+    reader: Reader | undefined,
     version: Version,
     rows: RowSelection,
     columns: ExportedRows['columns'],
@@ -122,7 +127,8 @@ class SqliteRows implements ExportedRows {
     this.#version = version
     this.columns = columns
     this.#places = new Places(rows)
-    this.csv = this.#read(reader, rows, signal)
+    this.#reader = reader
+    this.csv = reader === undefined ? this.#read(rows, signal) : this.#readBeside(reader, rows, signal)
   }
 
   async count(): Promise<number> {
@@ -145,16 +151,29 @@ class SqliteRows implements ExportedRows {
     }
   }
 
-  async *#read(reader: Reader, rows: RowSelection, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
-    const query = csvQuery(this.#step.connection, rows, this.#csvColumns)
+  async *#readBeside(reader: Reader, rows: RowSelection, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
+    const query = csvQuery(this.#step.connection, rows, this.#names)
     // The reader's snapshot is a later one. What others commit in between changes our version as well, and is found; what
     // steps beside this one delete are other rows.
     this.#step.commit()
     const onEnd = (sha256: string): void => void (this.#sha256 = sha256)
     for await (const piece of reader.read(query, onEnd, signal)) {
+      this.#places.add(piece.numbers)
+      yield piece.bytes
+    }
+  }
+
+  async *#read(rows: RowSelection, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
+    const hash = createHash('sha256')
+    for (const piece of csvOf(this.#step.connection, rows, this.#csvColumns)) {
+      signal?.throwIfAborted()
+      hash.update(piece.bytes)
       this.#places.add(piece.places)
       yield piece.bytes
     }
+    this.#sha256 = hash.digest('hex')
+    // Storing the archive may take long; in rollback-journal mode an open snapshot would keep writers waiting.
+    this.#step.commit()
   }
 
   /**
@@ -165,7 +184,12 @@ class SqliteRows implements ExportedRows {
     const { connection } = this.#step
     if (connection.pragma('schema_version') === this.#version.schema && !this.#hasHighest()) {
       const hash = createHash('sha256')
-      for (const { bytes } of csvOf(connection, this.#places.selection, this.#csvColumns)) hash.update(bytes)
+      const { selection } = this.#places
+      const pieces =
+        this.#reader === undefined
+          ? csvOf(connection, selection, this.#csvColumns)
+          : csvPieces(connection.raw, csvQuery(connection, selection, this.#names))
+      for (const { bytes } of pieces) hash.update(bytes)
       if (hash.digest('hex') === this.#sha256) return
     }
     throw new RetentionError('ROWS_CHANGED', 'Rows of the step were changed while they were archived')
@@ -181,7 +205,11 @@ class SqliteRows implements ExportedRows {
     return attempt(() => statement.get(...parameters)) !== undefined
   }
 
+  get #names(): string[] {
+    return this.columns.map(({ name }) => name)
+  }
+
   get #csvColumns(): CsvColumn[] {
-    return this.columns.map(({ name, type }) => ({ name, type, value: sql.id(name) }))
+    return this.#names.map((name) => ({ name, value: sql.id(name) }))
   }
 }
