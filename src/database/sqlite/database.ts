@@ -6,11 +6,13 @@ import type {
   Candidate,
   Database,
   Db,
+  Finding,
   Inspection,
   InspectRequest,
   Lock,
   RestoreTransaction,
   RowSelection,
+  Space,
   Sql,
   StepTransaction,
 } from '../database.ts'
@@ -19,6 +21,7 @@ import { connect, type Connection } from './connection.ts'
 import { inspect } from './inspect.ts'
 import { isLockedBeside, lockBeside } from './lock.ts'
 import { beginRestore } from './restore.ts'
+import { fileSpace, returnPages } from './space.ts'
 import { beginStep } from './step.ts'
 import { findTable } from './table.ts'
 
@@ -94,6 +97,14 @@ class SqliteDatabase implements Database {
 
   async restore(table: TableName): Promise<RestoreTransaction | undefined> {
     return beginRestore(this.#connection, table)
+  }
+
+  async space(): Promise<Space> {
+    return fileSpace(this.#connection)
+  }
+
+  async reclaim(_table: TableName, signal: AbortSignal): Promise<Finding[]> {
+    return returnPages(this.#connection, signal)
   }
 
   async close(): Promise<void> {
