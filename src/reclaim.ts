@@ -31,17 +31,21 @@ export async function spaceAfter(ended: Ended, context: RunContext): Promise<Aft
   const before = await context.database.space(table, archived).catch(() => undefined)
   if (before === undefined || !policy.reclaim) return { space: before, warnings: [] }
   if (isInterrupted(context) || Date.now() >= deadline) {
-    return { space: before, warnings: [notDone('the run was to end first', before.command)] }
+    return { space: before, warnings: [unfinished('was not begun: the run was to end first')] }
   }
-  const findings = await reclaim(table, context)
+  const warnings = await reclaim(table, context)
   const after = await context.database.space(table, 0).catch(() => undefined)
-  if (after === undefined) return { space: before, warnings: findings }
-  return { space: { ...after, reclaimed: difference(before, after) }, warnings: findings }
+  const reclaimed = after === undefined ? undefined : difference(before, after)
+  // What was skipped, or cancelled at once, is as it was.
+  const isDone = reclaimed !== undefined && (warnings.length === 0 || reclaimed.bytes > 0 || reclaimed.deadRows !== 0)
+  return { space: { ...(after ?? before), ...(isDone ? { reclaimed } : {}) }, warnings }
 }
 
 async function reclaim(table: TableName, { database, signal, rollbackSignal }: RunContext): Promise<Finding[]> {
   const signals = [signal, rollbackSignal].filter((one) => one !== undefined)
-  return database.reclaim(table, AbortSignal.any(signals)).catch((error: unknown) => [notDone(messageOf(error), null)])
+  return database
+    .reclaim(table, AbortSignal.any(signals))
+    .catch((error: unknown) => [unfinished(`did not come to its end: ${messageOf(error)}`)])
 }
 
 /** Others are at work too, and may fill in the meantime what was given back. */
@@ -51,9 +55,12 @@ function difference(before: Space, after: Space): NonNullable<SpaceReport['recla
   return { bytes, deadRows: Math.max(0, before.deadRows - after.deadRows) }
 }
 
-function notDone(why: string, command: string | null): Finding {
-  const text = `"reclaim" was not done: ${why}`
-  return { level: 'warning', text, ...(command === null ? {} : { hint: `By hand: ${command}` }) }
+function unfinished(what: string): Finding {
+  return {
+    level: 'warning',
+    text: `"reclaim" ${what}`,
+    hint: 'What was archived is archived; a later run reclaims it.',
+  }
 }
 
 /** Whether a policy ended with a failure after which the database is better left alone. */

@@ -16,13 +16,15 @@ function left(space: SpaceReport): string | undefined {
   return space.deadRows === undefined ? leftInFile(space) : leftInTable(space, space.deadRows)
 }
 
+const onlyAtEnd = 'only empty pages at the end of a table do'
+
 /** Postgres keeps deleted rows in their places until a VACUUM. */
 function leftInTable({ bytes, unused, returnable }: SpaceReport, deadRows: number): string | undefined {
   if (deadRows === 0) return undefined
   const back =
     returnable > 0
       ? `at least ${size(returnable)} would go back to the file system`
-      : 'nothing would go back to the file system, as the last pages are in use'
+      : `nothing would go back to the file system: ${onlyAtEnd}`
   return `${counted(deadRows, 'dead row')} left, about ${size(unused)} of ${size(bytes)}; VACUUM makes room of it for new rows, ${back}`
 }
 
@@ -38,8 +40,9 @@ function leftInFile({ bytes, unused, autoVacuum }: SpaceReport): string | undefi
 function given({ deadRows, autoVacuum, bytes }: SpaceReport, done: NonNullable<SpaceReport['reclaimed']>): string {
   const back = `${size(done.bytes)} given back to the file system, which leaves ${size(bytes)}`
   if (done.deadRows === undefined || deadRows === undefined) {
-    return autoVacuum === 'full' ? `${size(bytes)}: SQLite gives free pages back at each commit` : back
+    return autoVacuum === 'full' ? `${size(bytes)} left: SQLite gives free pages back at each commit` : back
   }
   const kept = deadRows === 0 ? '' : `, ${counted(deadRows, 'row')} left that an open transaction may still see`
-  return `VACUUM made room of ${counted(done.deadRows, 'dead row')}${kept}; ${back}`
+  const returned = done.bytes > 0 ? back : `nothing went back to the file system: ${onlyAtEnd}`
+  return `VACUUM made room of ${counted(done.deadRows, 'dead row')}${kept}; ${returned}`
 }

@@ -37,8 +37,10 @@ export async function tableSpace(db: Db, name: TableName, deleted: number, hasOl
     const size = part.pages * part.pageBytes + part.toastBytes
     bytes += size
     if (part.dead === 0) continue
-    unused += Math.round(size * (part.dead / Math.max(await roomFor(db, part), part.dead + part.live)))
-    returnable += part.truncates ? (await emptyAtEnd(db, part)) * part.pageBytes : 0
+    const empty = part.truncates ? (await emptyAtEnd(db, part)) * part.pageBytes : 0
+    returnable += empty
+    const share = part.dead / Math.max(await roomFor(db, part), part.dead + part.live)
+    unused += Math.max(empty, Math.round(size * share))
   }
   return { bytes, unused, deadRows, returnable, command: deadRows === 0 ? null : command }
 }

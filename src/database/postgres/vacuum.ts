@@ -16,7 +16,7 @@ import { findName, type NamedTable } from './table.ts'
 const interval = 1000
 
 /** Why a VACUUM was cancelled. */
-type Reason = 'interrupted' | 'somebody was waiting for the table'
+type Reason = 'the run was interrupted' | 'somebody was waiting for the table'
 
 /**
  * Vacuums a table with its partitions. It takes SHARE UPDATE EXCLUSIVE, which blocks neither readers nor writers; a
@@ -96,7 +96,7 @@ async function watch(
     if (ended.aborted) return undefined
     // A server that cannot be asked now may be so in a second.
     const cancelled = await asked(connections, (db) => cancel(db, mark, !signal.aborted)).catch(() => false)
-    if (cancelled) return signal.aborted ? 'interrupted' : 'somebody was waiting for the table'
+    if (cancelled) return signal.aborted ? 'the run was interrupted' : 'somebody was waiting for the table'
   }
 }
 

@@ -33,7 +33,7 @@ export async function returnPages(connection: Connection, signal: AbortSignal): 
   if (mode === 'none') return [cannotShrink(connection)]
   const pages = Math.ceil(piece / number(connection, 'page_size'))
   for (let left = Math.ceil(number(connection, 'freelist_count') / pages); left > 0; left -= 1) {
-    if (signal.aborted) return [{ level: 'warning', text: '"reclaim" was interrupted' }]
+    if (signal.aborted) return [{ level: 'warning', text: '"reclaim" was interrupted', hint: 'A later one goes on.' }]
     const began = performance.now()
     attempt(() => connection.raw.pragma(`incremental_vacuum(${pages})`))
     await sleep(performance.now() - began, undefined, { signal }).catch(() => {})
