@@ -37,7 +37,8 @@ export async function spaceAfter(ended: Ended, context: RunContext): Promise<Aft
   const after = await context.database.space(table, 0).catch(() => undefined)
   const reclaimed = after === undefined ? undefined : difference(before, after)
   // What was skipped, or cancelled at once, is as it was.
-  const isDone = reclaimed !== undefined && (warnings.length === 0 || reclaimed.bytes > 0 || reclaimed.deadRows !== 0)
+  const isDone =
+    reclaimed !== undefined && (warnings.length === 0 || reclaimed.bytes > 0 || (reclaimed.deadRows ?? 0) > 0)
   return { space: { ...(after ?? before), ...(isDone ? { reclaimed } : {}) }, warnings }
 }
 

@@ -1,6 +1,6 @@
 /** What apply leaves behind in the database, and giving it back: measured on the files, the server's statistics and the tables. */
 import { execFile, spawn } from 'node:child_process'
-import { statSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
 
@@ -207,6 +207,10 @@ overDatabases(
       if (Number(await db.value("select current_setting('server_version_num')")) < 170000) return
       const grant = /GRANT MAINTAIN ON .*;/.exec(texts(policy))?.[0]
       assert.is(grant, `GRANT MAINTAIN ON public.log TO ${role};`)
+      assert.match(
+        readFileSync(new URL('../README.md', import.meta.url), 'utf8'),
+        /GRANT MAINTAIN ON conversation_log TO archiver;/,
+      )
       await db.run(grant ?? '')
       made.policy('log', reclaimPolicy)
       const allowed = policyOf(await made.cli(['apply', '--json']))
@@ -420,6 +424,7 @@ for (const [mode, said] of [
         assert.is(texts(policy).includes('reclaim'), false)
       } else {
         assert.ok(after >= before)
+        assert.is(policy.space?.reclaimed, undefined)
         assert.match(texts(policy), /"reclaim" does nothing here: auto_vacuum is none/)
         assert.match(texts(policy), /sqlite3 .* 'PRAGMA auto_vacuum = incremental; VACUUM;'/)
       }

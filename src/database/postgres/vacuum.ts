@@ -118,13 +118,19 @@ async function skippedFindings(
   skipped: readonly Skipped[],
   { serverVersion }: Connections,
 ): Promise<Finding[]> {
-  const hint = await rightHint(db, table, serverVersion)
-  return skipped.map(({ code, message }) => ({
-    level: 'warning',
-    text: `Postgres: ${message}`,
-    // 55P03: lock_not_available
-    hint: code === '55P03' ? 'Somebody else is at work on it, autovacuum perhaps; a later run does it.' : hint,
-  }))
+  // 55P03: lock_not_available
+  const [locked, others] = [true, false].map((isLocked) =>
+    skipped.filter(({ code }) => (code === '55P03') === isLocked),
+  )
+  return [
+    ...finding(locked, 'Somebody else is at work on it, autovacuum perhaps; a later run does it.'),
+    ...finding(others, await rightHint(db, table, serverVersion)),
+  ]
+}
+
+function finding(skipped: readonly Skipped[] = [], hint: string): Finding[] {
+  const text = `Postgres: ${skipped.map(({ message }) => message).join('; ')}`
+  return skipped.length === 0 ? [] : [{ level: 'warning', text, hint }]
 }
 
 /** How this role comes to be allowed to vacuum a table. https://www.postgresql.org/docs/current/ddl-priv.html#DDL-PRIV-MAINTAIN */
