@@ -181,7 +181,7 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
       ...warnings,
     ],
     ...(space === undefined ? {} : { space }),
-    archives: done.entries.toSorted(byNumber).map(({ name, location, rows, bytes, sha256, from, to }) => ({
+    archives: done.entries.toSorted(byTime).map(({ name, location, rows, bytes, sha256, from, to }) => ({
       name,
       location,
       rows,
@@ -270,8 +270,9 @@ async function applySteps(
   return { grew }
 }
 
-/** Side by side, a later step may end first. Names of one cutoff differ in their number alone, the first having none. */
-function byNumber(a: LedgerEntry, b: LedgerEntry): number {
+/** Side by side, a later step may end first. Of one time, names differ in their number alone, the first having none. */
+function byTime(a: LedgerEntry, b: LedgerEntry): number {
+  if (a.from !== b.from) return a.from < b.from ? -1 : 1
   return a.name.length - b.name.length || (a.name < b.name ? -1 : 1)
 }
 

@@ -60,6 +60,7 @@ export async function main(args: readonly string[]): Promise<void> {
  */
 function keepMemorySmall(): void {
   setFlagsFromString('--semi-space-growth-factor=1')
+  setFlagsFromString('--single-threaded-gc')
 }
 
 /** Node, in its older versions, warns on stderr that it takes types away. That is of no use to somebody who runs us. */

@@ -151,7 +151,8 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
     return {
       ...found,
       due: counted,
-      lanes: sideBySide ? policy.concurrency : 1,
+      // A predicate that asks other rows must see what the step before has taken.
+      lanes: sideBySide && !/\bselect\b/i.test(policy.where ?? '') ? policy.concurrency : 1,
       steps: cuts.map(({ range, rows }) => ({
         range,
         rows,

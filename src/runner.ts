@@ -159,6 +159,8 @@ async function up(
     if (refusal !== undefined) throw refusal
     const rows = await pastRows(transaction.db, inspection, policy, cutoff, context, order.step.range)
     if (rows === undefined) throw new RetentionError('REFUSED', `Policy "${policy.name}" cannot work on its table now`)
+    const { table } = rows.due
+    const ddl = await context.database.ddl(transaction.db, table.name)
     // 2. Stream the rows into the archive, make it durable, publish it under a name of its own, read it back.
     const exported = transaction.export(rows.due, skipLocked, context.rollbackSignal)
     const { csv } = exported
@@ -171,8 +173,6 @@ async function up(
       return undefined
     }
     // 3. The same for the manifest.
-    const { table } = rows.due
-    const ddl = await context.database.ddl(transaction.db, table.name)
     const { columns } = exported
     const facts = { name, order, context, table, column: inspection.column, columns, ddl, rows: count, stored }
     const manifest = manifestOf(facts)

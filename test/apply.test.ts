@@ -319,7 +319,7 @@ overDatabases(test, 'one policy that fails does not stop the others', async ({ d
 
 overDatabases(test, 'a step that has grown beyond a batch is cut anew', async ({ db, project }) => {
   await seedLog(db, minutesBefore(cutoff, 20))
-  const made = project({ log: { ...logPolicy, batch: 10 } })
+  const made = project({ log: { ...logPolicy, batch: 10, concurrency: 1 } })
   // Into the second step's range, when the first is done.
   const late = `insert into log (at, body) select at, 'late' from log where at > '2026-05-15T23:54:30Z' limit 5`
   if (db.kind === 'postgres') {

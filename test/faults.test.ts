@@ -24,7 +24,8 @@ const file = 'log_backup_20260516.csv'
 /** A log of which six rows are due, in two steps, and a ledger that is there already. */
 async function prepared({ db, project }: Scene): Promise<TestProject> {
   await seedLog(db, [...minutesBefore(cutoff, 6), '2026-06-10T00:00:00Z'])
-  const made = project({ log: { ...logPolicy, batch: 3 } })
+  // One step after the other, so that it is known what each fault meets.
+  const made = project({ log: { ...logPolicy, batch: 3, concurrency: 1 } })
   await apply({ cwd: made.folder, now, before: '2000-01-01' })
   return made
 }
@@ -142,7 +143,7 @@ overDatabases(test, 'a restore does everything that its promise rests on, in thi
 const diskFaults: readonly (Plan & { code: string; leaves?: number })[] = [
   { point: 'create csv.tmp', with: 'ENOSPC', code: 'TARGET_UNUSABLE' },
   { point: 'write csv.tmp', with: 'ENOSPC', code: 'TARGET_UNUSABLE' },
-  { point: 'write csv.tmp', nth: 2, with: 'EIO', code: 'TARGET_UNUSABLE' },
+  { point: 'write csv.tmp', phase: 'after', with: 'EIO', code: 'TARGET_UNUSABLE' },
   { point: 'fsync csv.tmp', with: 'EIO', code: 'TARGET_UNUSABLE' },
   { point: 'fsync csv.tmp', phase: 'after', with: 'EIO', code: 'TARGET_UNUSABLE' },
   { point: 'close csv.tmp', phase: 'after', with: 'EIO', code: 'TARGET_UNUSABLE' },
@@ -475,7 +476,7 @@ overDatabases(
     const original = await tableRows(db, 'log')
     const onProgress = (): void => void db.run(`revoke delete on log from ${role}`)
     const pause = '200ms'
-    made.policy('log', { ...logPolicy, batch: 3, pause })
+    made.policy('log', { ...logPolicy, batch: 3, pause, concurrency: 1 })
     const [policy] = (await apply({ cwd: made.folder, now, onProgress })).policies
     assert.is(policy?.status, 'failed')
     assert.is(policy?.archived, 3)

@@ -3,9 +3,14 @@ import { readFileSync } from 'node:fs'
 import path from 'node:path'
 
 import fc from 'fast-check'
+import { sql } from 'kysely'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
+import { formatRows, InvalidText, type Cell } from '../src/archive/csv.ts'
+import { connect, sqliteFile } from '../src/database/sqlite/connection.ts'
+import { csvOf } from '../src/database/sqlite/rows.ts'
+import { findTable, orderPart } from '../src/database/sqlite/table.ts'
 import { apply, plan, restore } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
 import { now, overDatabases, type Scene } from './support/scene.ts'
@@ -192,6 +197,61 @@ overDatabases(
       ),
       { numRuns: 30 },
     )
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'the lines that SQLite writes are those that csv-stringify writes (property)',
+  async ({ db }) => {
+    await db.run('create table t (a, b integer, c real, d text, e blob, f numeric)')
+    const connection = connect(sqliteFile(db.address, ''), false)
+    try {
+      const table = await findTable(connection.db, { schema: undefined, name: 't' })
+      if (table === undefined) throw new Error('no table')
+      const rows = { table, where: sql<boolean>`true`, order: [orderPart('rowid')] }
+      const columns = table.columns.map(({ name, type }) => ({ name, type, value: sql.id(name) }))
+      const [insert, invalid] = ['?, ?, ?, ?, ?, ?', '?, ?, ?, cast(? as text), ?, ?'].map((values) =>
+        connection.raw.prepare(`insert into t values (${values})`),
+      )
+      const value = fc.oneof(
+        fc.constant(null),
+        fc.string({ unit: 'binary' }).filter((text) => text.isWellFormed()),
+        fc.constantFrom('\ufffd', '"', 'a"b', '', '\n', '\0x'),
+        fc.double({ noNaN: true }),
+        // Of these SQLite's own form has other digits, or more, or an exponent.
+        fc.constantFrom(0.1 + 0.2, 1e15, 123456789012345680, 1e21, 1e22, 1e-4, 1e-5, -0, 5e-324, 2 ** 53),
+        fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
+        fc.uint8Array().map((bytes) => Buffer.from(bytes)),
+      )
+      const row = fc.record({
+        values: fc.tuple(value, value, value, value, value, value),
+        bytes: fc.option(fc.uint8Array()),
+      })
+      fc.assert(
+        fc.property(fc.array(row, { minLength: 1, maxLength: 20 }), (all) => {
+          connection.raw.exec('delete from t')
+          for (const { values: cells, bytes } of all) {
+            if (bytes === null) insert?.run(...cells)
+            else invalid?.run(...cells.with(3, Buffer.from(bytes)))
+          }
+          const stored = connection.raw
+            .prepare('select *, cast(d as blob) from t order by rowid')
+            .raw()
+            .all() as Cell[][]
+          const expected = stored.map((cells) => {
+            const [d, exact] = [cells[3], cells.pop()]
+            const isExact = typeof d !== 'string' || !Buffer.isBuffer(exact) || exact.equals(Buffer.from(d))
+            return isExact ? cells : cells.with(3, new InvalidText(exact))
+          })
+          const lines = Buffer.concat([...csvOf(connection, rows, columns)].map(({ bytes }) => bytes)).toString()
+          assert.is(lines, formatRows([['a', 'b', 'c', 'd', 'e', 'f'], ...expected]))
+        }),
+      )
+    } finally {
+      connection.close()
+    }
   },
   ['sqlite'],
 )

@@ -118,10 +118,11 @@ export async function* prefixed(prefix: Buffer, source: AsyncIterable<Buffer>): 
   yield* source
 }
 
-function formatReal(value: number): string {
+/** A REAL in the shortest form that reads back to the same bits, and as a REAL. */
+export function formatReal(value: number): string {
   const text = Object.is(value, -0) ? '-0' : String(value)
-  // Without a point or an exponent it would read back as an INTEGER. Infinity has neither and needs none.
-  return /^-?\d+$/.test(text) ? `${text}.0` : text
+  // Without a point or an exponent it would read back as an INTEGER; from 1e21 on it has an exponent.
+  return Number.isInteger(value) && Math.abs(value) < 1e21 ? `${text}.0` : text
 }
 
 function blob(value: object): Buffer {

@@ -28,8 +28,9 @@ export async function beginStep(connections: Connections, request: InspectReques
       await lockRestores(db, named, 'shared')
     }
     const table = await findTable(db, request.table)
+    const family = table === undefined ? undefined : await readFamily(db, table)
     const inspection = await inspectTable(db, table, request, care)
-    return new PostgresStep(transaction, request, table, inspection)
+    return new PostgresStep(transaction, request, table, family, inspection)
   } catch (error) {
     await transaction.rollback()
     throw error
@@ -49,16 +50,19 @@ class PostgresStep implements StepTransaction {
   readonly #transaction: Transaction
   readonly #request: InspectRequest
   readonly #table: CatalogTable | undefined
+  readonly #family: string | undefined
 
   constructor(
     transaction: Transaction,
     request: InspectRequest,
     table: CatalogTable | undefined,
+    family: string | undefined,
     inspection: Inspection,
   ) {
     this.#transaction = transaction
     this.#request = request
     this.#table = table
+    this.#family = family
     this.inspection = inspection
   }
 
@@ -75,8 +79,12 @@ class PostgresStep implements StepTransaction {
     return { columns, csv: copy, count: () => copy.rows(), remove: () => this.#lookAgain() }
   }
 
-  /** A partition that was attached in between may have brought foreign keys; what DELETE has touched is locked now. */
+  /**
+   * What DELETE has touched is locked now. The one thing that the table's lock allows is that it gets another child or
+   * partition, which may have brought foreign keys.
+   */
   async #lookAgain(): Promise<void> {
+    if (this.#table === undefined || (await readFamily(this.db, this.#table)) === this.#family) return
     const { findings } = await inspectTable(this.db, this.#table, this.#request, care)
     const refusal = refusalOf(findings)
     if (refusal !== undefined) throw refusal
@@ -89,6 +97,17 @@ class PostgresStep implements StepTransaction {
   async rollback(): Promise<void> {
     await this.#transaction.rollback()
   }
+}
+
+/** All children and partitions at any depth, as text that changes when they do. */
+async function readFamily(db: Db, { oid }: CatalogTable): Promise<string | undefined> {
+  const { rows } = await sql<{ family: string }>`
+    with recursive family(oid) as (
+      select ${oid}::oid union select i.inhrelid from family join pg_inherits i on i.inhparent = family.oid
+    )
+    select string_agg(oid::text, ' ' order by oid) as family from family
+  `.execute(db)
+  return rows[0]?.family
 }
 
 function deleteAll({ table, where }: RowSelection, columns: RowSelection['table']['columns']): Sql {

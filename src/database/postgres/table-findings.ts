@@ -16,15 +16,6 @@ export async function tableFindings(
   deletes: boolean,
 ): Promise<{ findings: Finding[]; hasTriggers: boolean }> {
   const { rows } = await sql<TableFacts>`
-    with published as (
-      -- Whichever way a table was put into it: by itself, by its schema, or with all tables.
-      select p.pubname::text as name, r.oid
-      from pg_publication p
-      join pg_publication_tables pt on pt.pubname = p.pubname
-      join pg_namespace n on n.nspname = pt.schemaname
-      join pg_class r on r.relnamespace = n.oid and r.relname = pt.tablename
-      where p.pubdelete and r.oid in (select ${table.oid}::oid union select relid from pg_partition_tree(${table.oid}::oid))
-    )
     select
       row_security_active(c.oid) as "rowSecurity",
       has_table_privilege(c.oid, 'SELECT') as "maySelect",
@@ -52,21 +43,47 @@ export async function tableFindings(
       array(
         select r.rulename::text from pg_rewrite r where r.ev_class = c.oid and r.ev_type = '4' and r.ev_enabled <> 'D'
       ) as "deleteRules",
-      array(select distinct name from published) as "publications",
-      exists (
-        select from published p join pg_class pc on pc.oid = p.oid
-        where pc.relreplident = 'n' or pc.relreplident = 'd'
-          and not exists (select from pg_index i where i.indrelid = pc.oid and i.indisprimary)
-      ) as "noReplicaIdentity",
+      exists (select from pg_publication p where p.pubdelete) as "mayBePublished",
       current_setting('session_replication_role') = 'replica' as "isReplica"
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.oid = ${table.oid}::oid
   `.execute(db)
   const [facts] = rows
   if (facts === undefined) return { findings: [], hasTriggers: false }
-  const findings = describeFacts(formatTableName(table.name), column, deletes, facts)
+  const published = facts.mayBePublished ? await publicationsOf(db, table) : unpublished
+  const findings = describeFacts(formatTableName(table.name), column, deletes, { ...facts, ...published })
   return { findings, hasTriggers: facts.deleteTriggers.length > 0 }
 }
+
+/** The publications that publish a table's deletes: asked only where there are any, as it takes as long as all else. */
+async function publicationsOf(db: Db, table: CatalogTable): Promise<Published> {
+  const { rows } = await sql<Published>`
+    with published as (
+      -- Whichever way a table was put into it: by itself, by its schema, or with all tables.
+      select p.pubname::text as name, r.oid
+      from pg_publication p
+      join pg_publication_tables pt on pt.pubname = p.pubname
+      join pg_namespace n on n.nspname = pt.schemaname
+      join pg_class r on r.relnamespace = n.oid and r.relname = pt.tablename
+      where p.pubdelete and r.oid in (select ${table.oid}::oid union select relid from pg_partition_tree(${table.oid}::oid))
+    )
+    select
+      array(select distinct name from published) as "publications",
+      exists (
+        select from published p join pg_class pc on pc.oid = p.oid
+        where pc.relreplident = 'n' or pc.relreplident = 'd'
+          and not exists (select from pg_index i where i.indrelid = pc.oid and i.indisprimary)
+      ) as "noReplicaIdentity"
+  `.execute(db)
+  return rows[0] ?? unpublished
+}
+
+interface Published {
+  publications: string[]
+  noReplicaIdentity: boolean
+}
+
+const unpublished: Published = { publications: [], noReplicaIdentity: false }
 
 interface TableFacts {
   rowSecurity: boolean
@@ -80,12 +97,11 @@ interface TableFacts {
   grant: string
   deleteTriggers: string[]
   deleteRules: string[]
-  publications: string[]
-  noReplicaIdentity: boolean
+  mayBePublished: boolean
   isReplica: boolean
 }
 
-function describeFacts(table: string, column: string, deletes: boolean, facts: TableFacts): Finding[] {
+function describeFacts(table: string, column: string, deletes: boolean, facts: TableFacts & Published): Finding[] {
   const findings: Finding[] = []
   const refuse = (text: string, hint: string): void => void findings.push({ level: 'refusal', text, hint })
   const warn = (text: string, hint: string): void => void findings.push({ level: 'warning', text, hint })

@@ -39,7 +39,7 @@ async function candidateOf(db: Db, name: string, days: readonly number[], now: D
   for (const column of timely.toSorted((a, b) => rank(a.name) - rank(b.name))) {
     const { storage } = await detectStorage(db, table.sql, column.name, sql<boolean>`true`, false)
     if (storage === undefined) continue
-    const time = timeColumn(column.name, storage, 'UTC')
+    const time = timeColumn(column.name, storage, 'UTC', false)
     const count = async (where: Sql<boolean>): Promise<number> => {
       const { rows } = await sql<{ rows: bigint }>`select count(*) as rows from ${table.sql} where ${where}`.execute(db)
       return Number(rows[0]?.rows ?? 0n)

@@ -5,11 +5,19 @@ import path from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { Kysely, SqliteDialect, type CompiledQuery, type SqliteDatabase } from 'kysely'
 
+import { formatReal } from '../../archive/csv.ts'
 import { codeOf, messageOf, RetentionError } from '../../errors.ts'
 import type { Db, Sql } from '../database.ts'
+import { Turns } from './turns.ts'
 
 /** How long SQLite itself waits for a lock before it gives up, in milliseconds. */
 const busyTimeout = 5000
+
+/** A query's text, and the parameters it is to be run with. */
+export interface Statement {
+  readonly sql: string
+  readonly parameters: readonly unknown[]
+}
 
 /** One connection to a SQLite file. */
 export class Connection {
@@ -18,6 +26,8 @@ export class Connection {
   readonly raw: Sqlite.Database
   /** Runs Kysely's queries on the same connection. */
   readonly db: Db
+  /** Whose transaction it is. */
+  readonly turns = new Turns()
 
   constructor(file: string, raw: Sqlite.Database) {
     this.file = file
@@ -25,10 +35,21 @@ export class Connection {
     this.db = new Kysely<unknown>({ dialect: new SqliteDialect({ database: withOurErrors(raw) }) })
   }
 
+  /** A query as text and parameters. */
+  compile(query: Sql): Statement {
+    const { sql: text, parameters }: CompiledQuery = query.compile(this.db)
+    return { sql: text, parameters }
+  }
+
+  /** A statement of the driver. */
+  statement(text: string): Sqlite.Statement<unknown[]> {
+    return attempt(() => this.raw.prepare(text))
+  }
+
   /** A statement of the driver for a query, with the parameters it is to be run with. */
   prepare(query: Sql): { statement: Sqlite.Statement<unknown[]>; parameters: readonly unknown[] } {
-    const compiled: CompiledQuery = query.compile(this.db)
-    return { statement: attempt(() => this.raw.prepare(compiled.sql)), parameters: compiled.parameters }
+    const { sql: text, parameters } = this.compile(query)
+    return { statement: this.statement(text), parameters }
   }
 
   /** A pragma's one value. */
@@ -74,6 +95,8 @@ export function connect(file: string, readOnly: boolean): Connection {
     const raw = new Sqlite(file, { fileMustExist: true, readonly: readOnly, timeout: busyTimeout })
     // Integers beyond 2^53 stay exact, and 1 (an integer) is told from 1.0 (a real).
     raw.defaultSafeIntegers(true)
+    // Writes a REAL as archives do; rows.ts uses it.
+    raw.function('retention_real', { deterministic: true }, (value) => formatReal(Number(value)))
     // Fails on a file that is no database, which opening does not look at.
     raw.pragma('schema_version')
     // A commit must be on the disk when it returns: in WAL mode the driver's default is weaker, and in rollback-journal

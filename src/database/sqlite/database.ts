@@ -20,6 +20,7 @@ import { candidates } from './candidates.ts'
 import { connect, type Connection } from './connection.ts'
 import { inspect } from './inspect.ts'
 import { isLockedBeside, lockBeside } from './lock.ts'
+import { Reader } from './reader.ts'
 import { beginRestore } from './restore.ts'
 import { fileSpace, returnPages } from './space.ts'
 import { beginStep } from './step.ts'
@@ -38,9 +39,11 @@ class SqliteDatabase implements Database {
   readonly location: string
   readonly version: string
   readonly #connection: Connection
+  readonly #reader: Reader
 
   constructor(connection: Connection, version: string) {
     this.#connection = connection
+    this.#reader = new Reader(connection.file)
     this.location = `sqlite:${connection.file}`
     this.version = version
   }
@@ -92,7 +95,7 @@ class SqliteDatabase implements Database {
   }
 
   async step(request: InspectRequest): Promise<StepTransaction> {
-    return beginStep(this.#connection, request)
+    return beginStep(this.#connection, this.#reader, request)
   }
 
   async restore(table: TableName): Promise<RestoreTransaction | undefined> {
@@ -108,18 +111,22 @@ class SqliteDatabase implements Database {
   }
 
   async close(): Promise<void> {
+    await this.#reader.close()
     this.#connection.close()
   }
 
   async #transaction<T>(mode: 'deferred' | 'immediate', work: (db: Db) => Promise<T>): Promise<T> {
-    this.#connection.begin(mode)
+    const endTurn = await this.#connection.turns.take()
     try {
+      this.#connection.begin(mode)
       const result = await work(this.#connection.db)
       this.#connection.commit()
       return result
     } catch (error) {
       this.#connection.rollback()
       throw error
+    } finally {
+      endTurn()
     }
   }
 }

@@ -20,11 +20,12 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
   if (column === undefined) return { ...nothing, table, findings: [noSuchColumn(table, request.column)] }
 
   const order = orderParts(table, column.name)
+  const triggers = await triggerFindings(db, table)
   const findings = [
     ...(await whereFindings(db, table, request.where)),
     ...keyFindings(table, order),
     ...(await indexFindings(db, table, column.name)),
-    ...(await triggerFindings(db, table)),
+    ...triggers,
   ]
   if (findings.some(({ level }) => level === 'refusal')) return { ...nothing, table, findings }
 
@@ -32,16 +33,20 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
   const readsRows = thorough && request.storage === undefined
   const detected = readsRows
     ? await detectStorage(db, table.sql, column.name, where, request.hasWorked === true)
-    : { storage: request.storage, undated: undefined, findings: [] }
-  const { storage, undated, findings: found } = detected
+    : { storage: request.storage, undated: undefined, everywhere: false, findings: [] }
+  const { storage, undated, everywhere, findings: found } = detected
   findings.push(...found)
-  const time = timeColumn(column.name, storage, request.columnTimezone)
+  const time = timeColumn(column.name, storage, request.columnTimezone, everywhere)
   const due =
     readsRows && !found.some(({ level }) => level === 'refusal')
       ? sql<boolean>`${time.due(request.cutoff)} and ${where}`
       : undefined
   findings.push(...(await foreignKeyFindings(db, table, due)))
-  const sideBySide = false
+  // Without a write-ahead log, a reader keeps the writer waiting. https://www.sqlite.org/wal.html
+  const { rows: journal } = await sql<{ mode: string }>`select journal_mode as mode from pragma_journal_mode`.execute(
+    db,
+  )
+  const sideBySide = triggers.length === 0 && journal[0]?.mode === 'wal'
   return {
     table,
     column: column.name,

@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 
 import type { RowSelection, Sql, SqlValue } from '../database.ts'
 import { attempt, type Connection } from './connection.ts'
+import type { CsvPiece } from './rows.ts'
 
 export class Places {
   readonly #rows: RowSelection
@@ -19,11 +20,9 @@ export class Places {
     this.#width = rows.order.length - 1
   }
 
-  add(values: readonly SqlValue[]): void {
-    for (const value of values) {
-      if (this.#values === undefined && typeof value === 'bigint') this.#addNumber(value)
-      else this.#all().push(value)
-    }
+  add(values: CsvPiece['places']): void {
+    if (this.#values === undefined && values instanceof BigInt64Array) this.#addNumbers(values)
+    else for (const value of values) this.#all().push(value)
   }
 
   get count(): number {
@@ -38,26 +37,53 @@ export class Places {
 
   /** Deletes the rows at these places; returns how many there were. */
   delete(connection: Connection): number {
-    const { table } = this.#rows
-    if (this.#areNumbers()) {
-      const { statement, parameters } = connection.prepare(
-        sql`delete from ${table.sql} where ${this.#key} in (${this.#list()})`,
-      )
-      return attempt(() => statement.run(...parameters)).changes
-    }
+    if (!this.#areNumbers()) return this.#deleteEach(connection)
+    const runs = this.#runs()
+    return runs.length < this.#count / fewestInRun ? this.#deleteRuns(connection, runs) : this.#deleteList(connection)
+  }
+
+  /** A log's rows mostly lie one behind the other, and a range of them is deleted in half the time. */
+  #deleteRuns(connection: Connection, runs: readonly Run[]): number {
+    const { statement } = connection.prepare(
+      sql`delete from ${this.#rows.table.sql} where ${this.#key} between ${0} and ${0}`,
+    )
+    let deleted = 0
+    for (const { first, last } of runs) deleted += attempt(() => statement.run(first, last)).changes
+    return deleted
+  }
+
+  #deleteList(connection: Connection): number {
+    const { statement, parameters } = connection.prepare(
+      sql`delete from ${this.#rows.table.sql} where ${this.#key} in (${this.#list()})`,
+    )
+    return attempt(() => statement.run(...parameters)).changes
+  }
+
+  #deleteEach(connection: Connection): number {
     const parts = this.#rows.order.slice(1)
     const where = sql.join(
       parts.map((part) => sql`${part.value} is ${null}`),
       sql` and `,
     )
     // Prepared once and run with each row's key; the nulls only hold the parameters' places.
-    const { statement } = connection.prepare(sql`delete from ${table.sql} where ${where}`)
+    const { statement } = connection.prepare(sql`delete from ${this.#rows.table.sql} where ${where}`)
     const values = this.#all()
     let deleted = 0
     for (let at = 0; at < values.length; at += this.#width) {
       deleted += attempt(() => statement.run(...values.slice(at, at + this.#width))).changes
     }
     return deleted
+  }
+
+  /** Consecutive numbers, with none between them that is not a place, as ranges. */
+  #runs(): Run[] {
+    const runs: { first: bigint; last: bigint }[] = []
+    for (const number of this.#numbers.subarray(0, this.#count).toSorted()) {
+      const run = runs.at(-1)
+      if (run !== undefined && run.last + 1n === number) run.last = number
+      else runs.push({ first: number, last: number })
+    }
+    return runs
   }
 
   get #key(): Sql {
@@ -68,14 +94,15 @@ export class Places {
     return this.#width === 1 && this.#values === undefined
   }
 
-  #addNumber(value: bigint): void {
-    if (this.#count === this.#numbers.length) {
-      const larger = new BigInt64Array(this.#count * 2)
+  #addNumbers(values: BigInt64Array): void {
+    const needed = this.#count + values.length
+    if (needed > this.#numbers.length) {
+      const larger = new BigInt64Array(Math.max(needed, this.#numbers.length * 2))
       larger.set(this.#numbers)
       this.#numbers = larger
     }
-    this.#numbers[this.#count] = value
-    this.#count += 1
+    this.#numbers.set(values, this.#count)
+    this.#count = needed
   }
 
   #all(): SqlValue[] {
@@ -88,3 +115,11 @@ export class Places {
     return sql`select value from json_each(${`[${this.#numbers.subarray(0, this.#count).join(',')}]`})`
   }
 }
+
+interface Run {
+  readonly first: bigint
+  readonly last: bigint
+}
+
+/** Rows that a run must hold on average, for a statement of its own to be worth it. */
+const fewestInRun = 8

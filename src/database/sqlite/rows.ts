@@ -1,94 +1,186 @@
-/** A table's rows as an archive's CSV, and back. */
+/** A table's rows as an archive's CSV: SQLite itself makes the lines, three times as fast as JavaScript from its values. */
 import { sql } from 'kysely'
 
-import { formatRows, InvalidText, type Cell } from '../../archive/csv.ts'
+import { formatReal, formatRows, InvalidText, type Cell } from '../../archive/csv.ts'
 import { RetentionError } from '../../errors.ts'
 import type { RowSelection, Sql, SqlValue } from '../database.ts'
-import { attempt, type Connection } from './connection.ts'
+import { attempt, type Connection, type Statement } from './connection.ts'
 
 /** A column of the CSV: its name, and the expression that it is read from. */
 export interface CsvColumn {
   readonly name: string
   readonly value: Sql
+  /** The type it was declared with, where it was: a hint at what it may hold. */
+  readonly type?: string
 }
 
-/** Rows are turned into text in pieces of about so many characters, whether they are many or large. */
-const pieceWeight = 32 * 1024
+/** What gives rows as CSV, in a form that can be handed to another thread. */
+export interface CsvQuery {
+  readonly header: readonly string[]
+  /** Gives of each row its line, in `segments` values to be joined by commas, and then its place. */
+  readonly lines: Statement
+  readonly segments: number
+  /** Gives the values of one row, and then the same as bytes; the row's place is its last parameters. */
+  readonly exact: Statement
+}
+
+/** Some lines of CSV, and the places of their rows, one after another: what the rows are ordered by, without the time. */
+export interface CsvPiece {
+  readonly bytes: Buffer<ArrayBuffer>
+  readonly places: readonly SqlValue[] | BigInt64Array<ArrayBuffer>
+}
+
+/** How large a piece is, in bytes, if no row is larger. */
+const pieceBytes = 256 * 1024
 
 /** What the driver puts where text is not valid UTF-8; also a character that text may really contain. */
 const replacement = '\ufffd'
 
-/** Some lines of CSV, and where their rows are: of each, the values that the rows are ordered by, without the time. */
-export interface CsvPiece {
-  readonly bytes: Buffer
-  readonly places: readonly SqlValue[]
+/** The query for selected rows, in their order. */
+export function csvQuery(connection: Connection, rows: RowSelection, columns: readonly CsvColumn[]): CsvQuery {
+  const place = rows.order.length > 1 ? rows.order.slice(1) : rows.order
+  const segments = segmentsOf(columns)
+  const lines = sql`
+    select ${sql.join([...segments, ...place.map((part) => part.read)])} from ${rows.table.sql}
+    where ${rows.where} order by ${sql.join(rows.order.map((part) => part.value))}`
+  const blobs = columns.map(({ value }) => sql`cast(${value} as blob)`)
+  const isThere = place.map((part) => sql`${part.value} is ${part.bind(null)}`)
+  const exact = sql`
+    select ${sql.join([...columns.map(({ value }) => value), ...blobs])} from ${rows.table.sql}
+    where ${sql.join(isThere, sql` and `)}`
+  return {
+    header: columns.map(({ name }) => name),
+    lines: connection.compile(lines),
+    segments: segments.length,
+    exact: connection.compile(exact),
+  }
 }
 
-/** Selected rows as CSV, the header first, in their order, a piece at a time. */
-export function* csvOf(connection: Connection, rows: RowSelection, columns: readonly CsvColumn[]): Generator<CsvPiece> {
-  yield { bytes: Buffer.from(formatRows([columns.map((column) => column.name)])), places: [] }
-  const names = columns.map((column) => column.value)
-  const order = sql.join(rows.order.map((part) => part.value))
-  const read = sql.join([...names, ...rows.order.map((part) => part.read)])
-  const { statement, parameters } = connection.prepare(
-    sql`select ${read} from ${rows.table.sql} where ${rows.where} order by ${order}`,
-  )
-  const exact = exactReader(connection, rows, names)
+/**
+ * Selected rows as CSV, a piece at a time, the header first.
+ * @param take gives a buffer of at least that many bytes, with an ArrayBuffer of its own
+ */
+export function* csvPieces(
+  connection: Connection,
+  query: CsvQuery,
+  take: (bytes: number) => Buffer<ArrayBuffer> = (size) => Buffer.allocUnsafeSlow(size),
+): Generator<CsvPiece> {
+  const header = formatRows([query.header])
+  const statement = connection.statement(query.lines.sql).raw(true)
   // The driver's rows in raw mode are arrays of its own value types.
-  const iterator = attempt(() => statement.raw(true).iterate(...parameters)) as IterableIterator<SqlValue[]>
-  let lines: Cell[][] = []
+  const rows = attempt(() => statement.iterate(...query.lines.parameters)) as IterableIterator<SqlValue[]>
+  let bytes = take(Math.max(pieceBytes, header.length * 3))
+  let used = bytes.write(header)
   let places: SqlValue[] = []
-  let weight = 0
   try {
     for (;;) {
-      const { done, value: row } = attempt(() => iterator.next())
+      const { done, value: row } = attempt(() => rows.next())
       if (done === true) break
-      for (let at = columns.length + 1; at < row.length; at += 1) places.push(row[at] ?? null)
-      weight += weightOf(row)
-      const doubtful = row.some((value) => typeof value === 'string' && value.includes(replacement))
-      lines.push(doubtful ? exact(row.slice(0, columns.length), row.slice(columns.length)) : row)
-      row.length = columns.length
-      if (weight < pieceWeight) continue
-      yield { bytes: Buffer.from(formatRows(lines)), places }
-      lines = []
-      places = []
-      weight = 0
+      let line = lineOf(row, query.segments)
+      if (line.includes(replacement)) line = exactLine(connection, query, row.slice(query.segments))
+      // No character of a string takes more than three bytes.
+      const most = line.length * 3 + 1
+      if (used + most > bytes.length) {
+        yield { bytes: bytes.subarray(0, used), places: compact(places) }
+        bytes = take(Math.max(pieceBytes, most))
+        used = 0
+        places = []
+      }
+      used += bytes.write(line, used)
+      bytes[used] = 0x0a
+      used += 1
+      for (let index = query.segments; index < row.length; index += 1) places.push(row[index] ?? null)
     }
   } finally {
-    iterator.return?.()
+    rows.return?.()
   }
-  if (lines.length > 0) yield { bytes: Buffer.from(formatRows(lines)), places }
+  yield { bytes: bytes.subarray(0, used), places: compact(places) }
 }
 
-/** About how many characters a row makes. */
-function weightOf(row: readonly SqlValue[]): number {
-  let weight = 0
-  for (const cell of row) weight += typeof cell === 'string' || Buffer.isBuffer(cell) ? cell.length : 10
-  return weight
+/** The same for a query that is made and read at once. */
+export function csvOf(connection: Connection, rows: RowSelection, columns: readonly CsvColumn[]): Generator<CsvPiece> {
+  return csvPieces(connection, csvQuery(connection, rows, columns))
+}
+
+/**
+ * The values that make a line. Neighbouring columns are one text; a column that is likely to hold REALs is a value of its
+ * own, as only JavaScript writes those in the shortest form that reads back to the same bits.
+ */
+function segmentsOf(columns: readonly CsvColumn[]): Sql[] {
+  const segments: Sql[] = []
+  let texts: Sql[] = []
+  const endText = (): void => {
+    if (texts.length > 0) segments.push(concatenated(texts))
+    texts = []
+  }
+  for (const { value, type } of columns) {
+    if (mayHoldReals(type)) {
+      endText()
+      segments.push(fieldOf(value, value))
+    } else {
+      if (texts.length > 0) texts.push(sql`','`)
+      texts.push(fieldOf(value, sql`retention_real(${value})`))
+    }
+  }
+  endText()
+  return segments
+}
+
+/** Columns of REAL or NUMERIC affinity, and where no type is known. https://www.sqlite.org/datatype3.html#determination_of_column_affinity */
+function mayHoldReals(type: string | undefined): boolean {
+  return type === undefined || !/int|char|clob|text|blob|^$/i.test(type)
+}
+
+/** A value as a field of the CSV; a REAL as it is said. */
+function fieldOf(value: Sql, real: Sql): Sql {
+  return sql`case typeof(${value})
+    when 'text' then '"' || replace(${value}, '"', '""') || '"'
+    when 'integer' then cast(${value} as text)
+    when 'null' then ''
+    when 'real' then ${real}
+    else '\\x' || lower(hex(${value})) end`
+}
+
+/** Texts one after another, as a tree: SQLite takes no expression that is 1000 deep, and a table may have 2000 columns. */
+function concatenated(texts: readonly Sql[]): Sql {
+  const half = Math.ceil(texts.length / 2)
+  const [only] = texts
+  if (texts.length === 1 && only !== undefined) return only
+  return sql`(${concatenated(texts.slice(0, half))} || ${concatenated(texts.slice(half))})`
+}
+
+function lineOf(row: readonly SqlValue[], segments: number): string {
+  let line = ''
+  for (let index = 0; index < segments; index += 1) {
+    const value = row[index]
+    if (index > 0) line += ','
+    line += typeof value === 'number' ? formatReal(value) : String(value)
+  }
+  return line
 }
 
 /** Reads a row's text again as bytes, which the driver leaves alone. */
-function exactReader(
-  connection: Connection,
-  rows: RowSelection,
-  names: readonly Sql[],
-): (values: SqlValue[], place: SqlValue[]) => Cell[] {
-  return (values, place) => {
-    const where = sql.join(
-      rows.order.map((part, index) => sql`${part.value} is ${part.bind(place[index] ?? null)}`),
-      sql` and `,
-    )
-    const blobs = sql.join(names.map((name) => sql`cast(${name} as blob)`))
-    const { statement, parameters } = connection.prepare(sql`select ${blobs} from ${rows.table.sql} where ${where}`)
-    // Whatever is cast to a blob is one, or NULL.
-    const found = attempt(() => statement.raw(true).get(...parameters)) as (Buffer | null)[] | undefined
-    if (found === undefined) throw unreadableKey()
-    return values.map((value, index) => {
-      const bytes = found[index]
-      if (typeof value !== 'string' || !Buffer.isBuffer(bytes)) return value
-      return bytes.equals(Buffer.from(value)) ? value : new InvalidText(bytes)
-    })
-  }
+function exactLine(connection: Connection, { exact, header }: CsvQuery, place: readonly SqlValue[]): string {
+  const before = exact.parameters.slice(0, exact.parameters.length - place.length)
+  // Whatever is cast to a blob is one, or NULL.
+  const found = attempt(() =>
+    connection
+      .statement(exact.sql)
+      .raw(true)
+      .get(...before, ...place),
+  ) as SqlValue[] | undefined
+  if (found === undefined) throw unreadableKey()
+  const cells = header.map((_, index): Cell => {
+    const [value, bytes] = [found[index] ?? null, found[header.length + index]]
+    if (typeof value !== 'string' || !Buffer.isBuffer(bytes)) return value
+    return bytes.equals(Buffer.from(value)) ? value : new InvalidText(bytes)
+  })
+  return formatRows([cells]).slice(0, -1)
+}
+
+/** Whole numbers outside the heap, which they would fill. */
+function compact(places: readonly SqlValue[]): CsvPiece['places'] {
+  return places.every((value) => typeof value === 'bigint') ? BigInt64Array.from(places) : places
 }
 
 function unreadableKey(): RetentionError {

@@ -35,10 +35,19 @@ export async function returnPages(connection: Connection, signal: AbortSignal): 
   for (let left = Math.ceil(number(connection, 'freelist_count') / pages); left > 0; left -= 1) {
     if (signal.aborted) return [{ level: 'warning', text: '"reclaim" was interrupted', hint: 'A later one goes on.' }]
     const began = performance.now()
-    attempt(() => connection.raw.pragma(`incremental_vacuum(${pages})`))
+    await returnPiece(connection, pages)
     await sleep(performance.now() - began, undefined, { signal }).catch(() => {})
   }
   return checkpoint(connection)
+}
+
+async function returnPiece(connection: Connection, pages: number): Promise<void> {
+  const endTurn = await connection.turns.take()
+  try {
+    attempt(() => connection.raw.pragma(`incremental_vacuum(${pages})`))
+  } finally {
+    endTurn()
+  }
 }
 
 /** In WAL mode the file itself shrinks at a checkpoint. A passive one waits for nobody and keeps nobody waiting. */

@@ -11,9 +11,10 @@ import type { Db, ExportedRows, Inspection, InspectRequest, RowSelection, StepTr
 import { attempt, type Connection } from './connection.ts'
 import { inspect } from './inspect.ts'
 import { Places } from './places.ts'
-import { csvOf, type CsvColumn } from './rows.ts'
+import type { Reader } from './reader.ts'
+import { csvOf, csvQuery, type CsvColumn } from './rows.ts'
 
-/** The state of a database file that a snapshot shows. */
+/** The state of a database file. */
 interface Version {
   /** Changes whenever another connection has committed something. https://www.sqlite.org/pragma.html#pragma_data_version */
   readonly data: unknown
@@ -21,71 +22,107 @@ interface Version {
   readonly schema: unknown
 }
 
-/** Begins a step: takes the snapshot, and looks at the table in it. */
-export async function beginStep(connection: Connection, request: InspectRequest): Promise<StepTransaction> {
-  connection.begin('deferred')
+/** Begins a step: looks at the table. */
+export async function beginStep(
+  connection: Connection,
+  reader: Reader,
+  request: InspectRequest,
+): Promise<StepTransaction> {
+  const step = new OpenStep(connection)
   try {
+    await step.begin('deferred')
     // The first read takes the snapshot; the versions read in it are its own.
     const version = { data: connection.pragma('data_version'), schema: connection.pragma('schema_version') }
-    return new SqliteStep(connection, version, await inspect(connection.db, request, false))
+    return new SqliteStep(step, reader, version, await inspect(connection.db, request, false))
   } catch (error) {
-    connection.rollback()
+    step.rollback()
     throw error
+  }
+}
+
+/** The transactions of a step, on the connection that steps beside it use as well: each has its turn from begin to end. */
+class OpenStep {
+  readonly connection: Connection
+  #endTurn: (() => void) | undefined
+
+  constructor(connection: Connection) {
+    this.connection = connection
+  }
+
+  async begin(mode: 'deferred' | 'immediate'): Promise<void> {
+    this.#endTurn = await this.connection.turns.take()
+    this.connection.begin(mode)
+  }
+
+  commit(): void {
+    this.connection.commit()
+    this.#end()
+  }
+
+  rollback(): void {
+    if (this.#endTurn !== undefined) this.connection.rollback()
+    this.#end()
+  }
+
+  #end(): void {
+    this.#endTurn?.()
+    this.#endTurn = undefined
   }
 }
 
 class SqliteStep implements StepTransaction {
   readonly inspection: Inspection
-  readonly #connection: Connection
+  readonly #step: OpenStep
+  readonly #reader: Reader
   readonly #version: Version
 
-  constructor(connection: Connection, version: Version, inspection: Inspection) {
-    this.#connection = connection
+  constructor(step: OpenStep, reader: Reader, version: Version, inspection: Inspection) {
+    this.#step = step
+    this.#reader = reader
     this.#version = version
     this.inspection = inspection
   }
 
   get db(): Db {
-    return this.#connection.db
+    return this.#step.connection.db
   }
 
   // SQLite locks no rows: there is never one to skip.
   export(rows: RowSelection, _skipLocked: boolean, signal?: AbortSignal): ExportedRows {
     const columns = rows.table.columns.filter((column) => !column.generated)
-    return new SqliteRows(this.#connection, this.#version, rows, columns, signal)
+    return new SqliteRows(this.#step, this.#reader, this.#version, rows, columns, signal)
   }
 
   async commit(): Promise<void> {
-    this.#connection.commit()
+    this.#step.commit()
   }
 
   async rollback(): Promise<void> {
-    this.#connection.rollback()
+    this.#step.rollback()
   }
 }
 
 class SqliteRows implements ExportedRows {
   readonly columns: ExportedRows['columns']
   readonly csv: AsyncIterable<Buffer>
-  readonly #connection: Connection
+  readonly #step: OpenStep
   readonly #version: Version
-  readonly #rows: RowSelection
   readonly #places: Places
   #sha256 = ''
 
   constructor(
-    connection: Connection,
+    step: OpenStep,
+    reader: Reader,
     version: Version,
     rows: RowSelection,
     columns: ExportedRows['columns'],
     signal: AbortSignal | undefined,
   ) {
-    this.#connection = connection
+    this.#step = step
     this.#version = version
-    this.#rows = rows
     this.columns = columns
     this.#places = new Places(rows)
-    this.csv = this.#read(signal)
+    this.csv = this.#read(reader, rows, signal)
   }
 
   async count(): Promise<number> {
@@ -93,9 +130,10 @@ class SqliteRows implements ExportedRows {
   }
 
   async remove(): Promise<void> {
-    this.#connection.begin('immediate')
-    if (this.#connection.pragma('data_version') !== this.#version.data) this.#proveUnchanged()
-    const deleted = this.#places.delete(this.#connection)
+    await this.#step.begin('immediate')
+    const { connection } = this.#step
+    if (connection.pragma('data_version') !== this.#version.data) this.#proveUnchanged()
+    const deleted = this.#places.delete(connection)
     if (deleted !== this.#places.count) {
       throw new RetentionError(
         'DATABASE_FAILED',
@@ -107,27 +145,27 @@ class SqliteRows implements ExportedRows {
     }
   }
 
-  async *#read(signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
-    const hash = createHash('sha256')
-    for (const piece of csvOf(this.#connection, this.#rows, this.#csvColumns)) {
-      signal?.throwIfAborted()
-      hash.update(piece.bytes)
+  async *#read(reader: Reader, rows: RowSelection, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
+    const query = csvQuery(this.#step.connection, rows, this.#csvColumns)
+    // The reader's snapshot is a later one. What others commit in between changes our version as well, and is found; what
+    // steps beside this one delete are other rows.
+    this.#step.commit()
+    const onEnd = (sha256: string): void => void (this.#sha256 = sha256)
+    for await (const piece of reader.read(query, onEnd, signal)) {
       this.#places.add(piece.places)
       yield piece.bytes
     }
-    this.#sha256 = hash.digest('hex')
-    // Storing the archive may take long; in rollback-journal mode an open snapshot would keep writers waiting.
-    this.#connection.commit()
   }
 
   /**
-   * Somebody has written since the snapshot. If these rows are still the same, byte for byte, it was elsewhere.
+   * Somebody has written since the step began. If these rows are still the same, byte for byte, it was elsewhere.
    * @throws RetentionError `ROWS_CHANGED`
    */
   #proveUnchanged(): void {
-    if (this.#connection.pragma('schema_version') === this.#version.schema && !this.#hasHighest()) {
+    const { connection } = this.#step
+    if (connection.pragma('schema_version') === this.#version.schema && !this.#hasHighest()) {
       const hash = createHash('sha256')
-      for (const { bytes } of csvOf(this.#connection, this.#places.selection, this.#csvColumns)) hash.update(bytes)
+      for (const { bytes } of csvOf(connection, this.#places.selection, this.#csvColumns)) hash.update(bytes)
       if (hash.digest('hex') === this.#sha256) return
     }
     throw new RetentionError('ROWS_CHANGED', 'Rows of the step were changed while they were archived')
@@ -137,13 +175,13 @@ class SqliteRows implements ExportedRows {
   #hasHighest(): boolean {
     const { table, where } = this.#places.selection
     if (table.kept === undefined) return false
-    const { statement, parameters } = this.#connection.prepare(
+    const { statement, parameters } = this.#step.connection.prepare(
       sql`select 1 from ${table.sql} where ${where} and ${table.kept.where}`,
     )
     return attempt(() => statement.get(...parameters)) !== undefined
   }
 
   get #csvColumns(): CsvColumn[] {
-    return this.columns.map(({ name }) => ({ name, value: sql.id(name) }))
+    return this.columns.map(({ name, type }) => ({ name, type, value: sql.id(name) }))
   }
 }

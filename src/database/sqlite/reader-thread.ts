@@ -1,0 +1,72 @@
+/** The thread that reads rows as CSV, on a connection and in a snapshot of its own; reader.ts asks it. */
+import { createHash, type Hash } from 'node:crypto'
+import { parentPort, workerData } from 'node:worker_threads'
+
+import { messageOf, RetentionError } from '../../errors.ts'
+import { connect } from './connection.ts'
+import type { Answer, Question } from './reader.ts'
+import { csvPieces, type CsvPiece, type CsvQuery } from './rows.ts'
+
+// Whoever starts this thread gives it the file's path.
+const connection = connect(String(workerData), true)
+let reading: Reading | undefined
+const spares: ArrayBuffer[] = []
+
+interface Reading {
+  readonly id: number
+  readonly pieces: Iterator<CsvPiece>
+  readonly hash: Hash
+}
+
+parentPort?.on('message', (question: Question) => {
+  try {
+    if (question.ask === 'read') begin(question.id, question.query)
+    // What is still asked of a reading that has ended needs no answer.
+    if (question.id !== reading?.id) return
+    if (question.ask === 'next') next(reading, question.spare)
+    if (question.ask === 'end') end()
+  } catch (error) {
+    end()
+    const { code, hint } = error instanceof RetentionError ? error : { code: 'UNEXPECTED' as const, hint: undefined }
+    answer({ is: 'error', id: question.id, code, message: messageOf(error), hint })
+  }
+})
+
+function begin(id: number, query: CsvQuery): void {
+  end()
+  connection.begin('deferred')
+  reading = { id, pieces: csvPieces(connection, query, takeBuffer), hash: createHash('sha256') }
+}
+
+/** A buffer that has come back, if it is large enough: new ones all the time would keep the garbage collector busy. */
+function takeBuffer(bytes: number): Buffer<ArrayBuffer> {
+  const spare = spares.pop()
+  return spare !== undefined && spare.byteLength >= bytes ? Buffer.from(spare) : Buffer.allocUnsafeSlow(bytes)
+}
+
+function next({ id, pieces, hash }: Reading, spare: ArrayBuffer | undefined): void {
+  if (spare !== undefined) spares.push(spare)
+  const { done, value } = pieces.next()
+  if (done === true) {
+    end()
+    answer({ is: 'end', id, sha256: hash.digest('hex') })
+    return
+  }
+  const { bytes, places } = value
+  hash.update(bytes)
+  answer({ is: 'piece', id, bytes, places }, [
+    bytes.buffer,
+    ...(places instanceof BigInt64Array ? [places.buffer] : []),
+  ])
+}
+
+/** Ends the snapshot: as long as it lasts, SQLite cannot take the changes since out of its write-ahead log. */
+function end(): void {
+  reading?.pieces.return?.()
+  reading = undefined
+  connection.rollback()
+}
+
+function answer(what: Answer, handedOver: ArrayBuffer[] = []): void {
+  parentPort?.postMessage(what, handedOver)
+}

@@ -1,0 +1,106 @@
+/**
+ * Reads rows as CSV in a thread of its own: while SQLite reads and writes lines there, this one stores them, deletes the
+ * rows of the step before, and listens to signals.
+ */
+import { on } from 'node:events'
+import path from 'node:path'
+import { Worker } from 'node:worker_threads'
+
+import { RetentionError, type ErrorCode } from '../../errors.ts'
+import type { CsvPiece, CsvQuery } from './rows.ts'
+import { Turns } from './turns.ts'
+
+/** What the thread is asked: to begin a reading, to give its next piece, to end it early. */
+export type Question = { readonly id: number } & (
+  | { readonly ask: 'read'; readonly query: CsvQuery }
+  /** With a buffer that is not needed here any more. */
+  | { readonly ask: 'next'; readonly spare?: ArrayBuffer }
+  | { readonly ask: 'end' }
+)
+
+/** What it answers. */
+export type Answer = { readonly id: number } & (
+  | ({ readonly is: 'piece' } & CsvPiece)
+  /** The SHA-256 of all bytes, in hexadecimal. */
+  | { readonly is: 'end'; readonly sha256: string }
+  | { readonly is: 'error'; readonly code: ErrorCode; readonly message: string; readonly hint: string | undefined }
+)
+
+/** How many pieces may be under way: some megabytes, so that the thread has work while this one is deleting. */
+const ahead = 16
+
+/** The reading thread of one database file; started when it is first needed. */
+export class Reader {
+  readonly #file: string
+  readonly #turns = new Turns()
+  #worker: Worker | undefined
+  #readings = 0
+
+  constructor(file: string) {
+    this.#file = file
+  }
+
+  /**
+   * A query's rows, each piece valid until the next, in a snapshot that is taken when the first piece is asked for. One reading follows another.
+   * @param onEnd is told the SHA-256 of all bytes, in hexadecimal, when they have been read
+   * @param signal aborted, it ends the reading with an error at once
+   */
+  async *read(query: CsvQuery, onEnd: (sha256: string) => void, signal?: AbortSignal): AsyncGenerator<CsvPiece> {
+    const endTurn = await this.#turns.take()
+    this.#worker ??= start(this.#file)
+    this.#readings += 1
+    try {
+      yield* readIn(this.#worker, this.#readings, query, onEnd, signal)
+    } finally {
+      endTurn()
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#worker?.terminate()
+  }
+}
+
+function start(file: string): Worker {
+  // The same name before and after the build, but for its ending.
+  const script = path.join(import.meta.dirname, `reader-thread${path.extname(import.meta.filename)}`)
+  // What it makes is handed over, or garbage at once: it needs little memory.
+  const worker = new Worker(script, { workerData: file, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
+  worker.unref()
+  return worker
+}
+
+async function* readIn(
+  worker: Worker,
+  id: number,
+  query: CsvQuery,
+  onEnd: (sha256: string) => void,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<CsvPiece> {
+  const ask = (question: Question, handedOver: ArrayBuffer[] = []): void => worker.postMessage(question, handedOver)
+  const answers = on(worker, 'message', { close: ['exit'], ...(signal === undefined ? {} : { signal }) })
+  // Only while it reads does it keep the process alive.
+  worker.ref()
+  try {
+    ask({ id, ask: 'read', query })
+    for (let piece = 0; piece < ahead; piece += 1) ask({ id, ask: 'next' })
+    // An event's arguments come as an array.
+    for await (const [answer] of answers as AsyncIterable<[Answer]>) {
+      if (answer.id !== id) continue
+      if (answer.is === 'end') return onEnd(answer.sha256)
+      if (answer.is === 'error') throw errorOf(answer)
+      // What is handed over arrives as plain bytes.
+      const { buffer, byteOffset, byteLength } = answer.bytes
+      yield { bytes: Buffer.from(buffer, byteOffset, byteLength), places: answer.places }
+      ask({ id, ask: 'next', spare: buffer }, [buffer])
+    }
+    throw new RetentionError('UNEXPECTED', 'The thread that reads rows has ended')
+  } finally {
+    ask({ id, ask: 'end' })
+    worker.unref()
+  }
+}
+
+function errorOf({ code, message, hint }: Answer & { is: 'error' }): RetentionError {
+  return new RetentionError(code, message, hint === undefined ? {} : { hint })
+}
