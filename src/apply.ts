@@ -18,6 +18,7 @@ import { failureOf, lockedReport, notBegunReport, reportOf, type Failure } from 
 import type { ApplyReport, ArchiveReport, PolicyReport } from './report.ts'
 import { archiveStep } from './runner.ts'
 import { isInterrupted, newRun, type RunContext } from './step.ts'
+import { spaceAfter } from './reclaim.ts'
 import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
 
@@ -166,15 +167,20 @@ async function applyPolicy(policy: Policy, context: RunContext, limits: Limits):
     failure = failureOf(error, context, done.begun)
     remaining = await countLeft(policy, context, first, rowsOf(done))
   }
+  const archived = rowsOf(done)
+  const after = { policy, table: first?.table?.name, archived, failure: failure?.error, deadline: limits.deadline }
+  const { space, warnings } = await spaceAfter(after, context)
   return {
     ...reportOf(policy, context, first, remaining ?? first?.due ?? 0, failure),
-    archived: rowsOf(done),
+    archived,
     skipped: done.skipped,
     warnings: [
       ...warningsOf(first?.findings ?? []),
       ...(done.stays === undefined ? [] : [done.stays]),
       ...done.inTheWay.map((text): Finding => ({ level: 'warning', text })),
+      ...warnings,
     ],
+    ...(space === undefined ? {} : { space }),
     archives: done.entries.toSorted(byTime).map(({ name, location, rows, bytes, sha256, from, to }) => ({
       name,
       location,

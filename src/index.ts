@@ -3,7 +3,7 @@ export { apply, plan, type ApplyOptions, type Progress } from './apply.ts'
 export { defineConfig, type ConfigInput } from './config/config.ts'
 export { RetentionError, type ErrorCode } from './errors.ts'
 export type { Duration, TargetInput } from './config/fields.ts'
-export type { Candidate, Finding } from './database/database.ts'
+export type { Candidate, Finding, Space } from './database/database.ts'
 export { init, type InitChoice, type InitOptions, type InitReport } from './init.ts'
 export type { Hold } from './ledger/holds.ts'
 export type { ArchiveState, LedgerEntry } from './ledger/ledger.ts'
@@ -18,6 +18,7 @@ export type {
   Repair,
   ReportedError,
   RestoreReport,
+  SpaceReport,
   StatusReport,
   VerifyFinding,
   VerifyReport,

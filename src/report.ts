@@ -1,6 +1,6 @@
 /** The reports that commands give: what `--json` prints, and what the library returns. */
 import { withoutSecrets, type RetentionError } from './errors.ts'
-import type { Finding } from './database/database.ts'
+import type { Finding, Space } from './database/database.ts'
 import type { Hold } from './ledger/holds.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 
@@ -28,6 +28,17 @@ export interface ArchiveReport {
   readonly to: string
 }
 
+/** What a policy's deleted rows have left behind; with `reclaim`, as it is afterwards. */
+export interface SpaceReport extends Space {
+  /** What `reclaim` came to; only where it was begun. */
+  readonly reclaimed?: {
+    /** Given back to the file system: by how much the files are smaller than before. */
+    readonly bytes: number
+    /** Postgres: dead rows that were removed, and so made room for new ones. */
+    readonly deadRows?: number
+  }
+}
+
 /** What apply did for a policy, or would do. */
 export interface PolicyReport {
   readonly policy: string
@@ -50,6 +61,8 @@ export interface PolicyReport {
   readonly error?: ReportedError
   readonly warnings: readonly Finding[]
   readonly archives: readonly ArchiveReport[]
+  /** Where rows were archived, and the database could still be asked. */
+  readonly space?: SpaceReport
 }
 
 /** What one run of apply did, or would do. */

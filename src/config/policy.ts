@@ -45,6 +45,11 @@ export interface PolicyInput {
   maxPercent?: number
   /** The time zone of values that carry none. Default `UTC`. */
   columnTimezone?: string
+  /**
+   * Cleans up after rows were archived: plain `VACUUM (ANALYZE)` on Postgres (never `VACUUM FULL`),
+   * `PRAGMA incremental_vacuum` on SQLite. Default false: the report has the command.
+   */
+  reclaim?: boolean
 }
 
 /** A policy, checked and with its defaults filled in. */
@@ -63,6 +68,7 @@ export interface Policy {
   readonly maxRows: number | undefined
   readonly maxPercent: number | undefined
   readonly columnTimezone: string
+  readonly reclaim: boolean
 }
 
 /** Gives an editor the types of a policy; returns it as it is. */
@@ -82,6 +88,7 @@ const fields = [
   'maxRows',
   'maxPercent',
   'columnTimezone',
+  'reclaim',
 ] as const
 
 const percentAllowed = 'a number above 0 and at most 100'
@@ -104,6 +111,7 @@ const schema = v.strictObject(
       ),
     ),
     columnTimezone: v.optional(timezone, 'UTC'),
+    reclaim: v.optional(v.boolean('true or false'), false),
   },
   'an object with table, column and days, as definePolicy({ … }) makes it, as the default export',
 )

@@ -264,6 +264,25 @@ export interface Candidate {
   readonly estimated: boolean
 }
 
+/** What deleted rows have left behind: room that new rows fill, and what of it the file system could have back. */
+export interface Space {
+  /** Postgres: the files of the table's rows, with TOAST and partitions, without indexes. SQLite: the database's file. */
+  readonly bytes: number
+  /**
+   * Bytes in them that hold nothing any more. SQLite: free pages, exactly. Postgres: what dead rows take up, estimated
+   * from the table's statistics; a VACUUM makes room of it.
+   */
+  readonly unused: number
+  /** Postgres: deleted and outdated rows that no VACUUM has removed yet, by the table's statistics. */
+  readonly deadRows?: number
+  /** SQLite: what becomes of free pages. https://www.sqlite.org/pragma.html#pragma_auto_vacuum */
+  readonly autoVacuum?: 'none' | 'full' | 'incremental'
+  /** Bytes that `command` would give back to the file system, at least. */
+  readonly returnable: number
+  /** The statement (Postgres) or command line (SQLite) that cleans up; null where there is nothing for it to do. */
+  readonly command: string | null
+}
+
 /** One database. */
 export interface Database {
   readonly kind: 'postgres' | 'sqlite'
@@ -293,6 +312,18 @@ export interface Database {
   step(request: InspectRequest): Promise<StepTransaction>
   /** Begins one restore; undefined where there is no such table. */
   restore(table: TableName): Promise<RestoreTransaction | undefined>
+  /**
+   * What deleted rows have left behind in a table (Postgres) or in the file (SQLite). Scans no table.
+   * @param deleted rows that were deleted just now, for statistics that do not know yet
+   */
+  space(table: TableName, deleted: number): Promise<Space>
+  /**
+   * Cleans up behind deleted rows without standing in anybody's way, and gives back what can be: plain VACUUM on
+   * Postgres, `PRAGMA incremental_vacuum` on SQLite.
+   * @param signal aborted, it makes an end of it at once
+   * @returns what kept it from being done, or from being done to the end
+   */
+  reclaim(table: TableName, signal: AbortSignal): Promise<Finding[]>
   /** The column type that the ledger keeps instants in. */
   readonly instantType: 'timestamptz' | 'text'
   close(): Promise<void>

@@ -2,6 +2,7 @@
 import path from 'node:path'
 
 import type { ArchiveReport, PolicyReport, ReportedError } from '../report.ts'
+import { spaceLines } from './space.ts'
 import { day, indent, moment, number, size, style, table, warnings } from './style.ts'
 
 /** A policy's report. @param result what came of it, in one line */
@@ -10,6 +11,7 @@ export function printPolicy(policy: PolicyReport, result: string): string {
     `${heading(policy)}\n`,
     `${indent(result)}\n`,
     policy.archives.length === 0 ? '' : `${archivesTable(policy.archives)}\n`,
+    spaceLines(policy.space),
     policy.error === undefined ? '' : errorLines(policy.error),
     warnings(policy.warnings),
   ].join('')

@@ -155,6 +155,7 @@ const statements: readonly [RegExp, string, string?][] = [
   [/^\s*commit/i, 'commit'],
   [/^\s*rollback$/i, 'rollback'],
   [/data_version/i, 'compare version'],
+  [/^\/\* retention|^incremental_vacuum/, 'reclaim'],
 ]
 const purposes = new WeakMap<object, string>()
 

@@ -6,11 +6,13 @@ import type {
   Candidate,
   Database,
   Db,
+  Finding,
   Inspection,
   InspectRequest,
   Lock,
   RestoreTransaction,
   RowSelection,
+  Space,
   StepTransaction,
 } from '../database.ts'
 import { candidates } from './candidates.ts'
@@ -20,7 +22,9 @@ import { inspect } from './inspect.ts'
 import { findName } from './table.ts'
 import { isLocked, takeLock } from './locks.ts'
 import { beginRestore } from './restore.ts'
+import { tableSpace } from './space.ts'
 import { beginStep } from './step.ts'
+import { vacuum } from './vacuum.ts'
 
 /** Connects to a Postgres database. @throws RetentionError `DATABASE_UNREACHABLE` */
 export async function openPostgres(address: string, limits: Limits, access: 'read' | 'write'): Promise<Database> {
@@ -102,6 +106,16 @@ class PostgresDatabase implements Database {
 
   async restore(table: TableName): Promise<RestoreTransaction | undefined> {
     return beginRestore(this.#connections, table)
+  }
+
+  async space(table: TableName, deleted: number): Promise<Space> {
+    const hasOldStatistics = this.#connections.serverVersion < 150000
+    const work = async (db: Db): Promise<Space> => tableSpace(db, table, deleted, hasOldStatistics)
+    return this.#transaction('read only', this.#connections.limits, work)
+  }
+
+  async reclaim(table: TableName, signal: AbortSignal): Promise<Finding[]> {
+    return vacuum(this.#connections, table, signal)
   }
 
   async close(): Promise<void> {

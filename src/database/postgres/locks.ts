@@ -2,7 +2,8 @@
 import { sql } from 'kysely'
 
 import type { Db, Lock } from '../database.ts'
-import { Transaction, type Connections } from './connection.ts'
+import { postgresError, Transaction, type Connections } from './connection.ts'
+import { withLiterals } from './literal.ts'
 import type { NamedTable } from './table.ts'
 
 /**
@@ -18,13 +19,13 @@ export async function takeLock(connections: Connections, name: string): Promise<
       select set_config('tcp_keepalives_idle', '30', true), set_config('tcp_keepalives_interval', '10', true),
         set_config('tcp_keepalives_count', '3', true)
     `.execute(transaction.db)
-    const { rows } = await sql<{ held: boolean }>`
-      select pg_try_advisory_xact_lock(${keyOf(name)}) as held
-    `.execute(transaction.db)
+    // A query with parameters would keep its snapshot until the next one, which is when the lock is released.
+    const attempt = withLiterals(sql`select pg_try_advisory_xact_lock(${keyOf(name)}) as held`)
+    const { rows } = await transaction.client.query<{ held: boolean }>(attempt)
     if (rows[0]?.held === true) return { release: () => transaction.rollback() }
   } catch (error) {
     await transaction.rollback()
-    throw error
+    throw postgresError(error)
   }
   await transaction.rollback()
   return undefined

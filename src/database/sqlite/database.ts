@@ -6,11 +6,13 @@ import type {
   Candidate,
   Database,
   Db,
+  Finding,
   Inspection,
   InspectRequest,
   Lock,
   RestoreTransaction,
   RowSelection,
+  Space,
   Sql,
   StepTransaction,
 } from '../database.ts'
@@ -20,6 +22,7 @@ import { inspect } from './inspect.ts'
 import { isLockedBeside, lockBeside } from './lock.ts'
 import { Reader } from './reader.ts'
 import { beginRestore } from './restore.ts'
+import { fileSpace, returnPages } from './space.ts'
 import { beginStep } from './step.ts'
 import { findTable } from './table.ts'
 
@@ -97,6 +100,14 @@ class SqliteDatabase implements Database {
 
   async restore(table: TableName): Promise<RestoreTransaction | undefined> {
     return beginRestore(this.#connection, table)
+  }
+
+  async space(): Promise<Space> {
+    return fileSpace(this.#connection)
+  }
+
+  async reclaim(_table: TableName, signal: AbortSignal): Promise<Finding[]> {
+    return returnPages(this.#connection, signal)
   }
 
   async close(): Promise<void> {
