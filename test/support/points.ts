@@ -132,7 +132,7 @@ function watchHandles(prototype: FileHandle): void {
   }
   prototype.read = function (this: FileHandle, ...args: unknown[]) {
     return passing(`read ${nameOf(this)}`, () => Reflect.apply(read, this, args))
-  } as typeof read
+  }
 }
 
 /** The points among statements, the first that matches; what a transaction is for is known by the last that says so. */

@@ -3,7 +3,8 @@ import { statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import type { Finding, Space } from '../database.ts'
-import { attempt, type Connection } from './connection.ts'
+import type { Connection } from './connection.ts'
+import { attempt } from './driver.ts'
 
 /** How much one piece gives back, in bytes: the write lock is held for some hundredths of a second. */
 const piece = 2 * 1024 * 1024
