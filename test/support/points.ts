@@ -130,8 +130,12 @@ function watchHandles(prototype: FileHandle): void {
   prototype.sync = function (this: FileHandle) {
     return passing(`fsync ${nameOf(this)}`, () => sync.call(this))
   }
+  // A file is read in many pieces: the first stands for all.
+  const begun = new WeakSet<FileHandle>()
   prototype.read = function (this: FileHandle, ...args: unknown[]) {
-    return passing(`read ${nameOf(this)}`, () => Reflect.apply(read, this, args))
+    const point = begun.has(this) ? undefined : `read ${nameOf(this)}`
+    begun.add(this)
+    return passing(point, () => Reflect.apply(read, this, args))
   }
 }
 

@@ -6,6 +6,7 @@ import { sql } from 'kysely'
 import { DatabaseError } from 'pg'
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams'
 
+import type { RetentionError } from '../../errors.ts'
 import type { Sql } from '../database.ts'
 import { postgresError, type Transaction } from './connection.ts'
 import { withLiterals } from './literal.ts'
@@ -54,13 +55,15 @@ export function copyOut(transaction: Transaction, text: string, signal?: AbortSi
   const copy = transaction.client.query(copyTo(text))
   transaction.isCopying = true
   if (signal !== undefined) addAbortSignal(signal, copy)
-  let failure: unknown
+  let failure: RetentionError | undefined
   // Foreign keys are checked after the last byte: the error then comes when nobody reads the stream any more.
   copy.on('error', (error) => {
     failure = postgresError(error)
   })
   return {
     async *[Symbol.asyncIterator]() {
+      // Such an error may come before anybody reads, and a stream tells it but once.
+      if (failure !== undefined) throw failure
       try {
         // The chunks of a byte stream are buffers; its type does not know.
         yield* copy as AsyncIterable<Buffer>
