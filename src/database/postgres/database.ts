@@ -2,10 +2,12 @@
 import { sql } from 'kysely'
 
 import type { TableName } from '../../config/fields.ts'
+import type { Throttle } from '../../config/throttle.ts'
 import type {
   Candidate,
   Database,
   Db,
+  Felt,
   Inspection,
   InspectRequest,
   Lock,
@@ -19,6 +21,7 @@ import { tableDdl } from './ddl.ts'
 import { inspect } from './inspect.ts'
 import { findName } from './table.ts'
 import { isLocked, takeLock } from './locks.ts'
+import { pressureOn } from './pressure.ts'
 import { beginRestore } from './restore.ts'
 import { beginStep } from './step.ts'
 
@@ -39,6 +42,7 @@ export async function openPostgres(address: string, limits: Limits, access: 'rea
 class PostgresDatabase implements Database {
   readonly kind = 'postgres'
   readonly instantType = 'timestamptz'
+  readonly hasOneWriter = false
   readonly location: string
   readonly #connections: Connections
   readonly #access: 'read' | 'write'
@@ -94,6 +98,10 @@ class PostgresDatabase implements Database {
 
   async isLocked(name: string): Promise<boolean> {
     return this.read((db) => isLocked(db, name))
+  }
+
+  async pressure(table: TableName, limits: Throttle): Promise<Felt> {
+    return this.read((db) => pressureOn(db, table, limits))
   }
 
   async step(request: InspectRequest): Promise<StepTransaction> {

@@ -2,10 +2,12 @@
 import { sql } from 'kysely'
 
 import type { TableName } from '../../config/fields.ts'
+import type { Throttle } from '../../config/throttle.ts'
 import type {
   Candidate,
   Database,
   Db,
+  Felt,
   Inspection,
   InspectRequest,
   Lock,
@@ -18,6 +20,7 @@ import { candidates } from './candidates.ts'
 import { connect, type Connection } from './connection.ts'
 import { inspect } from './inspect.ts'
 import { isLockedBeside, lockBeside } from './lock.ts'
+import { OtherWriters } from './pressure.ts'
 import { beginRestore } from './restore.ts'
 import { beginStep } from './step.ts'
 import { findTable } from './table.ts'
@@ -32,12 +35,15 @@ export async function openSqlite(file: string, readOnly: boolean): Promise<Datab
 class SqliteDatabase implements Database {
   readonly kind = 'sqlite'
   readonly instantType = 'text'
+  readonly hasOneWriter = true
   readonly location: string
   readonly version: string
   readonly #connection: Connection
+  readonly #others: OtherWriters
 
   constructor(connection: Connection, version: string) {
     this.#connection = connection
+    this.#others = new OtherWriters(connection)
     this.location = `sqlite:${connection.file}`
     this.version = version
   }
@@ -86,6 +92,10 @@ class SqliteDatabase implements Database {
 
   async isLocked(name: string): Promise<boolean> {
     return isLockedBeside(this.#connection.file, name)
+  }
+
+  async pressure(_table: TableName, limits: Throttle): Promise<Felt> {
+    return this.#others.felt(limits)
   }
 
   async step(request: InspectRequest): Promise<StepTransaction> {
