@@ -14,11 +14,16 @@ export interface Taken {
 const tolerance = 1.25
 
 /** How long a step should keep other writers waiting where there is one at a time, in milliseconds. */
-const mostHeld = 5
-/** The share of the time that steps may hold the write lock while others write. */
-const mostHeldShare = 0.01
-/** A step holds the lock for its ledger rows and the disk as well: fewer rows would make it hardly shorter. */
-const fewest = 200
+const mostHeld = 4
+/** A step holds the lock for the ledger's row and for the disk as well: with fewer rows it would be hardly shorter. */
+const fewest = 250
+/**
+ * How many times as long as it held the lock a step rests: where gentle, so long that fewer than one in a hundred of others'
+ * writes meet the lock, or wait behind one that did.
+ */
+const restForHeld = { usual: 10, gentle: 200 }
+/** The longest rest for the sake of the lock, in milliseconds: on a machine that stalls, apply must get on all the same. */
+const longestRest = 1000
 
 export class StepSize {
   readonly #pace: Pace
@@ -33,7 +38,7 @@ export class StepSize {
     this.#pace = pace
     this.#planned = planned
     this.#fitting = planned
-    this.#brief = 1000
+    this.#brief = fewest
   }
 
   /** The most rows of the next step. @param isShared whether others need the write lock as well */
@@ -57,16 +62,17 @@ export class StepSize {
     const fitting = (rows * this.#pace.batchBytes) / Math.max(1, bytes)
     this.#fitting = grown(this.#fitting, fitting, this.#planned)
     const brief = (rows * mostHeld) / Math.max(0.01, held)
-    this.#brief = Math.max(
-      fewest,
-      brief < this.#brief ? Math.floor(brief) : grown(this.#brief, brief, this.#pace.batch),
-    )
+    // By half at most: a disk may be slow once.
+    const shrunk = Math.max(fewest, Math.floor(Math.max(brief, this.#brief / 2)))
+    this.#brief = brief < this.#brief ? shrunk : grown(this.#brief, brief, this.#pace.batch)
   }
 
   /** How long to rest after a step, in milliseconds. @param isShared as for `rows` */
   restAfter({ took, held }: Taken, isShared: boolean): number {
-    const { pause, rest } = this.#pace
-    return Math.max(pause, rest * took, isShared ? held / mostHeldShare : 0)
+    const { pause, rest, gentle } = this.#pace
+    if (pause !== undefined) return pause
+    const forTheLock = isShared ? Math.min(longestRest, held * (gentle ? restForHeld.gentle : restForHeld.usual)) : 0
+    return Math.max(rest * took, forTheLock)
   }
 }
 

@@ -18,9 +18,9 @@ export interface Pace {
   readonly batchBytes: number
   /** Steps that may be under way at a time. */
   readonly concurrency: number
-  /** Milliseconds to rest after a step. */
-  readonly pause: number
-  /** Rests after a step, as a multiple of the time that it took. */
+  /** Milliseconds to rest after a step; undefined where that is left to us. */
+  readonly pause: number | undefined
+  /** How long to rest without a `pause`, as a multiple of the time that the step took. */
   readonly rest: number
 }
 
@@ -28,7 +28,7 @@ const usual = { batch: 50_000, batchBytes: 256e6, concurrency: 2, rest: 0 }
 /** A quarter of the time at work, in pieces that no disk takes long to make durable. */
 const gentlePace = { batch: 5000, batchBytes: 4e6, concurrency: 1, rest: 3 }
 
-/** Fills in what a policy leaves out. A `pause` that it names takes the place of the preset's rest. */
+/** Fills in what a policy leaves out. */
 export function paceOf({ gentle, batch, batchBytes, concurrency, pause }: PaceInput): Pace {
   const preset = gentle ? gentlePace : usual
   return {
@@ -36,7 +36,7 @@ export function paceOf({ gentle, batch, batchBytes, concurrency, pause }: PaceIn
     batch: batch ?? preset.batch,
     batchBytes: batchBytes ?? preset.batchBytes,
     concurrency: concurrency ?? preset.concurrency,
-    pause: pause ?? 0,
-    rest: pause === undefined ? preset.rest : 0,
+    pause,
+    rest: preset.rest,
   }
 }

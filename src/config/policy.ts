@@ -56,7 +56,8 @@ export interface PolicyInput {
   concurrency?: number
   /**
    * How long to rest after a step before the next one. With `concurrency`, each of the lanes rests on its own, while the
-   * others may be at work. Default none; where `gentle`, three times as long as the step took.
+   * others may be at work. Default none; where `gentle`, three times as long as the step took; on SQLite, while others
+   * write or where `gentle`, at least so long that the write lock is held for a small share of the time.
    */
   pause?: Duration
   /**
