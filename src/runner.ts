@@ -17,7 +17,7 @@ import type { RunContext, StepOrder } from './step.ts'
 import type { Target } from './target/target.ts'
 
 /** What a step may have too many of. */
-export type Growth = 'rows' | 'bytes'
+type Growth = 'rows' | 'bytes'
 
 /** What a step came to. */
 export interface StepResult {

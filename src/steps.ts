@@ -58,9 +58,6 @@ export async function makeSteps(
     const { entry, held } = result
     const taken: Taken = { rows: entry?.rows ?? 0, bytes: entry?.bytes ?? 0, took, held }
     rests[lane] = size.restAfter(taken, isShared())
-    process.stderr.write(
-      `rows ${taken.rows} took ${took.toFixed(1)} held ${held.toFixed(1)} rest ${rests[lane]?.toFixed(0)} shared ${isShared()}\n`,
-    )
     done.skipped += result.skipped
     done.inTheWay.push(...result.inTheWay)
     if (entry !== undefined) {

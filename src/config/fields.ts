@@ -102,21 +102,16 @@ export const timeout = v.pipe(
   v.check((value) => value >= 1 && value <= longest, timeoutAllowed),
 )
 
-const sizeAllowed = 'a size, such as 1000000 (bytes), "500kB", "64MB" or "1GB"'
-
-/** A size, turned into bytes. */
-export const size = v.pipe(
-  v.union([v.number(), v.string()], sizeAllowed),
-  v.check((value) => (bytes(value) ?? 0) >= 1, sizeAllowed),
-  v.transform((value) => bytes(value) ?? 0),
-)
-
-/** A size from `least` to `most`, turned into bytes. @param range the same in words */
-export const sizeWithin = (least: number, most: number, range: string) =>
+/** A size of at least `least` and at most `most` bytes, turned into bytes. @param allowed the same in words */
+export const sizeWithin = (least: number, most: number, allowed: string) =>
   v.pipe(
-    size,
-    v.check((value) => value >= least && value <= most, `a size ${range}`),
+    v.union([v.number(), v.string()], allowed),
+    v.check((value) => (bytes(value) ?? 0) >= least && (bytes(value) ?? 0) <= most, allowed),
+    v.transform((value) => bytes(value) ?? 0),
   )
+
+/** A size of at least a byte. */
+export const size = sizeWithin(1, Infinity, 'a size, such as 1000000 (bytes), "500kB", "64MB" or "1GB"')
 
 /** The name of a time zone. */
 export const timezone = v.pipe(

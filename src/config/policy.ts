@@ -123,7 +123,7 @@ const schema = v.strictObject(
     archive: v.optional(target),
     where: v.optional(text('an SQL predicate, such as "status = \'closed\'"')),
     batch: v.optional(wholeNumber(1, 1_000_000)),
-    batchBytes: v.optional(sizeWithin(1e3, 1e9, 'from "1kB" to "1GB", such as "64MB"')),
+    batchBytes: v.optional(sizeWithin(1e3, 1e9, 'a size from "1kB" to "1GB", such as "64MB"')),
     concurrency: v.optional(wholeNumber(1, 8)),
     pause: v.optional(pause),
     gentle: v.optional(v.boolean('true or false')),

@@ -99,19 +99,20 @@ const limit = <Schema extends v.GenericSchema>(schema: Schema) =>
   )
 
 /** A `throttle`, its times and sizes turned into numbers; to be completed by `throttleOf`. */
-export const throttle = v.union(
-  [
-    v.literal(false),
-    v.strictObject({
-      replicaLag: v.optional(limit(timeout)),
-      walBacklog: v.optional(limit(size)),
-      longTransaction: v.optional(limit(timeout)),
-      autovacuum: yesOrNo,
-      busyWriters: yesOrNo,
-      maxWait: v.optional(timeout),
-    }),
-  ],
-  throttleAllowed,
+export const throttle = v.lazy((input) =>
+  input === false
+    ? v.literal(false)
+    : v.strictObject(
+        {
+          replicaLag: v.optional(limit(timeout)),
+          walBacklog: v.optional(limit(size)),
+          longTransaction: v.optional(limit(timeout)),
+          autovacuum: yesOrNo,
+          busyWriters: yesOrNo,
+          maxWait: v.optional(timeout),
+        },
+        throttleAllowed,
+      ),
 )
 
 /** A checked `throttle`. */
