@@ -35,12 +35,12 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
       if (planned.steps.length === 0) break
       if (pass === 1) await target.prepare()
       const before = rowsOf(done)
-      await makeSteps(planned, target, context, throttle, done, first.due)
+      const { hasGrown } = await makeSteps(planned, target, context, throttle, done, first.due)
       const due = remaining ?? planned.due
       remaining = await countLeft(policy, context, first, rowsOf(done))
       if (remaining === 0 || done.skipped > 0 || throttle.stopped || isOver(context) || allowance.rows <= 0) break
       // Were it not for this, rows that a trigger puts back would be archived again and again.
-      if (remaining >= due) stays = stayFinding(remaining, rowsOf(done) - before)
+      if (remaining >= due && !hasGrown) stays = stayFinding(remaining, rowsOf(done) - before)
       if (stays !== undefined) break
     }
   } catch (error) {

@@ -25,6 +25,7 @@ export function rowsOf({ entries }: Pick<Done, 'entries'>): number {
 /**
  * Makes the planned steps, until the run is over or production feels too much.
  * @param due of so many rows, for whoever is told of the progress
+ * @returns whether a step ended it, into whose range more rows had come than it may take: what is left must be planned anew
  */
 export async function makeSteps(
   plan: PolicyPlan,
@@ -33,7 +34,7 @@ export async function makeSteps(
   throttle: Throttle,
   done: Done,
   due: number,
-): Promise<void> {
+): Promise<{ hasGrown: boolean }> {
   const { policy, cutoff, time, lanes } = plan
   const { allowance, database } = context
   const storage = time?.storage
@@ -42,6 +43,7 @@ export async function makeSteps(
   const isLimited = allowance.rows !== Infinity
   const rests = Array.from({ length: lanes }, () => 0)
   let ended = 0
+  let hasGrown = false
 
   const isShared = (): boolean => database.hasOneWriter && (policy.gentle || throttle.isBusy)
   const smaller = async (step: PlannedStep, most: number): Promise<PlannedStep[]> =>
@@ -67,32 +69,37 @@ export async function makeSteps(
     return result
   }
 
-  /** Makes a planned step in one or, where it is too large by now, in several. @param archived is told the rows of each */
-  const make = async (planned: PlannedStep, lane: number, archived: (rows: number) => void): Promise<void> => {
+  /**
+   * Makes a planned step in one or, where it is too large by now, in several. Returns whether its lane may go on.
+   * @param archived is told the rows of each
+   */
+  const make = async (planned: PlannedStep, lane: number, archived: (rows: number) => void): Promise<boolean> => {
     const waiting = [planned]
-    // Where others write rows into the range again and again, smaller steps have the more room for them.
-    let most = Infinity
     for (let step = waiting.pop(); step !== undefined; step = waiting.pop()) {
       await rest(rests[lane] ?? 0, context)
+      rests[lane] = 0
       await throttle.ready()
-      if (isOver(context) || throttle.stopped) break
-      const rows = Math.min(most, size.rows(isShared()))
+      if (isOver(context) || throttle.stopped) return false
+      const rows = size.rows(isShared())
       if (step.rows > rows) {
         waiting.push(...(await smaller(step, rows)).toReversed())
         continue
       }
       const { grew, entry } = await makeStep(step, lane)
       archived(entry?.rows ?? 0)
-      if (grew === 'bytes') size.grew(step.rows)
-      if (grew === 'rows') most = Math.max(1, Math.floor(Math.min(most, policy.batch) / 2))
-      if (grew !== undefined) {
-        waiting.push(...(await smaller(step, Math.min(most, size.rows(isShared())))).toReversed())
+      // Whoever writes rows into the range may do so for ever: that is for the next plan, of which there are only so many.
+      hasGrown ||= grew === 'rows'
+      if (grew === 'rows') return false
+      if (grew === 'bytes') {
+        size.grew(step.rows)
+        waiting.push(step)
         continue
       }
       if (waiting.length === 0) ended += 1
       const { name } = policy
       context.onProgress?.({ policy: name, rows: rowsOf(done), due, step: ended, steps: plan.steps.length })
     }
+    return true
   }
 
   await inLanes(plan.steps, lanes, async (step, lane) => {
@@ -100,10 +107,10 @@ export async function makeSteps(
     let left = step.rows
     allowance.rows -= left
     try {
-      await make(step, lane, (rows) => (left -= rows))
+      return await make(step, lane, (rows) => (left -= rows))
     } finally {
       allowance.rows += left
     }
-    return true
   })
+  return { hasGrown }
 }
