@@ -1,13 +1,14 @@
 /** Everything the command line does, as functions. */
-export { apply, plan, type ApplyOptions, type Progress } from './apply.ts'
+export { apply, plan, type ApplyOptions, type Progress, type WaitNotice } from './apply.ts'
 export { defineConfig, type ConfigInput } from './config/config.ts'
 export { RetentionError, type ErrorCode } from './errors.ts'
-export type { Duration, TargetInput } from './config/fields.ts'
+export type { Duration, Size, TargetInput } from './config/fields.ts'
 export type { Candidate, Finding, Space } from './database/database.ts'
 export { init, type InitChoice, type InitOptions, type InitReport } from './init.ts'
 export type { Hold } from './ledger/holds.ts'
 export type { ArchiveState, LedgerEntry } from './ledger/ledger.ts'
 export { definePolicy, type PolicyInput } from './config/policy.ts'
+export type { ThrottleInput } from './config/throttle.ts'
 export type { ProjectOptions } from './config/project.ts'
 export type {
   ApplyReport,
@@ -22,6 +23,7 @@ export type {
   StatusReport,
   VerifyFinding,
   VerifyReport,
+  WaitReport,
 } from './report.ts'
 export { restore, type RestoreOptions } from './restore.ts'
 export { status, type StatusOptions } from './status.ts'

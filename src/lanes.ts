@@ -4,30 +4,30 @@ import { hasCode, messageOf, RetentionError } from './errors.ts'
 /**
  * Takes the steps in their order, each by the lane that is free first. When a step asks to stop, or fails, no lane
  * begins another, and those that are under way end as they end.
- * @param make makes one step; returns whether its lane may go on
+ * @param make makes one step in the lane of that number; returns whether the lane may go on
  * @throws what the step that failed threw; of several, one with the others in its message
  */
 export async function inLanes<Step>(
   steps: readonly Step[],
   lanes: number,
-  make: (step: Step) => Promise<boolean>,
+  make: (step: Step, lane: number) => Promise<boolean>,
 ): Promise<void> {
   const waiting = steps.values()
   const failures: unknown[] = []
   let goesOn = true
-  const lane = async (): Promise<void> => {
+  const run = async (lane: number): Promise<void> => {
     // All lanes take from the one iterator: no step is taken twice.
     for (const step of waiting) {
       if (!goesOn) return
       try {
-        if (!(await make(step))) goesOn = false
+        if (!(await make(step, lane))) goesOn = false
       } catch (error) {
         failures.push(error)
         goesOn = false
       }
     }
   }
-  await Promise.all(Array.from({ length: lanes }, lane))
+  await Promise.all(Array.from({ length: lanes }, (_, lane) => run(lane)))
   if (failures.length > 0) throw together(failures)
 }
 

@@ -57,6 +57,8 @@ export interface PolicyPlan extends Survey {
   readonly steps: readonly PlannedStep[]
   /** How many of them may be under way at a time. */
   readonly lanes: number
+  /** The most rows of a step, as the policy says and as its bytes allow by a sample of the rows. */
+  readonly size: number
   /** Why more is due than the policy allows at once; undefined where it is not. */
   readonly tooLarge: string | undefined
 }
@@ -138,31 +140,71 @@ export async function surveyPolicy(policy: Policy, context: PlanContext): Promis
 export async function planPolicy(policy: Policy, context: PlanContext, limit: number): Promise<PolicyPlan> {
   return context.database.read(async (db) => {
     const { found, due, time, sideBySide } = await survey(db, policy, context)
-    if (due === undefined || time === undefined) return { ...found, steps: [], lanes: 1, tooLarge: undefined }
-    const cuts: Cut[] = []
-    let left = limit
-    for await (const next of cut(db, due, () => Math.min(policy.batch, left))) {
-      cuts.push(next)
-      left -= next.rows
-    }
+    if (due === undefined || time === undefined)
+      return { ...found, steps: [], lanes: 1, size: policy.batch, tooLarge: undefined }
+    // Where nothing is due, a sample would look for it in the whole table.
+    const bytes = found.oldestDue === undefined ? 0 : await context.database.averageRowBytes(db, due)
+    const size = Math.max(1, Math.floor(Math.min(policy.batch, policy.batchBytes / bytes)))
+    const cuts = await cutUpTo(db, due, size, limit)
     // Cut to the end, the steps have counted all rows.
     const counted = limit === Infinity ? cuts.reduce((rows, next) => rows + next.rows, 0) : await countRows(db, due)
-    const bytes = counted === 0 ? 0 : await context.database.averageRowBytes(db, due)
     return {
       ...found,
       due: counted,
       // A predicate that asks other rows must see what the step before has taken.
       lanes: sideBySide && !/\bselect\b/i.test(policy.where ?? '') ? policy.concurrency : 1,
-      steps: cuts.map(({ range, rows }) => ({
-        range,
-        rows,
-        from: time.format(range.from[0] ?? null),
-        to: time.format(range.through),
-        estimatedBytes: Math.round(rows * bytes),
-      })),
+      size,
+      steps: cuts.map((next) => plannedStep(next, time, bytes)),
       tooLarge: await tooLarge(db, policy, { ...found, due: counted }),
     }
   })
+}
+
+/**
+ * Cuts the rows in a planned step's range anew, as they are now, into steps of about equal size.
+ * @param storage as it was found when the run was planned
+ * @param size the most rows of one
+ * @param limit the most rows of all
+ */
+export async function cutAnew(
+  { policy, cutoff, storage }: { policy: Policy; cutoff: Cutoff; storage: string | undefined },
+  step: PlannedStep,
+  size: number,
+  limit: number,
+  context: PlanContext,
+): Promise<PlannedStep[]> {
+  return context.database.read(async (db) => {
+    const inspection = await context.database.inspect(db, { ...inspectRequest(policy, cutoff), storage })
+    const rows = await pastRows(db, inspection, policy, cutoff, context, step.range)
+    if (rows === undefined || inspection.time === undefined) return []
+    const { time } = inspection
+    const count = Math.min(limit, await countRows(db, rows.due))
+    if (count === 0) return []
+    const even = Math.ceil(count / Math.ceil(count / size))
+    const bytes = step.estimatedBytes / Math.max(1, step.rows)
+    return (await cutUpTo(db, rows.due, even, limit)).map((next) => plannedStep(next, time, bytes))
+  })
+}
+
+/** Cuts until so many rows are in the ranges together. */
+async function cutUpTo(db: Db, due: RowSelection, size: number, limit: number): Promise<Cut[]> {
+  const cuts: Cut[] = []
+  let left = limit
+  for await (const next of cut(db, due, () => Math.min(size, left))) {
+    cuts.push(next)
+    left -= next.rows
+  }
+  return cuts
+}
+
+function plannedStep({ range, rows }: Cut, time: TimeColumn, rowBytes: number): PlannedStep {
+  return {
+    range,
+    rows,
+    from: time.format(range.from[0] ?? null),
+    to: time.format(range.through),
+    estimatedBytes: Math.round(rows * rowBytes),
+  }
 }
 
 /**

@@ -49,6 +49,7 @@ export function reportOf(
     due: planned?.due ?? 0,
     archived: 0,
     skipped: 0,
+    waits: [],
     held: planned?.held ?? 0,
     undated: planned?.undated ?? 0,
     remaining,

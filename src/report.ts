@@ -39,6 +39,13 @@ export interface SpaceReport extends Space {
   }
 }
 
+/** A wait for production. */
+export interface WaitReport {
+  /** What production felt when it began. */
+  readonly reason: string
+  readonly milliseconds: number
+}
+
 /** What apply did for a policy, or would do. */
 export interface PolicyReport {
   readonly policy: string
@@ -51,6 +58,8 @@ export interface PolicyReport {
   readonly archived: number
   /** Rows that were left because another transaction holds them. */
   readonly skipped: number
+  /** How long steps were put off, and why; rests are not among them. */
+  readonly waits: readonly WaitReport[]
   /** Rows past their time that stay: under a hold, or to keep their number from being used again. */
   readonly held: number
   /** Rows without a usable time. */

@@ -16,17 +16,25 @@ import { entryOf, manifestOf } from './records.ts'
 import type { RunContext, StepOrder } from './step.ts'
 import type { Target } from './target/target.ts'
 
+/** What a step may have too many of. */
+type Growth = 'rows' | 'bytes'
+
 /** What a step came to. */
 export interface StepResult {
   /** Undefined when it archived nothing. */
   readonly entry: LedgerEntry | undefined
-  /** Whether more rows had come than it may take, so that what is left must be cut anew. */
-  readonly grew: boolean
+  /** How long its rows, and on SQLite the whole database, were locked for others while it was committed; milliseconds. */
+  readonly held: number
+  /** Of what it came to more than it may take, and so was undone: its range must be cut anew. Undefined where it fitted. */
+  readonly grew: Growth | undefined
   /** Rows left because another transaction holds them. */
   readonly skipped: number
   /** Files that were found in the way, and left. */
   readonly inTheWay: readonly string[]
 }
+
+/** A step that has been committed. */
+type Made = Pick<StepResult, 'held'> & { readonly entry: LedgerEntry }
 
 /** How often a step is tried again when it is in somebody's way, and how long it waits first, in milliseconds. */
 const attempts = 6
@@ -38,12 +46,13 @@ const mostInTheWay = 1000
 /** Archives one step, and counts what it had to leave. */
 export async function archiveStep(order: StepOrder, context: RunContext): Promise<StepResult> {
   const inTheWay: string[] = []
-  const { entry, grew, skipsLocked } = await patiently(order, context, inTheWay)
-  if (!skipsLocked) return { entry, grew, skipped: 0, inTheWay }
+  const { made, grew, skipsLocked } = await patiently(order, context, inTheWay)
+  const result = { entry: made?.entry, held: made?.held ?? 0, grew, inTheWay }
+  if (!skipsLocked) return { ...result, skipped: 0 }
   const { policy, cutoff, step, storage } = order
   // The step is done, whatever becomes of this question.
   const left = countDue(policy, cutoff, storage, context, step.range)
-  return { entry, grew, skipped: await left.catch(() => Math.max(0, step.rows - (entry?.rows ?? 0))), inTheWay }
+  return { ...result, skipped: await left.catch(() => Math.max(0, step.rows - (made?.entry.rows ?? 0))) }
 }
 
 /**
@@ -54,15 +63,15 @@ async function patiently(
   order: StepOrder,
   context: RunContext,
   inTheWay: string[],
-): Promise<{ entry: LedgerEntry | undefined; grew: boolean; skipsLocked: boolean }> {
+): Promise<{ made: Made | undefined; grew: Growth | undefined; skipsLocked: boolean }> {
   let skipsLocked = false
   let name: string | undefined
   for (let attempt = 1; ;) {
     try {
       name ??= await freeName(order, context, inTheWay)
-      return { entry: await throughUmzug(name, order, context, skipsLocked), grew: false, skipsLocked }
+      return { made: await throughUmzug(name, order, context, skipsLocked), grew: undefined, skipsLocked }
     } catch (error) {
-      if (error instanceof StepGrew) return { entry: undefined, grew: true, skipsLocked: false }
+      if (error instanceof StepGrew) return { made: undefined, grew: error.what, skipsLocked: false }
       if (hasCode(error, 'ARCHIVE_EXISTS') && inTheWay.length < mostInTheWay) {
         inTheWay.push(error.message)
         name = undefined
@@ -109,29 +118,29 @@ async function throughUmzug(
   order: StepOrder,
   context: RunContext,
   skipLocked: boolean,
-): Promise<LedgerEntry | undefined> {
-  let entry: LedgerEntry | undefined
+): Promise<Made | undefined> {
+  let made: Made | undefined
   const recorded = (): Promise<string[]> =>
     context.database.read((db) => context.ledger.namesIn(db, [name], 'archived'))
   const migration = {
     name,
     up: async (): Promise<void> => {
-      entry = await up(name, order, context, skipLocked)
+      made = await up(name, order, context, skipLocked)
     },
   }
   try {
     await migrate('up', migration, {
       executed: recorded,
       assert: async () => {
-        if ((await recorded()).length === (entry === undefined ? 0 : 1)) return
-        throw new RetentionError('LEDGER_INVALID', `${name} ${entry === undefined ? 'is' : 'is not'} in the ledger`)
+        if ((await recorded()).length === (made === undefined ? 0 : 1)) return
+        throw new RetentionError('LEDGER_INVALID', `${name} ${made === undefined ? 'is' : 'is not'} in the ledger`)
       },
     })
   } catch (error) {
     // Once it is committed, a ledger that cannot be asked again changes nothing about it.
-    if (entry === undefined || hasCode(error, 'LEDGER_INVALID')) throw error
+    if (made === undefined || hasCode(error, 'LEDGER_INVALID')) throw error
   }
-  return entry
+  return made
 }
 
 /**
@@ -139,20 +148,16 @@ async function throughUmzug(
  * until the commit all are in the table, and with the commit all are in the archive, which by then has been stored
  * and read back.
  *
- * @returns the ledger's entry; undefined when there were no rows left to take
- * @throws StepGrew when there were more rows than it may take
+ * @returns undefined when there were no rows left to take
+ * @throws StepGrew when there were more rows or bytes than it may take
  */
-async function up(
-  name: string,
-  order: StepOrder,
-  context: RunContext,
-  skipLocked: boolean,
-): Promise<LedgerEntry | undefined> {
+async function up(name: string, order: StepOrder, context: RunContext, skipLocked: boolean): Promise<Made | undefined> {
   const { policy, cutoff, target } = order
   // 1. Lock the table against changes of its form, and look again whether the policy may work on it.
   const transaction = await context.database.step({ ...inspectRequest(policy, cutoff), storage: order.storage })
   const published: string[] = []
   let entry: LedgerEntry
+  let locked: number
   try {
     const { inspection } = transaction
     const refusal = refusalOf(inspection.findings)
@@ -163,7 +168,7 @@ async function up(
     const ddl = await context.database.ddl(transaction.db, table.name)
     // 2. Stream the rows into the archive, make it durable, publish it under a name of its own, read it back.
     const exported = transaction.export(rows.due, skipLocked, context.rollbackSignal)
-    const { csv } = exported
+    const csv = atMost(order, exported.csv)
     const stored = await store(target, name, order.bom ? prefixed(byteOrderMark, csv) : csv)
     published.push(name)
     const count = await exported.count()
@@ -179,6 +184,7 @@ async function up(
     const manifestStored = await storeText(target, manifestName(name), formatManifest(manifest))
     published.push(manifestName(name))
     // 4. Make sure that exactly these rows go, and record the archive in the same transaction.
+    locked = performance.now()
     await exported.remove()
     entry = entryOf(facts, manifest, manifestStored)
     await context.ledger.record(transaction.db, entry)
@@ -189,11 +195,28 @@ async function up(
   // 5. Commit: the rows go and the ledger knows, or neither. Until that is known, the files stay.
   const isDone = (): Promise<boolean> => context.ledger.isRecorded(entry)
   await commit(transaction, name, isDone, () => undo(transaction, target, published))
-  return entry
+  return { entry, held: performance.now() - locked }
 }
 
-/** More rows have come into a step's range than it may take: the rest must be cut anew. */
-class StepGrew extends Error {}
+/** A step has come to more rows or bytes than it may take: what is in its range must be cut anew. */
+class StepGrew extends Error {
+  readonly what: Growth
+
+  constructor(what: Growth, came: number, most: number) {
+    super(`The step grew to ${came} ${what}, and may take ${most}`)
+    this.what = what
+  }
+}
+
+/** A step's CSV as long as it is no larger than it may be, or has one row alone. @throws StepGrew */
+async function* atMost({ step, mostBytes }: StepOrder, csv: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let bytes = 0
+  for await (const chunk of csv) {
+    bytes += chunk.length
+    if (bytes > mostBytes && step.rows > 1) throw new StepGrew('bytes', bytes, mostBytes)
+    yield chunk
+  }
+}
 
 /**
  * Rolls back and takes back what was published: of this step nothing remains but its number. A file that cannot be
@@ -208,5 +231,5 @@ function checkCount(name: string, rows: number, records: number, most: number): 
   if (records !== rows) {
     throw new RetentionError('ARCHIVE_CHANGED', `The database gave ${rows} rows, but ${name} holds ${records}`)
   }
-  if (rows > most) throw new StepGrew(`The step grew to ${rows} rows, and may take ${most}`)
+  if (rows > most) throw new StepGrew('rows', rows, most)
 }

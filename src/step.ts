@@ -1,10 +1,31 @@
 /** What a step needs to know, and what all steps of a run share. */
 import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 import type { Policy } from './config/policy.ts'
 import type { Cutoff } from './cutoff.ts'
 import type { PlanContext, PlannedStep } from './plan.ts'
 import type { Target } from './target/target.ts'
+
+/** How far a run has come. */
+export interface Progress {
+  readonly policy: string
+  /** Rows archived so far, and rows that are to be. */
+  readonly rows: number
+  readonly due: number
+  /** Archives made so far, and archives planned. */
+  readonly step: number
+  readonly steps: number
+}
+
+/** A wait for production that begins or has ended. */
+export interface WaitNotice {
+  readonly policy: string
+  /** What production feels, in words. */
+  readonly reason: string
+  /** How long was waited, in milliseconds; undefined where the wait begins. */
+  readonly milliseconds: number | undefined
+}
 
 /** What all steps of a run share. */
 export interface RunContext extends PlanContext {
@@ -13,6 +34,14 @@ export interface RunContext extends PlanContext {
   readonly rollbackSignal: AbortSignal | undefined
   /** Aborted: nothing new is begun. */
   readonly signal: AbortSignal | undefined
+  /** When nothing new is begun any more; milliseconds since 1970. */
+  readonly deadline: number
+  /** Rows that the run may still archive, those of steps under way not among them. */
+  readonly allowance: { rows: number }
+  /** What of production has been waited for in vain, and is still so. */
+  readonly inVain: Set<string>
+  readonly onProgress: ((progress: Progress) => void) | undefined
+  readonly onWait: ((notice: WaitNotice) => void) | undefined
 }
 
 /** A step about to be made. */
@@ -22,6 +51,8 @@ export interface StepOrder {
   readonly step: PlannedStep
   /** The most rows that it may take. */
   readonly most: number
+  /** The most bytes of CSV that it may make; a single row may always go. */
+  readonly mostBytes: number
   /** How the time column was found to store time. */
   readonly storage: string | undefined
   readonly target: Target
@@ -37,4 +68,17 @@ export function newRun(now: Date): string {
 /** Whether the run has been told to stop, in either way. */
 export function isInterrupted({ signal, rollbackSignal }: RunContext): boolean {
   return signal?.aborted === true || rollbackSignal?.aborted === true
+}
+
+/** Whether the run is to begin nothing new: told to stop, or out of time. */
+export function isOver(context: RunContext): boolean {
+  return isInterrupted(context) || Date.now() >= context.deadline
+}
+
+/** Rests for so many milliseconds, or until the run is to begin nothing new. */
+export async function rest(milliseconds: number, context: RunContext): Promise<void> {
+  const time = Math.min(milliseconds, context.deadline - Date.now())
+  if (time <= 0 || isInterrupted(context)) return
+  const signals = [context.signal, context.rollbackSignal].filter((signal) => signal !== undefined)
+  await sleep(time, undefined, { signal: AbortSignal.any(signals) }).catch(() => {})
 }

@@ -115,7 +115,7 @@ for (const [what, columns] of Object.entries(keys)) {
         insert into log select '2026-01-01T00:00:00Z', 'text', ${values} from
           (with recursive counter(n) as (select 1 union all select n + 1 from counter where n < 23) select n from counter) as c`)
       const before = await db.dump('log')
-      const { folder } = project({ log: { ...logPolicy, batch: 10 } })
+      const { folder } = project({ log: { ...logPolicy, batch: 10, concurrency: 1 } })
       const [policy] = (await apply({ cwd: folder, now })).policies
       const archives = policy?.archives ?? []
       assert.equal(

@@ -276,7 +276,7 @@ overDatabases(
   'a row that changes before its step is archived as it is then, or left alone',
   async ({ db, project }) => {
     await seedLog(db, minutesBefore(cutoff, 20))
-    const made = project({ log: { ...logPolicy, batch: 10 } })
+    const made = project({ log: { ...logPolicy, batch: 10, concurrency: 1 } })
     const change = `
       update log set at = '2026-06-14T00:00:00Z' where id = 15;
       update log set body = 'changed' where id = 16;

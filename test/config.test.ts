@@ -10,7 +10,7 @@ import { plan, restore, RetentionError, status } from '../src/index.ts'
 import { loadConfig, loadProject } from '../src/config/project.ts'
 import { sqliteFile } from '../src/database/sqlite/connection.ts'
 import { withoutSecrets } from '../src/errors.ts'
-import { formatTableName, milliseconds, parseTableName } from '../src/config/fields.ts'
+import { bytes, formatTableName, milliseconds, parseTableName } from '../src/config/fields.ts'
 import { createDatabase } from './support/database.ts'
 import { TestProject } from './support/project.ts'
 import { seedLog } from './support/scene.ts'
@@ -59,6 +59,33 @@ withProject('has defaults for everything', async (made) => {
   assert.equal(config.ledger, { schema: undefined, name: 'retention_ledger' })
   assert.is(policies[0]?.batch, 50_000)
   assert.is(policies[0]?.columnTimezone, 'UTC')
+})
+
+test('sizes: bytes, or a number with a unit of thousands or of 1024', () => {
+  const sizes = { '0B': 0, '500kB': 5e5, '64 MB': 64e6, '1.5gb': 1.5e9, '2TB': 2e12, '1KiB': 1024, '64MiB': 2 ** 26 }
+  for (const [written, size] of Object.entries(sizes)) assert.is(bytes(written), size, written)
+  assert.is(bytes(1000), 1000)
+  for (const wrong of ['', '64', '64M', 'MB', '-1MB', '1e3MB', '1,5MB', '64MBit', '1iB', -1, NaN, Infinity]) {
+    assert.is(bytes(wrong), undefined, String(wrong))
+  }
+})
+
+withProject('limits of throttle and batchBytes are checked, and mistakes in them are told', async (made) => {
+  made.write(
+    'retention.config.ts',
+    'export default { throttle: { replicaLg: 1, walBacklog: "much", maxWait: 0 }, gentle: 1 }',
+  )
+  made.write(
+    'policies/log.ts',
+    'export default { table: "t", column: "c", days: 1, batchBytes: "2GB", throttle: true }',
+  )
+  const message = await mistakesOf(made)
+  assert.match(message, /unknown field "throttle\.replicaLg" \(did you mean "replicaLag"\?\)/)
+  assert.match(message, /"throttle\.walBacklog" is "much"; allowed: a size, such as/)
+  assert.match(message, /"throttle\.maxWait" is 0; allowed: a duration from "1ms"/)
+  assert.match(message, /"gentle" is 1; allowed: true or false/)
+  assert.match(message, /"batchBytes" is "2GB"; allowed: a size from "1kB" to "1GB"/)
+  assert.match(message, /"throttle" is true; allowed: false, or an object with replicaLag, /)
 })
 
 withProject('takes the database from DATABASE_URL, and an empty variable for none', async (made) => {

@@ -20,13 +20,14 @@ export const applyCommand: CommandModule<CommonArguments, ApplyArguments> = {
       return planCommand.handler(argv)
     }
     const interruption = await listenForSignals(argv.quiet)
-    const { progressBar } = await import('../print/progress.ts')
-    const bar = progressBar(argv.quiet)
+    const { applyProgress } = await import('../print/progress.ts')
+    const progress = applyProgress(argv.quiet)
     await present(
       argv,
       async () => {
         const { apply } = await import('../apply.ts')
-        return apply({ ...applyOptions(argv), ...interruption.signals, onProgress: bar.update }).finally(bar.stop)
+        const told = { onProgress: progress.update, onWait: progress.wait }
+        return apply({ ...applyOptions(argv), ...interruption.signals, ...told }).finally(progress.stop)
       },
       async () => {
         const { printApply } = await import('../print/apply.ts')

@@ -17,6 +17,7 @@ import {
   type TargetInput,
 } from './fields.ts'
 import { loadFile } from './load-file.ts'
+import { throttle, throttleFields, type CheckedThrottle, type ThrottleInput } from './throttle.ts'
 import { check, type Checked } from './validate.ts'
 
 /** What `retention.config.ts` exports. Every field may be left out. */
@@ -38,6 +39,10 @@ export interface ConfigInput {
   lockTimeout?: Duration
   /** How long one statement of a step, or the pause between two, may take on Postgres. Default `10m`. */
   stepTimeout?: Duration
+  /** Whether policies that do not say so themselves are gentle: see there. Default false. */
+  gentle?: boolean
+  /** When apply waits for production, in all policies; `false`: never. Default: see each field. */
+  throttle?: ThrottleInput | false
 }
 
 /** A configuration, checked and with its defaults filled in. */
@@ -57,6 +62,9 @@ export interface Config {
   readonly lockTimeout: number
   /** Milliseconds. */
   readonly stepTimeout: number
+  readonly gentle: boolean
+  /** As written; policies have it completed. */
+  readonly throttle: CheckedThrottle | undefined
 }
 
 /** Gives an editor the types of a configuration; returns it as it is. */
@@ -64,7 +72,17 @@ export function defineConfig(config: ConfigInput): ConfigInput {
   return config
 }
 
-const fields = ['database', 'policies', 'archive', 'timezone', 'ledger', 'lockTimeout', 'stepTimeout'] as const
+const fields = [
+  'database',
+  'policies',
+  'archive',
+  'timezone',
+  'ledger',
+  'lockTimeout',
+  'stepTimeout',
+  'gentle',
+  'throttle',
+] as const
 
 const databaseAllowed = '"sqlite:./file.db" or "postgres://user:password@host/name"'
 
@@ -97,6 +115,8 @@ const schema = v.strictObject(
     ),
     lockTimeout: v.optional(timeout, '2s'),
     stepTimeout: v.optional(timeout, '10m'),
+    gentle: v.optional(v.boolean('true or false'), false),
+    throttle: v.optional(throttle),
   },
   'an object, as defineConfig({ database, policies, … }) makes it',
 )
@@ -110,10 +130,10 @@ function isUnambiguous(address: string): boolean {
 
 /** Checks what a config file exports. */
 export function checkConfig(input: unknown, file: string, folder: string): Checked<Config> {
-  const checked = check(schema, input, file, [...fields, ...targetFields])
+  const checked = check(schema, input, file, [...fields, ...targetFields, ...throttleFields])
   if ('mistakes' in checked) return checked
-  const { policies, ...rest } = checked.value
-  return { value: { ...rest, file, folder, policies: path.resolve(folder, policies) } }
+  const { policies, throttle: given, ...rest } = checked.value
+  return { value: { ...rest, throttle: given, file, folder, policies: path.resolve(folder, policies) } }
 }
 
 /** A config file's content, not yet checked, and where it lies. */

@@ -1,4 +1,4 @@
-/** The kinds of value that config and policy fields share: durations, time zones, table names, targets. */
+/** The kinds of value that config and policy fields share: durations, sizes, time zones, table names, targets. */
 import ms, { type StringValue } from 'ms'
 import * as v from 'valibot'
 
@@ -20,6 +20,17 @@ export function milliseconds(duration: Duration): number | undefined {
   // `ms` types its input as a template of units; it returns undefined for whatever does not fit.
   const parsed: number | undefined = ms(duration.trim() as StringValue)
   return parsed
+}
+
+/** A size: bytes, or a number with a unit, such as `'500kB'`, `'64MB'`, `'1GB'` (thousands) or `'64MiB'` (of 1024). */
+export type Size = number | string
+
+/** A size in bytes; undefined where it is none. */
+export function bytes(written: Size): number | undefined {
+  if (typeof written === 'number') return Number.isFinite(written) && written >= 0 ? written : undefined
+  const [, amount, power = '', binary] = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b$/i.exec(written.trim()) ?? []
+  if (amount === undefined || (power === '' && binary !== '')) return undefined
+  return Math.round(Number(amount) * (binary === '' ? 1000 : 1024) ** ' kmgt'.indexOf(power.toLowerCase() || ' '))
 }
 
 /**
@@ -90,6 +101,17 @@ export const timeout = v.pipe(
   v.transform((value) => Math.round(value)),
   v.check((value) => value >= 1 && value <= longest, timeoutAllowed),
 )
+
+/** A size of at least `least` and at most `most` bytes, turned into bytes. @param allowed the same in words */
+export const sizeWithin = (least: number, most: number, allowed: string) =>
+  v.pipe(
+    v.union([v.number(), v.string()], allowed),
+    v.check((value) => (bytes(value) ?? 0) >= least && (bytes(value) ?? 0) <= most, allowed),
+    v.transform((value) => bytes(value) ?? 0),
+  )
+
+/** A size of at least a byte. */
+export const size = sizeWithin(1, Infinity, 'a size, such as 1000000 (bytes), "500kB", "64MB" or "1GB"')
 
 /** The name of a time zone. */
 export const timezone = v.pipe(

@@ -7,6 +7,7 @@ import * as v from 'valibot'
 import { codeOf, RetentionError } from '../errors.ts'
 import {
   pause,
+  sizeWithin,
   tableName,
   target,
   targetFields,
@@ -14,11 +15,21 @@ import {
   timezone,
   wholeNumber,
   type Duration,
+  type Size,
   type TableName,
   type TargetConfig,
   type TargetInput,
 } from './fields.ts'
 import { loadFile } from './load-file.ts'
+import { paceOf, type Pace } from './pace.ts'
+import {
+  throttle,
+  throttleFields,
+  throttleOf,
+  type CheckedThrottle,
+  type Throttle,
+  type ThrottleInput,
+} from './throttle.ts'
 import { check, type Checked, type Mistake } from './validate.ts'
 
 /** What a file in `policies/` exports. The file's name is the policy's name. */
@@ -33,12 +44,30 @@ export interface PolicyInput {
   archive?: string | TargetInput
   /** An SQL predicate; only rows that it is true for can be due. Default: all rows. */
   where?: string
-  /** The most rows that one step, and so one archive, takes: at most 1 000 000. Default 50 000. */
+  /** The most rows that one step, and so one archive, takes: at most 1 000 000. Default 50 000; 5 000 where `gentle`. */
   batch?: number
-  /** How many steps may be under way side by side, each on a connection of its own: 1 to 8. Default 2. */
+  /**
+   * About how much CSV one step makes: `'64MB'`, `'1GB'`, or bytes; 1 kB to 1 GB. Large rows make steps of fewer rows, and a
+   * step that comes to a quarter more than this is undone and made in smaller ones; only a single row may be larger.
+   * Default 256 MB; 4 MB where `gentle`.
+   */
+  batchBytes?: Size
+  /** How many steps may be under way side by side, each on a connection of its own: 1 to 8. Default 2; 1 where `gentle`. */
   concurrency?: number
-  /** How long to rest between two steps. Default none. */
+  /**
+   * How long to rest after a step before the next one. With `concurrency`, each of the lanes rests on its own, while the
+   * others may be at work. Default none; where `gentle`, three times as long as the step took; on SQLite, while others
+   * write or where `gentle`, at least so long that the write lock is held for a small share of the time.
+   */
   pause?: Duration
+  /**
+   * For tables that production uses at the same time: one step at a time, small, with rests in between, so that the load
+   * is a bounded share; on SQLite the write lock is held for a few milliseconds at a time. `batch`, `batchBytes`,
+   * `concurrency` and `pause` go before it. Takes several times as long. Default: the config's, which is false.
+   */
+  gentle?: boolean
+  /** When apply waits for production; `false`: never. Default: the config's. */
+  throttle?: ThrottleInput | false
   /** Refuses a run in which more rows than this are due, unless `--allow-large`. Default: no limit. */
   maxRows?: number
   /** Refuses a run in which more than this share of the table is due, unless `--allow-large`. Default: no limit. */
@@ -53,7 +82,7 @@ export interface PolicyInput {
 }
 
 /** A policy, checked and with its defaults filled in. */
-export interface Policy {
+export interface Policy extends Pace {
   readonly name: string
   readonly file: string
   readonly table: TableName
@@ -61,10 +90,7 @@ export interface Policy {
   readonly days: number
   readonly archive: TargetConfig | undefined
   readonly where: string | undefined
-  readonly batch: number
-  readonly concurrency: number
-  /** Milliseconds. */
-  readonly pause: number
+  readonly throttle: Throttle
   readonly maxRows: number | undefined
   readonly maxPercent: number | undefined
   readonly columnTimezone: string
@@ -83,8 +109,11 @@ const fields = [
   'archive',
   'where',
   'batch',
+  'batchBytes',
   'concurrency',
   'pause',
+  'gentle',
+  'throttle',
   'maxRows',
   'maxPercent',
   'columnTimezone',
@@ -100,9 +129,12 @@ const schema = v.strictObject(
     days: wholeNumber(1, 100_000),
     archive: v.optional(target),
     where: v.optional(text('an SQL predicate, such as "status = \'closed\'"')),
-    batch: v.optional(wholeNumber(1, 1_000_000), 50_000),
-    concurrency: v.optional(wholeNumber(1, 8), 2),
-    pause: v.optional(pause, 0),
+    batch: v.optional(wholeNumber(1, 1_000_000)),
+    batchBytes: v.optional(sizeWithin(1e3, 1e9, 'a size from "1kB" to "1GB", such as "64MB"')),
+    concurrency: v.optional(wholeNumber(1, 8)),
+    pause: v.optional(pause),
+    gentle: v.optional(v.boolean('true or false')),
+    throttle: v.optional(throttle),
     maxRows: v.optional(wholeNumber(1, Infinity)),
     maxPercent: v.optional(
       v.pipe(
@@ -116,10 +148,16 @@ const schema = v.strictObject(
   'an object with table, column and days, as definePolicy({ … }) makes it, as the default export',
 )
 
+/** What a policy leaves to the config. */
+export interface PolicyDefaults {
+  readonly gentle: boolean
+  readonly throttle: CheckedThrottle | undefined
+}
+
 /** Checks what a policy file exports. */
-function checkPolicy(input: unknown, file: string): Checked<Policy> {
+function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Checked<Policy> {
   const name = policyName(file)
-  const checked = check(schema, input, file, [...fields, ...targetFields])
+  const checked = check(schema, input, file, [...fields, ...targetFields, ...throttleFields])
   const named: Mistake[] =
     namePattern.test(name) && Buffer.byteLength(name) <= longestName
       ? []
@@ -131,12 +169,32 @@ function checkPolicy(input: unknown, file: string): Checked<Policy> {
         ]
   if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
   if (named.length > 0) return { mistakes: named }
-  const { archive, where, maxRows, maxPercent, ...rest } = checked.value
-  return { value: { ...rest, name, file, archive, where, maxRows, maxPercent } }
+  const { table, column, days, columnTimezone, archive, where, maxRows, maxPercent, reclaim, ...own } = checked.value
+  const { batch, batchBytes, concurrency, pause: rest, gentle = defaults.gentle } = own
+  return {
+    value: {
+      name,
+      file,
+      table,
+      column,
+      days,
+      columnTimezone,
+      reclaim,
+      archive,
+      where,
+      maxRows,
+      maxPercent,
+      ...paceOf({ gentle, batch, batchBytes, concurrency, pause: rest }),
+      throttle: throttleOf(defaults.throttle, own.throttle),
+    },
+  }
 }
 
 /** A folder's policies in the order of their names, and what is wrong with the others. */
-export async function readPolicies(folder: string): Promise<{ policies: Policy[]; mistakes: Mistake[] }> {
+export async function readPolicies(
+  folder: string,
+  defaults: PolicyDefaults,
+): Promise<{ policies: Policy[]; mistakes: Mistake[] }> {
   const files = await policyFiles(folder)
   const policies: Policy[] = []
   const mistakes: Mistake[] = []
@@ -150,7 +208,7 @@ export async function readPolicies(folder: string): Promise<{ policies: Policy[]
       mistakes.push({ file, text: content.error.message.replace(`${file}: `, '') })
       continue
     }
-    const checked = checkPolicy(content.value, file)
+    const checked = checkPolicy(content.value, file, defaults)
     if ('value' in checked) policies.push(checked.value)
     else mistakes.push(...checked.mistakes)
   }

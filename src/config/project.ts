@@ -44,7 +44,7 @@ export async function loadProject(
 ): Promise<Project> {
   const { config, folder, mistakes } = await loadCheckedConfig(options)
   // With mistakes in the config its policies are read all the same, so that theirs are told in the same run.
-  const read = await readPolicies(folder).catch((error: unknown) => {
+  const read = await readPolicies(folder, config ?? { gentle: false, throttle: undefined }).catch((error: unknown) => {
     if (config !== undefined) throw error
     return { policies: [], mistakes: [] }
   })

@@ -3,6 +3,7 @@ import type { Kysely, RawBuilder } from 'kysely'
 
 import type { Cutoff } from '../cutoff.ts'
 import type { TableName } from '../config/fields.ts'
+import type { Throttle } from '../config/throttle.ts'
 
 /** Kysely over tables that are known only at run time; queries are written with its `sql` tag. */
 export type Db = Kysely<unknown>
@@ -283,6 +284,22 @@ export interface Space {
   readonly command: string | null
 }
 
+/** Something that production feels, and that steps would add to. */
+export interface Pressure {
+  /** The field of `throttle` that it goes by. */
+  readonly signal: Exclude<keyof Throttle, 'maxWait'>
+  /** Who feels it, how much, and the limit. */
+  readonly text: string
+}
+
+/** What production feels. */
+export interface Felt {
+  /** The strongest first. */
+  readonly pressures: readonly Pressure[]
+  /** What this role may not see. */
+  readonly hidden: Finding | undefined
+}
+
 /** One database. */
 export interface Database {
   readonly kind: 'postgres' | 'sqlite'
@@ -308,6 +325,10 @@ export interface Database {
   lock(name: string): Promise<Lock | undefined>
   /** Whether somebody has a lock of that name; takes and changes nothing. */
   isLocked(name: string): Promise<boolean>
+  /** What production feels now, as far as this role may see; cheap enough to be asked every second. */
+  pressure(table: TableName, limits: Throttle): Promise<Felt>
+  /** Whether it has one writer at a time, whom all others wait for. */
+  readonly hasOneWriter: boolean
   /** Begins one step, and looks at the table once more. */
   step(request: InspectRequest): Promise<StepTransaction>
   /** Begins one restore; undefined where there is no such table. */

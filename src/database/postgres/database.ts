@@ -2,11 +2,13 @@
 import { sql } from 'kysely'
 
 import type { TableName } from '../../config/fields.ts'
+import type { Throttle } from '../../config/throttle.ts'
 import type {
   Candidate,
   Database,
   Db,
   Finding,
+  Felt,
   Inspection,
   InspectRequest,
   Lock,
@@ -21,6 +23,7 @@ import { tableDdl } from './ddl.ts'
 import { inspect } from './inspect.ts'
 import { findName } from './table.ts'
 import { isLocked, takeLock } from './locks.ts'
+import { pressureOn } from './pressure.ts'
 import { beginRestore } from './restore.ts'
 import { tableSpace } from './space.ts'
 import { beginStep } from './step.ts'
@@ -43,6 +46,7 @@ export async function openPostgres(address: string, limits: Limits, access: 'rea
 class PostgresDatabase implements Database {
   readonly kind = 'postgres'
   readonly instantType = 'timestamptz'
+  readonly hasOneWriter = false
   readonly location: string
   readonly #connections: Connections
   readonly #access: 'read' | 'write'
@@ -98,6 +102,10 @@ class PostgresDatabase implements Database {
 
   async isLocked(name: string): Promise<boolean> {
     return this.read((db) => isLocked(db, name))
+  }
+
+  async pressure(table: TableName, limits: Throttle): Promise<Felt> {
+    return this.read((db) => pressureOn(db, table, limits))
   }
 
   async step(request: InspectRequest): Promise<StepTransaction> {

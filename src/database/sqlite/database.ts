@@ -2,11 +2,13 @@
 import { sql } from 'kysely'
 
 import type { TableName } from '../../config/fields.ts'
+import type { Throttle } from '../../config/throttle.ts'
 import type {
   Candidate,
   Database,
   Db,
   Finding,
+  Felt,
   Inspection,
   InspectRequest,
   Lock,
@@ -21,6 +23,7 @@ import { connect, type Connection } from './connection.ts'
 import { inspect } from './inspect.ts'
 import { isLockedBeside, lockBeside } from './lock.ts'
 import { Reader } from './reader.ts'
+import { OtherWriters } from './pressure.ts'
 import { beginRestore } from './restore.ts'
 import { fileSpace, returnPages } from './space.ts'
 import { beginStep } from './step.ts'
@@ -36,14 +39,17 @@ export async function openSqlite(file: string, readOnly: boolean): Promise<Datab
 class SqliteDatabase implements Database {
   readonly kind = 'sqlite'
   readonly instantType = 'text'
+  readonly hasOneWriter = true
   readonly location: string
   readonly version: string
   readonly #connection: Connection
   readonly #reader: Reader
+  readonly #others: OtherWriters
 
   constructor(connection: Connection, version: string) {
     this.#connection = connection
     this.#reader = new Reader(connection.file)
+    this.#others = new OtherWriters(connection)
     this.location = `sqlite:${connection.file}`
     this.version = version
   }
@@ -92,6 +98,10 @@ class SqliteDatabase implements Database {
 
   async isLocked(name: string): Promise<boolean> {
     return isLockedBeside(this.#connection.file, name)
+  }
+
+  async pressure(_table: TableName, limits: Throttle): Promise<Felt> {
+    return this.#others.felt(limits)
   }
 
   async step(request: InspectRequest): Promise<StepTransaction> {

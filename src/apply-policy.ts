@@ -1,0 +1,116 @@
+/** Applies one policy: pass after pass, until nothing is left or nothing more can be done. */
+import type { Config } from './config/config.ts'
+import type { Policy } from './config/policy.ts'
+import type { Finding } from './database/database.ts'
+import { refusalOf, warningsOf } from './database/findings.ts'
+import { RetentionError } from './errors.ts'
+import { countDue, planPolicy, type PolicyPlan } from './plan.ts'
+import { failureOf, reportOf, type Failure } from './policy-report.ts'
+import { spaceAfter } from './reclaim.ts'
+import type { PolicyReport } from './report.ts'
+import { isOver, type RunContext } from './step.ts'
+import { makeSteps, rowsOf, type Done } from './steps.ts'
+import { openTarget } from './target/open.ts'
+import type { Target } from './target/target.ts'
+import { Throttle } from './throttle.ts'
+
+/** Archives what one policy finds due. Never throws: how it failed is in the report. */
+export async function applyPolicy(policy: Policy, context: RunContext, allowLarge: boolean): Promise<PolicyReport> {
+  const { allowance } = context
+  const target = targetOf(policy, context.config)
+  const done: Done = { begun: false, entries: [], skipped: 0, inTheWay: [] }
+  const throttle = new Throttle(policy, context)
+  let stays: Finding | undefined
+  let first: PolicyPlan | undefined
+  let failure: Failure | undefined
+  let remaining: number | undefined
+  try {
+    // Rows that become due by a late insert or update while we run are met by another pass. That each pass but the
+    // last archives something makes an end of it; for a table that is written in the past without pause, the bound.
+    for (let pass = 1; pass <= 10; pass += 1) {
+      const planned = await planPolicy(policy, context, allowance.rows)
+      first ??= planned
+      refuse(planned, allowLarge)
+      if (pass === 1) await target.check()
+      if (planned.steps.length === 0) break
+      if (pass === 1) await target.prepare()
+      const before = rowsOf(done)
+      const { hasGrown } = await makeSteps(planned, target, context, throttle, done, first.due)
+      const due = remaining ?? planned.due
+      remaining = await countLeft(policy, context, first, rowsOf(done))
+      if (remaining === 0 || done.skipped > 0 || throttle.stopped || isOver(context) || allowance.rows <= 0) break
+      // Were it not for this, rows that a trigger puts back would be archived again and again.
+      if (remaining >= due && !hasGrown) stays = stayFinding(remaining, rowsOf(done) - before)
+      if (stays !== undefined) break
+    }
+  } catch (error) {
+    failure = failureOf(error, context, done.begun)
+    remaining = await countLeft(policy, context, first, rowsOf(done))
+  }
+  const archived = rowsOf(done)
+  const after = { policy, table: first?.table?.name, archived, failure: failure?.error, deadline: context.deadline }
+  const { space, warnings } = await spaceAfter(after, context)
+  return {
+    ...reportOf(policy, context, first, remaining ?? first?.due ?? 0, failure),
+    archived,
+    skipped: done.skipped,
+    waits: throttle.waits,
+    warnings: [
+      ...warningsOf(first?.findings ?? []),
+      ...throttle.warnings,
+      ...(stays === undefined ? [] : [stays]),
+      ...done.inTheWay.map((text): Finding => ({ level: 'warning', text })),
+      ...warnings,
+    ],
+    ...(space === undefined ? {} : { space }),
+    archives: done.entries.map(({ name, location, rows, bytes, sha256, from, to }) => ({
+      name,
+      location,
+      rows,
+      bytes,
+      sha256,
+      from,
+      to,
+    })),
+  }
+}
+
+/** How many rows are due at the end; where the database cannot say any more, by our own count. */
+async function countLeft(
+  policy: Policy,
+  context: RunContext,
+  planned: PolicyPlan | undefined,
+  archived: number,
+): Promise<number> {
+  if (planned?.time === undefined) return 0
+  const counted = countDue(policy, planned.cutoff, planned.time.storage, context)
+  return counted.catch(() => Math.max(0, planned.due - archived))
+}
+
+function stayFinding(remaining: number, archived: number): Finding {
+  const text =
+    archived === 0
+      ? `${remaining} rows are due, and none of them was deleted`
+      : `${archived} rows were archived, and ${remaining} are due as before: something writes rows that are past their time`
+  return {
+    level: 'warning',
+    text,
+    hint: 'Look at the triggers that run when rows are deleted, and at who writes to the table.',
+  }
+}
+
+/** @throws RetentionError `REFUSED`, `PLAN_TOO_LARGE` */
+export function refuse(planned: PolicyPlan, allowLarge: boolean): void {
+  const refusal = refusalOf(planned.findings)
+  if (refusal !== undefined) throw refusal
+  if (planned.tooLarge !== undefined && !allowLarge) {
+    throw new RetentionError('PLAN_TOO_LARGE', planned.tooLarge, {
+      hint: 'Check the policy; if it is right, run with --allow-large.',
+    })
+  }
+}
+
+/** Where a policy's archives go. */
+export function targetOf(policy: Policy, config: Config): Target {
+  return openTarget(policy.archive ?? config.archive, config.folder)
+}

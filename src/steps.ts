@@ -1,0 +1,129 @@
+/** Makes a plan's steps: each when production can take it, no larger than it may be, and with a rest after it. */
+import { inLanes } from './lanes.ts'
+import type { LedgerEntry } from './ledger/ledger.ts'
+import { cutAnew, type PlannedStep, type PolicyPlan } from './plan.ts'
+import { archiveStep, type StepResult } from './runner.ts'
+import { StepSize, type Taken } from './step-size.ts'
+import { isOver, rest, type RunContext } from './step.ts'
+import type { Target } from './target/target.ts'
+import type { Throttle } from './throttle.ts'
+
+/** What has been done for a policy so far. */
+export interface Done {
+  /** Whether a step has been begun. */
+  begun: boolean
+  readonly entries: LedgerEntry[]
+  skipped: number
+  readonly inTheWay: string[]
+}
+
+/** Rows archived so far. */
+export function rowsOf({ entries }: Pick<Done, 'entries'>): number {
+  return entries.reduce((rows, entry) => rows + entry.rows, 0)
+}
+
+/**
+ * Makes the planned steps, until the run is over or production feels too much.
+ * @param due of so many rows, for whoever is told of the progress
+ * @returns whether a step ended it, into whose range more rows had come than it may take: what is left must be planned anew
+ */
+export async function makeSteps(
+  plan: PolicyPlan,
+  target: Target,
+  context: RunContext,
+  throttle: Throttle,
+  done: Done,
+  due: number,
+): Promise<{ hasGrown: boolean }> {
+  const { policy, cutoff, time, lanes } = plan
+  const { allowance, database } = context
+  const storage = time?.storage
+  const { bom } = policy.archive ?? context.config.archive
+  const size = new StepSize(policy, plan.size)
+  const isLimited = allowance.rows !== Infinity
+  const rests = Array.from({ length: lanes }, () => 0)
+  let ended = 0
+  let hasGrown = false
+
+  const isShared = (): boolean => database.hasOneWriter && (policy.gentle || throttle.isBusy)
+  const smaller = async (step: PlannedStep, most: number): Promise<PlannedStep[]> =>
+    cutAnew({ policy, cutoff, storage }, step, most, isLimited ? step.rows : Infinity, context)
+
+  const makeStep = async (step: PlannedStep, lane: number): Promise<StepResult> => {
+    done.begun = true
+    // Steps beside this one must not take the same rest of a limit.
+    const most = isLimited ? step.rows : policy.batch
+    const order = { policy, cutoff, step, most, mostBytes: size.mostBytes, storage, target, bom }
+    const begun = performance.now()
+    const result = await archiveStep(order, context)
+    const took = performance.now() - begun
+    const { entry, held } = result
+    const taken: Taken = { rows: entry?.rows ?? 0, bytes: entry?.bytes ?? 0, took, held }
+    rests[lane] = size.restAfter(taken, isShared())
+    done.skipped += result.skipped
+    done.inTheWay.push(...result.inTheWay)
+    if (entry !== undefined) {
+      done.entries.push(entry)
+      size.made(taken)
+    }
+    return result
+  }
+
+  /**
+   * Makes a planned step in one or, where it is too large by now, in several. Returns whether its lane may go on.
+   * @param archived is told the rows of each
+   */
+  const make = async (planned: PlannedStep, lane: number, archived: (rows: number) => void): Promise<boolean> => {
+    const waiting = [planned]
+    for (let step = waiting.pop(); step !== undefined; step = waiting.pop()) {
+      await rest(rests[lane] ?? 0, context)
+      rests[lane] = 0
+      await throttle.ready()
+      if (isOver(context) || throttle.stopped) return false
+      const rows = size.rows(isShared())
+      if (step.rows > rows) {
+        waiting.push(...(await smaller(step, rows)).toReversed())
+        continue
+      }
+      const { grew, entry } = await makeStep(step, lane)
+      archived(entry?.rows ?? 0)
+      // Whoever writes rows into the range may do so for ever: that is for the next plan, of which there are only so many.
+      hasGrown ||= grew === 'rows'
+      if (grew === 'rows') return false
+      if (grew === 'bytes') {
+        size.grew(step.rows)
+        waiting.push(step)
+        continue
+      }
+      if (waiting.length === 0) ended += 1
+      const { name } = policy
+      context.onProgress?.({ policy: name, rows: rowsOf(done), due, step: ended, steps: plan.steps.length })
+    }
+    return true
+  }
+
+  const before = done.entries.length
+  const made = inLanes(plan.steps, lanes, async (step, lane) => {
+    if (allowance.rows <= 0 || isOver(context) || throttle.stopped) return false
+    let left = step.rows
+    allowance.rows -= left
+    try {
+      return await make(step, lane, (rows) => (left -= rows))
+    } finally {
+      allowance.rows += left
+    }
+  })
+  try {
+    await made
+  } finally {
+    // Side by side, a later step may end first.
+    done.entries.push(...done.entries.splice(before).toSorted(byTime))
+  }
+  return { hasGrown }
+}
+
+/** Of one time, names differ in their number alone, the first having none. */
+function byTime(a: LedgerEntry, b: LedgerEntry): number {
+  if (a.from !== b.from) return a.from < b.from ? -1 : 1
+  return a.name.length - b.name.length || (a.name < b.name ? -1 : 1)
+}
