@@ -47,31 +47,30 @@ export class Throttle {
 
   async #wait(): Promise<void> {
     if (this.stopped || performance.now() - this.#askedAt < askEvery) return
-    const begun = performance.now()
+    let begun = 0
     let reason: string | undefined
     for (;;) {
       const pressures = await this.#ask()
       const [first] = pressures
       if (first === undefined || isOver(this.#context)) break
-      const waited = performance.now() - begun
+      const waited = reason === undefined ? 0 : performance.now() - begun
       const harm = pressures.find(({ signal }) => harmful.has(signal))
       const inVain = harm !== undefined && this.#context.inVain.has(this.#key(harm))
       if (inVain || waited >= this.#policy.throttle.maxWait) {
         this.#giveUp(pressures, harm)
         break
       }
-      reason ??= this.#say(first.text)
+      if (reason === undefined) {
+        reason = first.text
+        begun = performance.now()
+        this.#context.onWait?.({ policy: this.#policy.name, reason, milliseconds: undefined })
+      }
       await rest(Math.min(askEvery, this.#policy.throttle.maxWait - waited), this.#context)
     }
     if (reason === undefined) return
     const milliseconds = Math.round(performance.now() - begun)
     this.waits.push({ reason, milliseconds })
     this.#context.onWait?.({ policy: this.#policy.name, reason, milliseconds })
-  }
-
-  #say(reason: string): string {
-    this.#context.onWait?.({ policy: this.#policy.name, reason, milliseconds: undefined })
-    return reason
   }
 
   /** What is to be waited for now. */
@@ -102,19 +101,15 @@ export class Throttle {
       harm === undefined
         ? {
             level: 'warning',
-            text: `Went on after ${this.#maxWait}, although ${pressures.map(({ text }) => text).join(', and ')}`,
+            text: `Went on although ${pressures.map(({ text }) => text).join(', and ')}`,
             hint: `What was deleted cannot be vacuumed until it ends. ${limitsHint}`,
           }
         : {
             level: 'warning',
-            text: `Stopped early: after ${this.#maxWait} ${harm.text}`,
+            text: `Stopped early: ${harm.text}`,
             hint: `Run again when that has passed: more would make it worse. ${limitsHint}`,
           },
     )
-  }
-
-  get #maxWait(): string {
-    return `${this.#policy.throttle.maxWait / 1000} s`
   }
 
   /** What is waited for in vain once in a run; a vacuum is one table's own. */

@@ -134,7 +134,7 @@ scene('a transaction that does not end: goes on after maxWait, with a warning', 
   assert.is(policy?.archived, 10)
   // Once in the run, not once a step.
   assert.is(notices.length, 2)
-  assert.match(policy?.warnings[0]?.text ?? '', /^Went on after 0\.01 s, although a transaction of postgres/)
+  assert.match(policy?.warnings[0]?.text ?? '', /^Went on although a transaction of postgres/)
   assert.match(policy?.warnings[0]?.hint ?? '', /"throttle"/)
 })
 
@@ -195,10 +195,7 @@ scene(
       assert.is(log?.status, 'partial')
       assert.is(log?.archived, 0)
       assert.is(log?.remaining, 10)
-      assert.match(
-        log?.warnings[0]?.text ?? '',
-        /^Stopped early: after 0\.01 s replication slot "stays" has yet to take/,
-      )
+      assert.match(log?.warnings[0]?.text ?? '', /^Stopped early: replication slot "stays" has yet to take/)
       assert.is(log?.warnings.length, 1)
       const lines = run.stderr.trim().split('\n')
       assert.match(
