@@ -81,6 +81,8 @@ overDatabases(test, 'a step does everything that its promise rests on, in this o
           'lock policy',
           'begin snapshot',
           ...ready,
+          // Whether others write.
+          'compare version',
           'begin write',
           'claim number',
           'commit claim',

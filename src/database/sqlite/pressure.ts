@@ -5,18 +5,18 @@ import type { Connection } from './connection.ts'
 
 export class OtherWriters {
   readonly #connection: Connection
+  /** Undefined until it is first asked. */
   #version: unknown
 
   constructor(connection: Connection) {
     this.#connection = connection
-    this.#version = this.#read()
   }
 
-  /** Whether another connection has committed anything since this was last asked, or since it was made. */
+  /** Whether another connection has committed anything since this was last asked. */
   felt(limits: Throttle): Felt {
     const before = this.#version
     this.#version = this.#read()
-    const felt = limits.busyWriters && before !== this.#version
+    const felt = limits.busyWriters && before !== undefined && before !== this.#version
     return { pressures: felt ? [{ signal: 'busyWriters', text: 'others write' }] : [], hidden: undefined }
   }
 
