@@ -140,7 +140,7 @@ export function apply(copy: Copy): Command {
 }
 
 function archiveAll(copy: Copy): Command {
-  writeProject(copy, { batch: 1_000_000 })
+  writeProject(copy, { batch: 1_000_000, batchBytes: '1GB' })
   return retention(['apply'], copy)
 }
 
