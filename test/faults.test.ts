@@ -80,8 +80,9 @@ overDatabases(test, 'a step does everything that its promise rests on, in this o
           'begin write',
           'lock policy',
           'begin snapshot',
+          // Before and after: whether others write.
+          'compare version',
           ...ready,
-          // Whether others write.
           'compare version',
           'begin write',
           'claim number',

@@ -63,6 +63,8 @@ class SqliteDatabase implements Database {
   }
 
   async inspect(db: Db, request: InspectRequest): Promise<Inspection> {
+    // With planning begins what a step may be in the way of.
+    this.#others.watch()
     return inspect(db, request, true)
   }
 

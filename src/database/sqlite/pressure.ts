@@ -5,14 +5,19 @@ import type { Connection } from './connection.ts'
 
 export class OtherWriters {
   readonly #connection: Connection
-  /** Undefined until it is first asked. */
+  /** Undefined until `watch`. */
   #version: unknown
 
   constructor(connection: Connection) {
     this.#connection = connection
   }
 
-  /** Whether another connection has committed anything since this was last asked. */
+  /** From now on others are watched, if they are not yet. */
+  watch(): void {
+    this.#version ??= this.#read()
+  }
+
+  /** Whether another connection has committed anything since this was last asked, or since `watch`. */
   felt(limits: Throttle): Felt {
     const before = this.#version
     this.#version = this.#read()
