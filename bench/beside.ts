@@ -40,6 +40,8 @@ const enough = 2000
 const mostCopies = 5
 /** The writer's first operations find caches and connections cold, and are not counted; in milliseconds. */
 const warmUp = 1000
+/** After so long apply begins no new step. */
+const timeLimit = '30s'
 /** Of the writer's operations, in a second. */
 const pace = 200
 
@@ -63,14 +65,14 @@ export async function besideApply(database: Database, source: Copy, rows: number
     await sleep((operations / pace) * 1000)
     const started = Date.now()
     const { written, seconds, ended } = await applyBeside(writer, copy)
-    const [left] = await database.ask(copy, `select count(*) from conversation_log where ${due}`)
-    if (left !== 0) throw new Error(`retention apply left ${left} due rows beside a writer`)
+    const [left = 0] = await database.ask(copy, `select count(*) from conversation_log where ${due}`)
+    if (left >= rows / 2) throw new Error('retention apply archived nothing beside a writer')
     const dueWithin = (from: number, to: number): number[] =>
       written.operations.filter(([at]) => at >= from && at < to).map(([, took]) => took)
     alone.push(...dueWithin(begun, started))
     beside.push(...dueWithin(started, ended))
     failed += written.failed
-    speeds.push(rows / 2 / seconds)
+    speeds.push((rows / 2 - left) / seconds)
     await database.drop(copy)
   }
   const measured = { alone: latency(alone), beside: latency(beside), failed, rowsPerSecond: median(speeds) }
@@ -83,7 +85,8 @@ export async function besideApply(database: Database, source: Copy, rows: number
 /** Runs apply, and stops the writer when it ends or fails. */
 async function applyBeside(writer: Writer, copy: Copy): Promise<{ written: Written; seconds: number; ended: number }> {
   try {
-    const { seconds } = await measure(retention(['apply'], copy))
+    // Gently, a million rows may take most of an hour: with the time over, apply ends with 4.
+    const { seconds } = await measure({ ...retention(['apply', '--max-time', timeLimit], copy), mayEndWith: [0, 4] })
     return { seconds, ended: Date.now(), written: await writer.stop() }
   } catch (error) {
     await writer.stop()

@@ -7,6 +7,8 @@ export interface Command {
   readonly words: readonly string[]
   readonly cwd?: string
   readonly env?: Record<string, string>
+  /** The exit codes that are no failure. Default: 0 alone. */
+  readonly mayEndWith?: readonly number[]
   /** Written to its stdin. */
   readonly input?: string
 }
@@ -22,7 +24,7 @@ export interface Measured {
 const pollMilliseconds = 20
 
 /** Runs a command. @throws Error when it fails, with what it said. */
-export async function measure({ words, cwd, env, input }: Command): Promise<Measured> {
+export async function measure({ words, cwd, env, mayEndWith = [0], input }: Command): Promise<Measured> {
   const [command = '', ...args] = words
   const started = process.hrtime.bigint()
   const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
@@ -41,7 +43,8 @@ export async function measure({ words, cwd, env, input }: Command): Promise<Meas
   })
   clearInterval(poll)
   const seconds = Number(process.hrtime.bigint() - started) / 1e9
-  if (code !== 0) throw new Error(`${words.slice(0, 3).join(' ')} … ended with ${code}:\n${said}`)
+  if (code === null || !mayEndWith.includes(code))
+    throw new Error(`${words.slice(0, 3).join(' ')} … ended with ${code}:\n${said}`)
   return { seconds, megabytes }
 }
 
