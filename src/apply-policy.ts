@@ -1,9 +1,11 @@
 /** Applies one policy: pass after pass, until nothing is left or nothing more can be done. */
+import type { ChildRows } from './children.ts'
 import type { Config } from './config/config.ts'
 import type { Policy } from './config/policy.ts'
 import type { Finding } from './database/database.ts'
 import { refusalOf, warningsOf } from './database/findings.ts'
 import { RetentionError } from './errors.ts'
+import type { LedgerEntry } from './ledger/ledger.ts'
 import { countDue, planPolicy, type PolicyPlan } from './plan.ts'
 import { failureOf, reportOf, type Failure } from './policy-report.ts'
 import { spaceAfter } from './reclaim.ts'
@@ -63,6 +65,7 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
       ...warnings,
     ],
     ...(space === undefined ? {} : { space }),
+    ...(first?.children === undefined ? {} : { children: wentAlong(first.children, done.entries) }),
     archives: done.entries.map(({ name, location, rows, bytes, sha256, from, to }) => ({
       name,
       location,
@@ -85,6 +88,14 @@ async function countLeft(
   if (planned?.time === undefined) return 0
   const counted = countDue(policy, planned.cutoff, planned.time.storage, context)
   return counted.catch(() => Math.max(0, planned.due - archived))
+}
+
+/** What has gone along with the rows of some archives. */
+function wentAlong(children: readonly ChildRows[], entries: readonly LedgerEntry[]): ChildRows[] {
+  const files = entries.flatMap((entry) => entry.files)
+  const sum = (table: string, isLink: boolean): number =>
+    files.reduce((rows, file) => rows + (file.table === table && (file.link !== undefined) === isLink ? file.rows : 0), 0)
+  return children.map((child) => ({ ...child, rows: sum(child.table, false), references: sum(child.table, true) }))
 }
 
 function stayFinding(remaining: number, archived: number): Finding {

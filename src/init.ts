@@ -100,7 +100,7 @@ async function checkChoice(
   if (!Number.isSafeInteger(days) || days < 1)
     throw new RetentionError('USAGE', `--days is ${days}; allowed: a whole number, at least 1`)
   const cutoff = cutoffOf(days, 'UTC', now)
-  const request = { table: name, column, where: undefined, columnTimezone: 'UTC', cutoff }
+  const request = { table: name, column, where: undefined, children: undefined, columnTimezone: 'UTC', cutoff }
   const { table: found, time, findings } = await database.read((db) => database.inspect(db, request))
   const refusal = refusalOf(findings)
   if (found !== undefined && column === '') {

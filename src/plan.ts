@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 
 import { sql } from 'kysely'
 
+import { gatherAlong, gatheringOf, look, type Along, type ChildRows } from './children.ts'
 import type { Config } from './config/config.ts'
 import { countRows, cut, firstTime, rangeWhere, type Cut, type Range } from './cut.ts'
 import { cutoffOf, earlier, type Cutoff } from './cutoff.ts'
@@ -50,6 +51,8 @@ export interface Survey {
   readonly oldest: string | undefined
   /** The time of the oldest due row, ISO 8601. */
   readonly oldestDue: string | undefined
+  /** What goes along with the due rows; undefined for a policy without children. */
+  readonly children?: readonly ChildRows[]
 }
 
 /** What apply would do for a policy. */
@@ -86,8 +89,8 @@ export function policyCutoff(policy: Policy, context: PlanContext): Cutoff {
 
 /** What to ask of the policy's table. */
 export function inspectRequest(policy: Policy, cutoff: Cutoff): InspectRequest {
-  const { table, column, where, columnTimezone } = policy
-  return { table, column, where, columnTimezone, cutoff }
+  const { table, column, where, columnTimezone, children } = policy
+  return { table, column, where, columnTimezone, cutoff, children }
 }
 
 /** Rows of a table that are past their time. */
@@ -128,9 +131,24 @@ export async function pastRows(
   }
 }
 
+/** What goes along with past rows; undefined for a policy without children. @param range leaves out rows elsewhere */
+async function along(
+  db: Db,
+  inspection: Inspection,
+  rows: PastRows,
+  policy: Policy,
+  cutoff: Cutoff,
+  context: PlanContext,
+  range?: Range,
+): Promise<Along | undefined> {
+  const all = range === undefined ? rows : await pastRows(db, inspection, policy, cutoff, context)
+  const request = gatheringOf(inspection, rows.due, all?.due ?? rows.due, policy, context)
+  return request === undefined ? undefined : gatherAlong(db, context.database, request)
+}
+
 /** Looks at what a policy finds due, without planning steps. */
 export async function surveyPolicy(policy: Policy, context: PlanContext): Promise<Survey> {
-  return context.database.read(async (db) => {
+  return look(context.database, policy, async (db) => {
     const { found, due } = await survey(db, policy, context)
     return due === undefined ? found : { ...found, due: await countRows(db, due) }
   })
@@ -138,12 +156,12 @@ export async function surveyPolicy(policy: Policy, context: PlanContext): Promis
 
 /** Plans a policy's steps. @param limit the most rows to take */
 export async function planPolicy(policy: Policy, context: PlanContext, limit: number): Promise<PolicyPlan> {
-  return context.database.read(async (db) => {
-    const { found, due, time, sideBySide } = await survey(db, policy, context)
+  return look(context.database, policy, async (db) => {
+    const { found, due, time, inspection } = await survey(db, policy, context)
     if (due === undefined || time === undefined)
       return { ...found, steps: [], lanes: 1, size: policy.batch, tooLarge: undefined }
     // Where nothing is due, a sample would look for it in the whole table.
-    const bytes = found.oldestDue === undefined ? 0 : await context.database.averageRowBytes(db, due)
+    const bytes = found.oldestDue === undefined ? 0 : await rowBytes(db, due, found.children, inspection, context.database)
     const size = Math.max(1, Math.floor(Math.min(policy.batch, policy.batchBytes / bytes)))
     const cuts = await cutUpTo(db, due, size, limit)
     // Cut to the end, the steps have counted all rows.
@@ -152,12 +170,31 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
       ...found,
       due: counted,
       // A predicate that asks other rows must see what the step before has taken.
-      lanes: sideBySide && !/\bselect\b/i.test(policy.where ?? '') ? policy.concurrency : 1,
+      lanes: inspection.sideBySide && !/\bselect\b/i.test(policy.where ?? '') ? policy.concurrency : 1,
       size,
       steps: cuts.map((next) => plannedStep(next, time, bytes)),
       tooLarge: await tooLarge(db, policy, { ...found, due: counted }),
     }
   })
+}
+
+/** The average size of a due row as CSV, with what goes along with it, in bytes. */
+async function rowBytes(
+  db: Db,
+  due: RowSelection,
+  children: readonly ChildRows[] | undefined,
+  { tree }: Inspection,
+  database: Database,
+): Promise<number> {
+  const own = await database.averageRowBytes(db, due)
+  if (children === undefined || tree === undefined) return own
+  const rows = Math.max(1, await countRows(db, due))
+  let bytes = own
+  for (const [at, { table }] of tree.tables.entries()) {
+    const share = (children[at - 1]?.rows ?? 0) / rows
+    if (share > 0) bytes += share * (await database.averageRowBytes(db, { table, where: sql<boolean>`true`, order: [] }))
+  }
+  return bytes
 }
 
 /**
@@ -219,17 +256,19 @@ export async function countDue(
   context: PlanContext,
   range?: Range,
 ): Promise<number> {
-  return context.database.read(async (db) => {
+  return look(context.database, policy, async (db) => {
     const inspection = await context.database.inspect(db, { ...inspectRequest(policy, cutoff), storage })
     const rows = await pastRows(db, inspection, policy, cutoff, context, range)
-    return rows === undefined ? 0 : countRows(db, rows.due)
+    if (rows === undefined) return 0
+    return countRows(db, (await along(db, inspection, rows, policy, cutoff, context, range))?.due ?? rows.due)
   })
 }
 
 /** Changes when the rows that a policy takes, or the way it takes them, change. */
 export function fingerprint(policy: Policy, config: Config): string {
-  const { table, column, days, where, columnTimezone } = policy
-  const what = [formatTableName(table), column, days, where ?? null, columnTimezone, config.timezone]
+  const { table, column, days, where, columnTimezone, children } = policy
+  const along = children === undefined || children === 'archive' ? children : children.map(formatTableName)
+  const what = [formatTableName(table), column, days, where ?? null, columnTimezone, config.timezone, along]
   return createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, 16)
 }
 
@@ -239,7 +278,7 @@ interface Surveyed {
   /** Undefined where the policy cannot work. */
   readonly due: RowSelection | undefined
   readonly time: TimeColumn | undefined
-  readonly sideBySide: boolean
+  readonly inspection: Inspection
 }
 
 async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Surveyed> {
@@ -247,28 +286,31 @@ async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Sur
   const { lastAppliedAt } = await context.ledger.summary(db, policy.name)
   const request = { ...inspectRequest(policy, cutoff), hasWorked: lastAppliedAt !== null }
   const inspection = await context.database.inspect(db, request)
-  const { table, time, sideBySide } = inspection
+  const { table, time } = inspection
   const findings = [...inspection.findings, ...ownFindings(table, context.ledger)]
   const none = { due: 0, held: 0, undated: 0, oldest: undefined, oldestDue: undefined }
   const nothing: Survey = { policy, cutoff, table, time, findings, ...none }
   const rows = await (isRefused(nothing) ? undefined : pastRows(db, inspection, policy, cutoff, context))
   if (rows === undefined || time === undefined || table === undefined)
-    return { found: nothing, due: undefined, time, sideBySide }
+    return { found: nothing, due: undefined, time, inspection }
 
   const shown = (value: SqlValue | undefined): string | undefined =>
     value === undefined ? undefined : time.format(value)
   const all = wherePredicate(policy.where)
   const undated = { table, where: sql<boolean>`(${all} and ${time.undated})` }
+  const hanging = await along(db, inspection, rows, policy, cutoff, context)
+  const due = hanging?.due ?? rows.due
   const dated = { ...rows.due, where: sql<boolean>`(${all} and not ${time.undated})` }
   const found: Survey = {
     ...nothing,
-    findings: [...findings, ...(await keptFindings(db, table, rows.held))],
-    held: rows.held === undefined ? 0 : await countRows(db, rows.held),
+    findings: [...findings, ...(await keptFindings(db, table, rows.held)), ...(hanging?.findings ?? [])],
+    held: (rows.held === undefined ? 0 : await countRows(db, rows.held)) + (hanging?.stays ?? 0),
     undated: inspection.undated ?? (await countRows(db, undated)),
     oldest: shown(await firstTime(db, dated)),
-    oldestDue: shown(await firstTime(db, rows.due)),
+    oldestDue: shown(await firstTime(db, due)),
+    ...(hanging === undefined ? {} : { children: hanging.children }),
   }
-  return { found, due: rows.due, time, sideBySide }
+  return { found, due, time, inspection }
 }
 
 /** Archiving what the ledger knows would be forgetting it. */

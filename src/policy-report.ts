@@ -57,6 +57,7 @@ export function reportOf(
     ...(failure === undefined ? {} : { error: reported(failure.error) }),
     warnings: warningsOf(planned?.findings ?? []),
     archives: [],
+    ...(planned?.children === undefined ? {} : { children: planned.children }),
   }
 }
 

@@ -4,12 +4,14 @@ import { hostname } from 'node:os'
 import { manifestFormat, type Manifest } from './archive/manifest.ts'
 import type { Digest } from './archive/store.ts'
 import type { Column, Table } from './database/database.ts'
+import type { Link } from './database/tree.ts'
 import { RetentionError } from './errors.ts'
 import { formatTableName } from './config/fields.ts'
 import type { FoundArchive } from './find-archive.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 import { fingerprint } from './plan.ts'
 import type { RunContext, StepOrder } from './step.ts'
+import type { Target } from './target/target.ts'
 import { toolVersion } from './version.ts'
 
 /** What is known of a step once its archive is stored. */
@@ -18,51 +20,38 @@ export interface StepFacts {
   readonly name: string
   readonly order: StepOrder
   readonly context: RunContext
-  readonly table: Table
   /** The column that ages its rows. */
   readonly column: string
+  /** The policy's own table first. */
+  readonly files: readonly StoredPart[]
+  /** The times of the first and last row, ISO 8601. */
+  readonly from: string
+  readonly to: string
+}
+
+/** One file of a step, stored. */
+export interface StoredPart {
+  readonly name: string
+  readonly table: Table
   /** The CSV's columns. */
   readonly columns: readonly Column[]
+  readonly link: Link | undefined
   readonly ddl: readonly string[]
   readonly rows: number
   readonly stored: Digest
 }
 
 /** The manifest of a step. */
-export function manifestOf({
-  name,
-  order,
-  context,
-  table,
-  column: timeColumn,
-  columns,
-  ddl,
-  rows,
-  stored,
-}: StepFacts): Manifest {
-  const { policy, cutoff, step } = order
-  const { schema, name: tableName } = table.name
-  const digest = { bytes: stored.bytes, sha256: stored.sha256 }
+export function manifestOf({ order, context, column, files, from, to }: StepFacts): Manifest {
   return {
     format: manifestFormat,
     database: { kind: context.database.kind, version: context.database.version },
-    policy: policy.name,
-    column: timeColumn,
-    cutoff: cutoff.instant,
-    firstTimestamp: step.from,
-    lastTimestamp: step.to,
-    files: [
-      {
-        table: schema === undefined ? { name: tableName } : { schema, name: tableName },
-        file: name,
-        columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
-        key: [...table.key],
-        ddl: [...ddl],
-        rows,
-        csv: digest,
-        stored: digest,
-      },
-    ],
+    policy: order.policy.name,
+    column,
+    cutoff: order.cutoff.instant,
+    firstTimestamp: from,
+    lastTimestamp: to,
+    files: files.map(fileOf),
     host: hostname(),
     run: context.run,
     toolVersion,
@@ -70,33 +59,76 @@ export function manifestOf({
   }
 }
 
+function fileOf({ name, table, columns, link, ddl, rows, stored }: StoredPart): Manifest['files'][number] {
+  const { schema, name: tableName } = table.name
+  const digest = { bytes: stored.bytes, sha256: stored.sha256 }
+  return {
+    table: schema === undefined ? { name: tableName } : { schema, name: tableName },
+    file: name,
+    columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
+    key: [...table.key],
+    ddl: [...ddl],
+    rows,
+    ...(link === undefined
+      ? {}
+      : { link: { key: [...link.key], columns: [...link.columns], sets: [...link.sets], to: link.to } }),
+    csv: digest,
+    stored: digest,
+  }
+}
+
 /** The ledger's entry for a step. */
-export function entryOf(facts: StepFacts, manifest: Manifest, manifestStored: Digest): LedgerEntry {
-  const { name, order, context, table, columns, rows, stored } = facts
+export function entryOf({ name, order, context }: StepFacts, manifest: Manifest, manifestStored: Digest): LedgerEntry {
+  return {
+    ...recordOf(name, manifest, order.target),
+    manifestSha256: manifestStored.sha256,
+    fingerprint: fingerprint(order.policy, context.config),
+  }
+}
+
+/** What the ledger keeps of an archive that a manifest tells as well. */
+function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry {
+  const [file, ...others] = manifest.files
+  if (file === undefined) throw new RetentionError('MANIFEST_INVALID', `${name} has a manifest without files`)
   return {
     name,
     policy: manifest.policy,
-    table: formatTableName(table.name),
+    table: tableOf(file),
     state: 'archived',
-    location: order.target.locate(name),
-    target: order.target.name,
+    location: target.locate(name),
+    target: target.name,
     path: name,
-    rows,
-    bytes: stored.bytes,
-    sha256: stored.sha256,
-    storedSha256: stored.sha256,
-    manifestSha256: manifestStored.sha256,
+    rows: file.rows,
+    bytes: file.stored.bytes,
+    sha256: file.csv.sha256,
+    storedSha256: file.stored.sha256,
+    manifestSha256: '',
     cutoff: manifest.cutoff,
     from: manifest.firstTimestamp,
     to: manifest.lastTimestamp,
-    columns: columns.map((column) => column.name),
-    fingerprint: fingerprint(order.policy, context.config),
+    columns: file.columns.map((column) => column.name),
+    files: others.map((other) => ({
+      path: other.file,
+      table: tableOf(other),
+      columns: other.columns.map((column) => column.name),
+      rows: other.rows,
+      bytes: other.stored.bytes,
+      sha256: other.csv.sha256,
+      storedSha256: other.stored.sha256,
+      ...(other.link === undefined ? {} : { link: other.link }),
+    })),
+    // Nobody knows what the policy was like in full.
+    fingerprint: '',
     run: manifest.run,
     host: manifest.host,
     toolVersion: manifest.toolVersion,
     archivedAt: manifest.createdAt,
     restoredAt: null,
   }
+}
+
+function tableOf({ table }: Manifest['files'][number]): string {
+  return formatTableName({ schema: table.schema, name: table.name })
 }
 
 /** The ledger's entry for an archive that it did not know, and that has been restored by its manifest alone. */
@@ -109,33 +141,6 @@ export function restoredEntry(archive: FoundArchive, now: Date): LedgerEntry {
  * @throws RetentionError `MANIFEST_INVALID` where there is none
  */
 export function adoptedEntry({ name, manifest, manifestSha256, target }: FoundArchive): LedgerEntry {
-  const [file] = manifest?.files ?? []
-  if (manifest === undefined || file === undefined) {
-    throw new RetentionError('MANIFEST_INVALID', `${name} has no manifest that names it`)
-  }
-  return {
-    name,
-    policy: manifest.policy,
-    table: formatTableName({ schema: file.table.schema, name: file.table.name }),
-    state: 'archived',
-    location: target.locate(name),
-    target: target.name,
-    path: name,
-    rows: file.rows,
-    bytes: file.stored.bytes,
-    sha256: file.csv.sha256,
-    storedSha256: file.stored.sha256,
-    manifestSha256: manifestSha256 ?? '',
-    cutoff: manifest.cutoff,
-    from: manifest.firstTimestamp,
-    to: manifest.lastTimestamp,
-    columns: file.columns.map((column) => column.name),
-    // Nobody knows what the policy was like in full.
-    fingerprint: '',
-    run: manifest.run,
-    host: manifest.host,
-    toolVersion: manifest.toolVersion,
-    archivedAt: manifest.createdAt,
-    restoredAt: null,
-  }
+  if (manifest === undefined) throw new RetentionError('MANIFEST_INVALID', `${name} has no manifest that names it`)
+  return { ...recordOf(name, manifest, target), manifestSha256: manifestSha256 ?? '' }
 }

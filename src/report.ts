@@ -1,6 +1,7 @@
 /** The reports that commands give: what `--json` prints, and what the library returns. */
 import { withoutSecrets, type RetentionError } from './errors.ts'
 import type { Finding, Space } from './database/database.ts'
+import type { ChildRows } from './children.ts'
 import type { Hold } from './ledger/holds.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 
@@ -70,6 +71,8 @@ export interface PolicyReport {
   readonly error?: ReportedError
   readonly warnings: readonly Finding[]
   readonly archives: readonly ArchiveReport[]
+  /** With `children`: the tables that hang on the policy's, and how many of their rows went along, or would go. */
+  readonly children?: readonly ChildRows[]
   /** Where rows were archived, and the database could still be asked. */
   readonly space?: SpaceReport
 }
@@ -128,6 +131,21 @@ export interface RestoreReport {
   /** Until when apply leaves the rows alone: an instant, `forever`, or null where no hold was placed. */
   readonly heldUntil: string | null
   readonly warnings: readonly Finding[]
+  /** What came back along with the rows; only of an archive that has more than one file. */
+  readonly children?: readonly RestoredPart[]
+}
+
+/** A further file of an archive that was restored. */
+export interface RestoredPart {
+  readonly table: string
+  /** Rows in the file. */
+  readonly rows: number
+  /** Rows that were put into the table; of a file of references, those that were set again. */
+  readonly restored: number
+  /** Rows whose key was in the table already. */
+  readonly conflicts: number
+  /** Whether it is a file of references. */
+  readonly references: boolean
 }
 
 /** What is wrong with a file. */

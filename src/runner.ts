@@ -3,16 +3,17 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { byteOrderMark, prefixed } from './archive/csv.ts'
 import { formatManifest } from './archive/manifest.ts'
-import { archiveBase, archiveName, manifestName } from './archive/name.ts'
+import { archiveBase, archiveName, manifestName, partName } from './archive/name.ts'
 import { store, storeText } from './archive/store.ts'
 import { commit } from './commit.ts'
 import type { StepTransaction } from './database/database.ts'
 import { refusalOf } from './database/findings.ts'
 import { hasCode, RetentionError } from './errors.ts'
+import { exportStep } from './export.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 import { migrate } from './migrate.ts'
 import { countDue, inspectRequest, pastRows } from './plan.ts'
-import { entryOf, manifestOf } from './records.ts'
+import { entryOf, manifestOf, type StoredPart } from './records.ts'
 import type { RunContext, StepOrder } from './step.ts'
 import type { Target } from './target/target.ts'
 
@@ -164,22 +165,34 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     if (refusal !== undefined) throw refusal
     const rows = await pastRows(transaction.db, inspection, policy, cutoff, context, order.step.range)
     if (rows === undefined) throw new RetentionError('REFUSED', `Policy "${policy.name}" cannot work on its table now`)
-    const { table } = rows.due
-    const ddl = await context.database.ddl(transaction.db, table.name)
     // 2. Stream the rows into the archive, make it durable, publish it under a name of its own, read it back.
-    const exported = transaction.export(rows.due, skipLocked, context.rollbackSignal)
-    const csv = atMost(order, exported.csv)
-    const stored = await store(target, name, order.bom ? prefixed(byteOrderMark, csv) : csv)
-    published.push(name)
-    const count = await exported.count()
-    checkCount(name, count, stored.records, order.most)
-    if (count === 0) {
+    const exported = await exportStep(transaction, rows.due, order, context, skipLocked)
+    if (exported.isEmpty) {
+      await undo(transaction, target, published)
+      return undefined
+    }
+    const files: StoredPart[] = []
+    const size = { bytes: 0 }
+    for (const part of exported.parts) {
+      const file = files.length === 0 ? name : partName(name, part.label, published)
+      const { table, link, columns } = part
+      // It may be asked as long as the rows are being read.
+      const ddl = await context.database.ddl(transaction.db, table.name)
+      const csv = atMost(order, size, part.csv)
+      const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv)
+      published.push(file)
+      const count = await part.count()
+      checkCount(file, count, stored.records)
+      if (files.length === 0 && count - exported.beyond > order.most) throw new StepGrew('rows', count, order.most)
+      files.push({ name: file, table, columns, link, ddl, rows: count, stored })
+    }
+    if (files[0]?.rows === 0) {
       await undo(transaction, target, published)
       return undefined
     }
     // 3. The same for the manifest.
-    const { columns } = exported
-    const facts = { name, order, context, table, column: inspection.column, columns, ddl, rows: count, stored }
+    const { from, to } = exported
+    const facts = { name, order, context, column: inspection.column, files, from, to }
     const manifest = manifestOf(facts)
     const manifestStored = await storeText(target, manifestName(name), formatManifest(manifest))
     published.push(manifestName(name))
@@ -208,12 +221,19 @@ class StepGrew extends Error {
   }
 }
 
-/** A step's CSV as long as it is no larger than it may be, or has one row alone. @throws StepGrew */
-async function* atMost({ step, mostBytes }: StepOrder, csv: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let bytes = 0
+/**
+ * A step's CSV as long as it is no larger than it may be, or the step has one row alone.
+ * @param size of its files so far
+ * @throws StepGrew
+ */
+async function* atMost(
+  { step, mostBytes }: StepOrder,
+  size: { bytes: number },
+  csv: AsyncIterable<Buffer>,
+): AsyncGenerator<Buffer> {
   for await (const chunk of csv) {
-    bytes += chunk.length
-    if (bytes > mostBytes && step.rows > 1) throw new StepGrew('bytes', bytes, mostBytes)
+    size.bytes += chunk.length
+    if (size.bytes > mostBytes && step.rows > 1) throw new StepGrew('bytes', size.bytes, mostBytes)
     yield chunk
   }
 }
@@ -227,9 +247,8 @@ async function undo(transaction: StepTransaction, target: Target, published: rea
   for (const file of published) await target.withdraw(file).catch(() => {})
 }
 
-function checkCount(name: string, rows: number, records: number, most: number): void {
+function checkCount(name: string, rows: number, records: number): void {
   if (records !== rows) {
     throw new RetentionError('ARCHIVE_CHANGED', `The database gave ${rows} rows, but ${name} holds ${records}`)
   }
-  if (rows > most) throw new StepGrew('rows', rows, most)
 }

@@ -24,6 +24,18 @@ const file = v.object({
   /** The statements that make the table. */
   ddl: v.array(v.string()),
   rows: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  /**
+   * Where it holds no rows that went, but references that their foreign key set to something else: by the columns of `key`,
+   * which rows; the other columns as they were, of which some were set.
+   */
+  link: v.optional(
+    v.object({
+      key: v.array(v.string()),
+      columns: v.array(v.string()),
+      sets: v.array(v.string()),
+      to: v.picklist(['null', 'default']),
+    }),
+  ),
   /** The CSV itself. */
   csv: v.object({ bytes: v.number(), sha256: v.string() }),
   /** The CSV as it is stored; the same, as long as it is neither compressed nor sealed. */
@@ -42,7 +54,10 @@ const schema = v.object({
   /** No archived row's timestamp lies outside these two. */
   firstTimestamp: v.string(),
   lastTimestamp: v.string(),
-  /** One CSV for each table. */
+  /**
+   * One CSV for each table: the policy's own, then those whose rows went along, each after the ones that its rows refer to,
+   * as far as there is such an order; then references.
+   */
   files: v.pipe(v.array(file), v.minLength(1)),
   host: v.string(),
   run: v.string(),

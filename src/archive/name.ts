@@ -20,6 +20,40 @@ export function archiveOfManifest(name: string): string | undefined {
   return name.endsWith('.manifest.json') ? name.slice(0, -'.manifest.json'.length) : undefined
 }
 
+/**
+ * The name of a further file of an archive: `….items.csv` beside `….csv`.
+ * @param part what it holds: a table's name, or two names with a dot between them
+ * @param taken the names of the archive's other files; letter case is no difference, as on some disks it is none
+ */
+export function partName(archive: string, part: string, taken: readonly string[]): string {
+  // What is no letter of a name, what would look like the beginning of another archive, and what is too long.
+  const safe = part.replaceAll(/[^\p{L}\p{N}_.-]/gu, '-').replaceAll(/_backup_(?=\d{8})/g, '-backup-')
+  const short = shortened(safe.replaceAll(/^\.+|\.+$/g, '-'), longestPart)
+  const others = new Set(taken.map((name) => name.normalize().toLowerCase()))
+  for (let number = 1; ; number += 1) {
+    const name = archive.replace(/\.csv$/, `.${short}${number === 1 ? '' : `~${number}`}.csv`)
+    if (!others.has(name.normalize().toLowerCase())) return name
+  }
+}
+
+/** With the longest policy's name, the cutoff, a number and the ending of a temporary file, 255 bytes. */
+const longestPart = 44
+
+function shortened(text: string, bytes: number): string {
+  let short = ''
+  for (const letter of text) {
+    if (Buffer.byteLength(short + letter) > bytes) break
+    short += letter
+  }
+  return short
+}
+
+/** The archive that a further file of it belongs to, by its name; undefined where it is no such name. */
+export function archiveOfPart(name: string): string | undefined {
+  const [, start] = /^(.+_backup_\d{8}(?:_\d{4,})?)\.[^/]+\.csv$/.exec(name) ?? []
+  return start === undefined ? undefined : `${start}.csv`
+}
+
 /** What an archive's name was made of; undefined where it is no archive's name. */
 export function partsOfArchive(name: string): { base: string; number: number } | undefined {
   const [, base, number] = /^(.+_backup_\d{8})(?:_(\d{4,}))?\.csv$/.exec(name) ?? []
@@ -28,5 +62,5 @@ export function partsOfArchive(name: string): { base: string; number: number } |
 
 /** The policy whose archive, manifest or unfinished file has that name; undefined where the name is none of these. */
 export function policyOfArchive(name: string): string | undefined {
-  return /^\.?(.+)_backup_\d{8}(?:_\d{4,})?\.csv(?:\.manifest\.json)?(?:\.[0-9a-f]+\.tmp)?$/.exec(name)?.[1]
+  return /^\.?(.+)_backup_\d{8}(?:_\d{4,})?(?:\.[^/]+?)?\.csv(?:\.manifest\.json)?(?:\.[0-9a-f]+\.tmp)?$/.exec(name)?.[1]
 }

@@ -44,6 +44,11 @@ export interface PolicyInput {
   archive?: string | TargetInput
   /** An SQL predicate; only rows that it is true for can be due. Default: all rows. */
   where?: string
+  /**
+   * Archives along what hangs on a row by foreign keys, at any depth: `'archive'` all of it, or only rows of these tables.
+   * `batch` counts the table's own rows. Default: none, and a table is refused whose rows others would lose theirs with.
+   */
+  children?: 'archive' | readonly string[]
   /** The most rows that one step, and so one archive, takes: at most 1 000 000. Default 50 000; 5 000 where `gentle`. */
   batch?: number
   /**
@@ -90,6 +95,8 @@ export interface Policy extends Pace {
   readonly days: number
   readonly archive: TargetConfig | undefined
   readonly where: string | undefined
+  /** Whose rows are archived along; undefined: none. */
+  readonly children: 'archive' | readonly TableName[] | undefined
   readonly throttle: Throttle
   readonly maxRows: number | undefined
   readonly maxPercent: number | undefined
@@ -108,6 +115,7 @@ const fields = [
   'days',
   'archive',
   'where',
+  'children',
   'batch',
   'batchBytes',
   'concurrency',
@@ -129,6 +137,9 @@ const schema = v.strictObject(
     days: wholeNumber(1, 100_000),
     archive: v.optional(target),
     where: v.optional(text('an SQL predicate, such as "status = \'closed\'"')),
+    children: v.optional(
+      v.union([v.literal('archive'), v.pipe(v.array(tableName), v.minLength(1))], `'archive', or a list of tables`),
+    ),
     batch: v.optional(wholeNumber(1, 1_000_000)),
     batchBytes: v.optional(sizeWithin(1e3, 1e9, 'a size from "1kB" to "1GB", such as "64MB"')),
     concurrency: v.optional(wholeNumber(1, 8)),
@@ -169,7 +180,7 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
         ]
   if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
   if (named.length > 0) return { mistakes: named }
-  const { table, column, days, columnTimezone, archive, where, maxRows, maxPercent, reclaim, ...own } = checked.value
+  const { table, column, days, columnTimezone, archive, where, children, maxRows, maxPercent, reclaim, ...own } = checked.value
   const { batch, batchBytes, concurrency, pause: rest, gentle = defaults.gentle } = own
   return {
     value: {
@@ -182,6 +193,7 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
       reclaim,
       archive,
       where,
+      children,
       maxRows,
       maxPercent,
       ...paceOf({ gentle, batch, batchBytes, concurrency, pause: rest }),

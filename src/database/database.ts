@@ -4,6 +4,7 @@ import type { Kysely, RawBuilder } from 'kysely'
 import type { Cutoff } from '../cutoff.ts'
 import type { TableName } from '../config/fields.ts'
 import type { Throttle } from '../config/throttle.ts'
+import type { Children, Gathered, Gathering, GatheredStep, Tree } from './tree.ts'
 
 /** Kysely over tables that are known only at run time; queries are written with its `sql` tag. */
 export type Db = Kysely<unknown>
@@ -92,6 +93,8 @@ export interface Inspection {
   readonly sideBySide: boolean
   /** Rows without a usable time, where looking for how time is stored has counted them. */
   readonly undated?: number
+  /** What hangs on the table; where it was asked for, and the table could be looked at so far. */
+  readonly tree?: Tree
 }
 
 /** What is asked of a table. */
@@ -101,6 +104,8 @@ export interface InspectRequest {
   readonly where: string | undefined
   readonly columnTimezone: string
   readonly cutoff: Cutoff
+  /** Which tables' rows may go along with its own; undefined: none. */
+  readonly children: Children | undefined
   /**
    * `TimeColumn.storage` as found before: the table has been looked at in this run, and what asks for reading its rows
    * is not asked again.
@@ -150,6 +155,8 @@ export interface StepTransaction {
    * @param signal aborted, it makes the reading of the CSV end with an error at once
    */
   export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): ExportedRows
+  /** The same for rows and all that hangs on them; a row stays if one hangs on it that another transaction holds. */
+  gather(request: Gathering, skipLocked: boolean, signal?: AbortSignal): Promise<GatheredStep>
   /** Returns when the step is durable. Where it fails, whether it was committed is not known. */
   commit(): Promise<void>
   /** Undoes everything; never throws. */
@@ -309,6 +316,10 @@ export interface Database {
   readonly version: string
   /** Runs queries that only read, in one transaction. */
   read<T>(work: (db: Db) => Promise<T>): Promise<T>
+  /** Runs queries that read, and that may lay rows aside for it: all of it is undone. */
+  scratch<T>(work: (db: Db) => Promise<T>): Promise<T>
+  /** Gathers rows and all that hangs on them, in `scratch`; what it gives can be asked in there alone. */
+  gather(db: Db, request: Gathering): Promise<Gathered>
   /** Runs queries in one short transaction of their own. */
   write<T>(work: (db: Db) => Promise<T>): Promise<T>
   /** Looks at a policy's table, thoroughly. */

@@ -11,6 +11,32 @@ import { isLedgerTable, migrateLedger, readVersion, type LedgerTable } from './s
 /** What has become of an archive. */
 export type ArchiveState = 'archived' | 'restored' | 'pruned'
 
+/** A further file of an archive: rows of another table that went along, or references that were set to something else. */
+export interface LedgerFile {
+  /** Its name in the target. */
+  readonly path: string
+  /** The table as `schema.table`. */
+  readonly table: string
+  readonly columns: readonly string[]
+  readonly rows: number
+  /** As stored. */
+  readonly bytes: number
+  /** Of the CSV. */
+  readonly sha256: string
+  /** Of the bytes as stored. */
+  readonly storedSha256: string
+  /** Of a file of references, how they are set again; as the manifest has it. */
+  readonly link?: LedgerLink
+}
+
+/** See `link` in the manifest. */
+export interface LedgerLink {
+  readonly key: readonly string[]
+  readonly columns: readonly string[]
+  readonly sets: readonly string[]
+  readonly to: 'null' | 'default'
+}
+
 /** One archive, as the ledger knows it. */
 export interface LedgerEntry {
   readonly name: string
@@ -24,6 +50,7 @@ export interface LedgerEntry {
   readonly target: string
   /** The file's name in the target. */
   readonly path: string
+  /** Of the policy's own table; as are the figures below. */
   readonly rows: number
   /** As stored. */
   readonly bytes: number
@@ -38,6 +65,8 @@ export interface LedgerEntry {
   readonly to: string
   /** The CSV's columns. */
   readonly columns: readonly string[]
+  /** What went along with its rows, in the order in which it is put back; empty where nothing did. */
+  readonly files: readonly LedgerFile[]
   /** Of the policy that archived it; changes when the policy does. */
   readonly fingerprint: string
   readonly run: string
@@ -126,7 +155,7 @@ export class Ledger {
 
   /** Records an archive, in the transaction that deletes its rows. */
   async record(db: Db, entry: LedgerEntry): Promise<void> {
-    const { table, from, to, columns, storedSha256, manifestSha256, toolVersion, archivedAt, restoredAt, ...same } =
+    const { table, from, to, columns, files, storedSha256, manifestSha256, toolVersion, archivedAt, restoredAt, ...same } =
       entry
     await this.#tables
       .in(db)
@@ -137,6 +166,7 @@ export class Ledger {
         first_timestamp: from,
         last_timestamp: to,
         columns: JSON.stringify(columns),
+        files: JSON.stringify(files),
         stored_sha256: storedSha256,
         manifest_sha256: manifestSha256,
         tool_version: toolVersion,
@@ -278,6 +308,8 @@ function entryOf(row: LedgerTable): LedgerEntry {
     from: row.first_timestamp,
     to: row.last_timestamp,
     columns: columnNames(row.columns),
+    // Written by `record` alone.
+    files: JSON.parse(row.files) as LedgerFile[],
     fingerprint: row.fingerprint,
     run: row.run,
     host: row.host,

@@ -17,9 +17,11 @@ import type {
   Space,
   StepTransaction,
 } from '../database.ts'
+import type { Gathered, Gathering } from '../tree.ts'
 import { candidates } from './candidates.ts'
 import { Connections, postgresLocation, Transaction, type Limits } from './connection.ts'
 import { tableDdl } from './ddl.ts'
+import { gather } from './gather.ts'
 import { inspect } from './inspect.ts'
 import { findName } from './table.ts'
 import { isLocked, takeLock } from './locks.ts'
@@ -27,6 +29,7 @@ import { pressureOn } from './pressure.ts'
 import { beginRestore } from './restore.ts'
 import { tableSpace } from './space.ts'
 import { beginStep } from './step.ts'
+import type { PostgresTree } from './tree.ts'
 import { vacuum } from './vacuum.ts'
 
 /** Connects to a Postgres database. @throws RetentionError `DATABASE_UNREACHABLE` */
@@ -64,6 +67,20 @@ class PostgresDatabase implements Database {
   async read<T>(work: (db: Db) => Promise<T>): Promise<T> {
     // Counting what is due in a large table may take longer than any step.
     return this.#transaction('read only', { ...this.#connections.limits, step: 0 }, work)
+  }
+
+  async scratch<T>(work: (db: Db) => Promise<T>): Promise<T> {
+    const transaction = await Transaction.begin(this.#connections, 'read write', { ...this.#connections.limits, step: 0 })
+    try {
+      return await work(transaction.db)
+    } finally {
+      await transaction.rollback()
+    }
+  }
+
+  async gather(db: Db, request: Gathering): Promise<Gathered> {
+    // The tree of an inspection is ours.
+    return gather(db, request.tree as PostgresTree, request, 'none')
   }
 
   async write<T>(work: (db: Db) => Promise<T>): Promise<T> {

@@ -10,6 +10,7 @@ import { foreignKeyFindings } from './foreign-keys.ts'
 import { tableFindings } from './table-findings.ts'
 import { findName, findTable, type CatalogTable } from './table.ts'
 import { timeColumn } from './time.ts'
+import { readTree, type PostgresTree } from './tree.ts'
 
 /** How closely to look. */
 export interface Care {
@@ -17,6 +18,11 @@ export interface Care {
   readonly thorough: boolean
   /** Whether this very role is about to delete; one that may only read can plan for another. */
   readonly deletes: boolean
+}
+
+/** What is found of a table in Postgres, beyond `Inspection`. */
+export interface PostgresInspection extends Inspection {
+  readonly tree?: PostgresTree
 }
 
 /** Finds a table, and keeps it from changing its form as long as it is looked at. */
@@ -43,7 +49,7 @@ export async function inspectTable(
   table: CatalogTable | undefined,
   request: InspectRequest,
   care: Care,
-): Promise<Inspection> {
+): Promise<PostgresInspection> {
   const nothing = { table: undefined, column: request.column, time: undefined, order: [], sideBySide: false }
   if (table === undefined) return { ...nothing, findings: [await noSuchTable(db, request.table)] }
   if (!isTable(table)) return { ...nothing, findings: [noTable(table)] }
@@ -55,15 +61,15 @@ export async function inspectTable(
 
   const found = await tableFindings(db, table, request.column, care.deletes)
   const findings = [...(await whereFindings(db, table, request.where)), ...found.findings, ...keyFindings(table)]
-  if (care.thorough && request.storage === undefined && !findings.some(({ level }) => level === 'refusal')) {
-    const due = sql<boolean>`${time.due(request.cutoff)} and ${wherePredicate(request.where)}`
-    findings.push(...(await foreignKeyFindings(db, table, due)))
-  } else {
-    findings.push(...(await foreignKeyFindings(db, table, undefined)))
-  }
+  const readsRows = care.thorough && request.storage === undefined && !findings.some(({ level }) => level === 'refusal')
+  const due = readsRows ? sql<boolean>`${time.due(request.cutoff)} and ${wherePredicate(request.where)}` : undefined
+  const { children } = request
+  const hanging = children === undefined ? undefined : await readTree(db, table, children, due, care.deletes)
+  findings.push(...(hanging?.findings ?? (await foreignKeyFindings(db, table, due))))
   const order = [column.name].flatMap((name) => table.orderBy(name) ?? [])
-  const sideBySide = !found.hasTriggers
-  return { table, column: column.name, time, order: [...order, ...keyParts(table)], sideBySide, findings }
+  const sideBySide = !found.hasTriggers && hanging === undefined
+  const tree = hanging === undefined ? {} : { tree: hanging.tree }
+  return { table, column: column.name, time, order: [...order, ...keyParts(table)], sideBySide, findings, ...tree }
 }
 
 function keyParts(table: CatalogTable): OrderPart[] {

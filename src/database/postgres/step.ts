@@ -1,12 +1,16 @@
 /** One step on Postgres: the bytes of the archive come out of DELETE … RETURNING itself. */
 import { sql } from 'kysely'
 
-import type { Db, ExportedRows, Inspection, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
+import type { Db, ExportedRows, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
+import { RetentionError } from '../../errors.ts'
 import { refusalOf } from '../findings.ts'
+import type { Gathering, GatheredStep } from '../tree.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { copyCsv, copyOut } from './copy.ts'
-import { inspectTable, isTable } from './inspect.ts'
+import { rowsOf } from './gather.ts'
+import { inspectTable, isTable, type PostgresInspection } from './inspect.ts'
 import { lockRestores } from './locks.ts'
+import { gatherStep, lockTree, treeSignature } from './step-tree.ts'
 import { findName, findTable, type CatalogTable } from './table.ts'
 
 /** Rows are not read to look at the table: planning has asked them. */
@@ -29,7 +33,8 @@ export async function beginStep(connections: Connections, request: InspectReques
     }
     const table = await findTable(db, request.table)
     const family = table === undefined ? undefined : await readFamily(db, table)
-    const inspection = await inspectTable(db, table, request, care)
+    const look = (): Promise<PostgresInspection> => inspectTable(db, table, request, care)
+    const inspection = await lockTree(db, await look(), look)
     return new PostgresStep(transaction, request, table, family, inspection)
   } catch (error) {
     await transaction.rollback()
@@ -46,7 +51,7 @@ async function countAtOnce({ db }: Transaction, serverVersion: number): Promise<
 }
 
 class PostgresStep implements StepTransaction {
-  readonly inspection: Inspection
+  readonly inspection: PostgresInspection
   readonly #transaction: Transaction
   readonly #request: InspectRequest
   readonly #table: CatalogTable | undefined
@@ -57,7 +62,7 @@ class PostgresStep implements StepTransaction {
     request: InspectRequest,
     table: CatalogTable | undefined,
     family: string | undefined,
-    inspection: Inspection,
+    inspection: PostgresInspection,
   ) {
     this.#transaction = transaction
     this.#request = request
@@ -77,6 +82,23 @@ class PostgresStep implements StepTransaction {
     const copy = copyOut(this.#transaction, copyCsv(deletion, columns), signal)
     // What was read has been deleted by being read.
     return { columns, csv: copy, count: () => copy.rows(), remove: () => this.#lookAgain() }
+  }
+
+  async gather(request: Gathering, skipLocked: boolean, signal?: AbortSignal): Promise<GatheredStep> {
+    const { tree } = this.inspection
+    if (tree === undefined) throw new TypeError('no tree was asked for')
+    const signature = await treeSignature(this.db, tree)
+    const step = await gatherStep(this.#transaction, tree, request, skipLocked, signal)
+    const remove = async (): Promise<void> => {
+      await step.remove()
+      if ((await treeSignature(this.db, tree)) === signature) return
+      const { findings, tree: now } = await inspectTable(this.db, this.#table, this.#request, care)
+      const refusal = refusalOf(findings)
+      if (refusal !== undefined) throw refusal
+      // What has come to hang on these rows meanwhile has not been looked for.
+      if (now?.keys.length !== tree.keys.length || now.tables.length !== tree.tables.length) throw treeChanged()
+    }
+    return { ...step, remove }
   }
 
   /**
@@ -99,8 +121,12 @@ class PostgresStep implements StepTransaction {
   }
 }
 
+function treeChanged(): RetentionError {
+  return new RetentionError('ROWS_CHANGED', 'The tables of the step were changed while they were archived')
+}
+
 /** All children and partitions at any depth, as text that changes when they do. */
-async function readFamily(db: Db, { oid }: CatalogTable): Promise<string | undefined> {
+export async function readFamily(db: Db, { oid }: Pick<CatalogTable, 'oid'>): Promise<string | undefined> {
   const { rows } = await sql<{ family: string }>`
     with recursive family(oid) as (
       select ${oid}::oid union select i.inhrelid from family join pg_inherits i on i.inhparent = family.oid
@@ -125,9 +151,4 @@ function deleteUnlocked({ table, where }: RowSelection, columns: RowSelection['t
     ) as retention_free
     where retention_due.tableoid = retention_free.retention_table and retention_due.ctid = retention_free.retention_place
     returning ${returning}`
-}
-
-/** A table's rows: of a partitioned one those of its partitions, of another its own, whatever inherits from it. */
-function rowsOf(table: RowSelection['table']): Sql {
-  return table.hasPartitions ? table.sql : sql`only ${table.sql}`
 }

@@ -7,12 +7,13 @@ import type { CatalogTable } from './table.ts'
 
 /**
  * What the catalog says for or against deleting a table's rows, and whether triggers run then.
+ * @param column the one that ages its rows; undefined where they go along with others
  * @param deletes whether this very role is about to delete; one that may only read can plan for another
  */
 export async function tableFindings(
   db: Db,
   table: CatalogTable,
-  column: string,
+  column: string | undefined,
   deletes: boolean,
 ): Promise<{ findings: Finding[]; hasTriggers: boolean }> {
   const { rows } = await sql<TableFacts>`
@@ -28,11 +29,11 @@ export async function tableFindings(
       ) as "foreignPartitions",
       exists (
         select from pg_index i join pg_class ic on ic.oid = i.indexrelid join pg_am am on am.oid = ic.relam
-        join pg_attribute a on a.attrelid = c.oid and a.attname = ${column}
+        join pg_attribute a on a.attrelid = c.oid and a.attname = ${column ?? null}
         where i.indrelid = c.oid and i.indkey[0] = a.attnum and i.indisvalid and i.indpred is null
           and am.amname in ('btree', 'brin')
       ) as "hasIndex",
-      format('CREATE INDEX %sON %I.%I (%I);', case when c.relkind = 'r' then 'CONCURRENTLY ' end, n.nspname, c.relname, ${column}::text)
+      format('CREATE INDEX %sON %I.%I (%I);', case when c.relkind = 'r' then 'CONCURRENTLY ' end, n.nspname, c.relname, ${column ?? null}::text)
         as "createIndex",
       format('GRANT SELECT, DELETE ON %I.%I TO %I;', n.nspname, c.relname, current_user) as "grant",
       array(
@@ -101,7 +102,7 @@ interface TableFacts {
   isReplica: boolean
 }
 
-function describeFacts(table: string, column: string, deletes: boolean, facts: TableFacts & Published): Finding[] {
+function describeFacts(table: string, column: string | undefined, deletes: boolean, facts: TableFacts & Published): Finding[] {
   const findings: Finding[] = []
   const refuse = (text: string, hint: string): void => void findings.push({ level: 'refusal', text, hint })
   const warn = (text: string, hint: string): void => void findings.push({ level: 'warning', text, hint })
@@ -153,7 +154,7 @@ function describeFacts(table: string, column: string, deletes: boolean, facts: T
       'What they change is not archived.',
     )
   }
-  if (!facts.hasIndex) {
+  if (column !== undefined && !facts.hasIndex) {
     warn(`Column "${column}" of ${table} has no index: every step reads the whole table`, facts.createIndex)
   }
   return findings

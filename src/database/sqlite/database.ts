@@ -18,8 +18,10 @@ import type {
   Sql,
   StepTransaction,
 } from '../database.ts'
+import type { Gathered, Gathering } from '../tree.ts'
 import { candidates } from './candidates.ts'
 import { connect, type Connection } from './connection.ts'
+import { gather } from './gather.ts'
 import { inspect } from './inspect.ts'
 import { isLockedBeside, lockBeside } from './lock.ts'
 import { Reader } from './reader.ts'
@@ -28,6 +30,7 @@ import { beginRestore } from './restore.ts'
 import { fileSpace, returnPages } from './space.ts'
 import { beginStep } from './step.ts'
 import { findTable } from './table.ts'
+import type { SqliteTree } from './tree.ts'
 
 /** Opens a SQLite file that must be there. @throws RetentionError `DATABASE_UNREACHABLE` */
 export async function openSqlite(file: string, readOnly: boolean): Promise<Database> {
@@ -56,6 +59,22 @@ class SqliteDatabase implements Database {
 
   async read<T>(work: (db: Db) => Promise<T>): Promise<T> {
     return this.#transaction('deferred', work)
+  }
+
+  async scratch<T>(work: (db: Db) => Promise<T>): Promise<T> {
+    const endTurn = await this.#connection.turns.take()
+    try {
+      this.#connection.begin('deferred')
+      return await work(this.#connection.db)
+    } finally {
+      this.#connection.rollback()
+      endTurn()
+    }
+  }
+
+  async gather(db: Db, request: Gathering): Promise<Gathered> {
+    // The tree of an inspection is ours.
+    return gather(db, request.tree as SqliteTree, request)
   }
 
   async write<T>(work: (db: Db) => Promise<T>): Promise<T> {

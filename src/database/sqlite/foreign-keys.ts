@@ -4,7 +4,8 @@ import { sql } from 'kysely'
 import type { Db, Finding, Sql } from '../database.ts'
 import type { SchemaTable } from './table.ts'
 
-interface ForeignKey {
+/** A foreign key that refers to a table. */
+export interface ForeignKey {
   readonly table: string
   /** SQLite's words: CASCADE, SET NULL, SET DEFAULT, RESTRICT, NO ACTION. */
   readonly action: string
@@ -24,29 +25,35 @@ export async function foreignKeyFindings(
   due: Sql<boolean> | undefined,
 ): Promise<Finding[]> {
   const findings: Finding[] = []
-  for (const key of await referencingKeys(db, table)) {
-    const name = `its foreign key (${key.columns.join(', ')})`
-    const action = { CASCADE: 'deletes', 'SET NULL': 'sets to NULL', 'SET DEFAULT': 'sets to their default' }[
-      key.action
-    ]
-    if (action !== undefined) {
-      findings.push({
-        level: 'refusal',
-        text: `Deleting rows of "${table.name.name}" ${action} rows of "${key.table}", unarchived, by ${name}`,
-        hint: `Make it ON DELETE NO ACTION, and give "${key.table}" a policy of its own.`,
-      })
-    } else if (due !== undefined && (await hasRowOnDue(db, table, key, due))) {
-      findings.push({
-        level: 'refusal',
-        text: `Rows of "${key.table}" refer to due rows of "${table.name.name}" by ${name}, which blocks deleting them`,
-        hint: `Give "${key.table}" a policy that archives its rows first, or leave such rows out with "where".`,
-      })
-    }
-  }
+  for (const key of await referencingKeys(db, table)) findings.push(...(await keyFindings(db, table, key, due)))
   return findings
 }
 
-async function referencingKeys(db: Db, table: SchemaTable): Promise<ForeignKey[]> {
+/** How messages call a key: SQLite keeps no names of them. */
+export function keyName({ columns }: ForeignKey): string {
+  return `its foreign key (${columns.join(', ')})`
+}
+
+/** The same of one key. */
+export async function keyFindings(
+  db: Db,
+  table: SchemaTable,
+  key: ForeignKey,
+  due: Sql<boolean> | undefined,
+): Promise<Finding[]> {
+  const action = { CASCADE: 'deletes', 'SET NULL': 'sets to NULL', 'SET DEFAULT': 'sets to their default' }[key.action]
+  if (action !== undefined) {
+    const text = `Deleting rows of "${table.name.name}" ${action} rows of "${key.table}", unarchived, by ${keyName(key)}`
+    const hint = `Say "children" in the policy to archive them along; or make it ON DELETE NO ACTION, and give "${key.table}" a policy of its own.`
+    return [{ level: 'refusal', text, hint }]
+  }
+  if (due === undefined || !(await hasRowOnDue(db, table, key, due))) return []
+  const text = `Rows of "${key.table}" refer to due rows of "${table.name.name}" by ${keyName(key)}, which blocks deleting them`
+  const hint = `Say "children" in the policy to archive them along; or give "${key.table}" a policy that archives its rows first, or leave such rows out with "where".`
+  return [{ level: 'refusal', text, hint }]
+}
+
+export async function referencingKeys(db: Db, table: SchemaTable): Promise<ForeignKey[]> {
   const { rows } = await sql<{ table: string; id: bigint; action: string; from: string; to: string | null }>`
     select s.name as "table", k.id, k.on_delete as action, k."from", k."to"
     from sqlite_schema as s, pragma_foreign_key_list(s.name) as k

@@ -9,11 +9,13 @@ import { predicateTest, wherePredicate } from '../where.ts'
 import { foreignKeyFindings } from './foreign-keys.ts'
 import { findTable, orderPart, triggersOn, type SchemaTable } from './table.ts'
 import { detectStorage, timeColumn } from './time.ts'
+import { readTree, type SqliteTree } from './tree.ts'
 
 /** What is found of a table in SQLite, beyond `Inspection`. */
 export interface SqliteInspection extends Inspection {
   /** Whether its rows are known by their numbers, and SQLite can write their lines. */
   readonly writesLines: boolean
+  readonly tree?: SqliteTree
 }
 
 /** Looks at a policy's table. `thorough` also reads rows: how they store time, and whether foreign keys block. */
@@ -48,13 +50,15 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
     readsRows && !found.some(({ level }) => level === 'refusal')
       ? sql<boolean>`${time.due(request.cutoff)} and ${where}`
       : undefined
-  findings.push(...(await foreignKeyFindings(db, table, due)))
+  const { children } = request
+  const hanging = children === undefined ? undefined : await readTree(db, table, children, due)
+  findings.push(...(hanging?.findings ?? (await foreignKeyFindings(db, table, due))))
   const { rows: modes } = await sql<{ journal: string; encoding: string }>`
     select journal_mode as journal, encoding from pragma_journal_mode, pragma_encoding`.execute(db)
   // In another encoding, text that is taken for bytes is not UTF-8.
   const writesLines = table.rowid !== undefined && modes[0]?.encoding === 'UTF-8'
   // Without a write-ahead log, a reader keeps the writer waiting. https://www.sqlite.org/wal.html
-  const sideBySide = writesLines && triggers.length === 0 && modes[0]?.journal === 'wal'
+  const sideBySide = writesLines && hanging === undefined && triggers.length === 0 && modes[0]?.journal === 'wal'
   return {
     table,
     column: column.name,
@@ -64,6 +68,7 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
     writesLines,
     findings,
     ...(undated === undefined ? {} : { undated }),
+    ...(hanging === undefined ? {} : { tree: hanging.tree }),
   }
 }
 

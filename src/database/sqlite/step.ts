@@ -8,6 +8,7 @@ import { sql } from 'kysely'
 
 import { RetentionError } from '../../errors.ts'
 import type { Db, ExportedRows, InspectRequest, RowSelection, StepTransaction } from '../database.ts'
+import type { Gathering, GatheredStep } from '../tree.ts'
 import type { Connection } from './connection.ts'
 import { attempt } from './driver.ts'
 import { inspect, type SqliteInspection } from './inspect.ts'
@@ -15,6 +16,7 @@ import { csvPieces } from './pieces.ts'
 import { Places } from './places.ts'
 import type { Reader } from './reader.ts'
 import { csvOf, csvQuery, type CsvColumn } from './rows.ts'
+import { gatherStep } from './step-tree.ts'
 
 /** The state of a database file. */
 interface Version {
@@ -46,13 +48,18 @@ export async function beginStep(
 class OpenStep {
   readonly connection: Connection
   #endTurn: (() => void) | undefined
+  #isUnenforced = false
 
   constructor(connection: Connection) {
     this.connection = connection
   }
 
-  async begin(mode: 'deferred' | 'immediate'): Promise<void> {
+  /** @param enforces whether SQLite itself acts by foreign keys in it, as it does by default */
+  async begin(mode: 'deferred' | 'immediate', enforces = true): Promise<void> {
     this.#endTurn = await this.connection.turns.take()
+    // Only between transactions can it be said. https://www.sqlite.org/pragma.html#pragma_foreign_keys
+    this.#isUnenforced = !enforces && this.connection.pragma('foreign_keys') === 1n
+    if (this.#isUnenforced) this.connection.raw.pragma('foreign_keys = off')
     this.connection.begin(mode)
   }
 
@@ -67,6 +74,8 @@ class OpenStep {
   }
 
   #end(): void {
+    if (this.#isUnenforced) this.connection.raw.pragma('foreign_keys = on')
+    this.#isUnenforced = false
     this.#endTurn?.()
     this.#endTurn = undefined
   }
@@ -94,6 +103,21 @@ class SqliteStep implements StepTransaction {
     const columns = rows.table.columns.filter((column) => !column.generated)
     const reader = this.inspection.writesLines ? this.#reader : undefined
     return new SqliteRows(this.#step, reader, this.#version, rows, columns, signal)
+  }
+
+  async gather(request: Gathering, _skipLocked: boolean, signal?: AbortSignal): Promise<GatheredStep> {
+    const { tree } = this.inspection
+    if (tree === undefined) throw new TypeError('no tree was asked for')
+    const step = this.#step
+    const { connection } = step
+    const parts = {
+      connection,
+      isUnchanged: () => connection.pragma('data_version') === this.#version.data,
+      isSameSchema: () => connection.pragma('schema_version') === this.#version.schema,
+      endSnapshot: () => step.commit(),
+      beginWriting: (enforces: boolean) => step.begin('immediate', enforces),
+    }
+    return gatherStep(parts, tree, request, signal)
   }
 
   async commit(): Promise<void> {

@@ -157,12 +157,12 @@ function rowidName(columns: readonly Column[]): string | undefined {
 }
 
 /** The names of a table's triggers on an event. */
-export async function triggersOn(db: Db, table: Table, event: 'delete' | 'insert'): Promise<string[]> {
+export async function triggersOn(db: Db, table: Table, event: 'delete' | 'insert' | 'update'): Promise<string[]> {
   const { rows } = await sql<{ name: string; ddl: string }>`
     select name, sql as ddl from sqlite_schema where type = 'trigger' and lower(tbl_name) = lower(${table.name.name})
   `.execute(db)
   // SQLite keeps a trigger as its text only.
   return rows
-    .filter((row) => new RegExp(`\\b${event}\\s+on\\b`, 'i').test(withoutNames(row.ddl)))
+    .filter((row) => new RegExp(`\\b${event}(\\s+of\\b[^;]*?)?\\s+on\\b`, 'i').test(withoutNames(row.ddl)))
     .map((row) => row.name)
 }

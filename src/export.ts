@@ -1,0 +1,81 @@
+/** What a step takes out of the database: rows of the policy's table, and with children all that hangs on them. */
+import { sql } from 'kysely'
+
+import { gatheringOf } from './children.ts'
+import { formatTableName } from './config/fields.ts'
+import { countRows, firstTime, lastTime, rangeWhere } from './cut.ts'
+import type { Column, RowSelection, StepTransaction, Table } from './database/database.ts'
+import type { Link } from './database/tree.ts'
+import { pastRows } from './plan.ts'
+import type { RunContext, StepOrder } from './step.ts'
+
+/** One CSV of a step, on its way. */
+export interface ExportedPart {
+  readonly table: Table
+  readonly columns: readonly Column[]
+  /** Where it holds references instead of rows that go. */
+  readonly link: Link | undefined
+  /** What the file is called after, beside the archive itself. */
+  readonly label: string
+  /** To be read once, to the end, one part after the other. */
+  readonly csv: AsyncIterable<Buffer>
+  /** To be asked once the CSV has been read. */
+  count(): Promise<number>
+}
+
+/** What a step takes out. */
+export interface ExportedStep {
+  /** The policy's own table first. */
+  readonly parts: readonly ExportedPart[]
+  /** Known beforehand to take nothing. */
+  readonly isEmpty: boolean
+  /** Rows of the policy's table that are not in the step's range: they hang on some that are. */
+  readonly beyond: number
+  /** The times that no row lies outside of, ISO 8601. */
+  readonly from: string
+  readonly to: string
+  /** Makes sure that exactly these rows are gone, once all parts are stored. */
+  remove(): Promise<void>
+}
+
+/** Begins to take a step's rows out of the database. @param due those in its range */
+export async function exportStep(
+  transaction: StepTransaction,
+  due: RowSelection,
+  order: StepOrder,
+  context: RunContext,
+  skipLocked: boolean,
+): Promise<ExportedStep> {
+  const { step, policy, cutoff } = order
+  const { db, inspection } = transaction
+  const { from, to } = step
+  if (inspection.tree === undefined) {
+    const rows = transaction.export(due, skipLocked, context.rollbackSignal)
+    const { columns, csv } = rows
+    const part = { table: due.table, columns, link: undefined, label: '', csv, count: () => rows.count() }
+    return { parts: [part], isEmpty: false, beyond: 0, from, to, remove: () => rows.remove() }
+  }
+  const all = await pastRows(db, inspection, policy, cutoff, context)
+  const request = gatheringOf(inspection, due, all?.due ?? due, policy, context)
+  if (request === undefined) throw new TypeError('a tree was asked for')
+  const gathered = await transaction.gather(request, skipLocked, context.rollbackSignal)
+  const going: RowSelection = { ...due, where: gathered.going }
+  const outside = sql<boolean>`(${gathered.going} and not ${rangeWhere(due.order, step.range)})`
+  const beyond = await countRows(db, { table: due.table, where: outside })
+  const times = beyond === 0 ? { from, to } : await timesOf(transaction, going)
+  const own = due.table.name
+  const parts = gathered.parts.map(({ table, link, columns, csv, rows }): ExportedPart => {
+    const { schema, name } = table.name
+    const label = `${formatTableName({ schema: schema === own.schema ? undefined : schema, name })}${link === undefined ? '' : '.links'}`
+    return { table, link, columns, csv, label, count: async () => rows }
+  })
+  const isEmpty = (gathered.rows[0] ?? 0) === 0
+  return { parts, isEmpty, beyond, ...times, remove: () => gathered.remove() }
+}
+
+/** The times of the first and last row of a selection, of which there is one at least. */
+async function timesOf({ db, inspection }: StepTransaction, rows: RowSelection): Promise<{ from: string; to: string }> {
+  const { time } = inspection
+  const [first, last] = [await firstTime(db, rows), await lastTime(db, rows)]
+  return { from: time?.format(first ?? null) ?? '', to: time?.format(last ?? null) ?? '' }
+}
