@@ -3,14 +3,15 @@ import { lstat } from 'node:fs/promises'
 import path from 'node:path'
 
 import { readHeader } from './archive/csv.ts'
-import { archiveOfManifest, manifestName } from './archive/name.ts'
+import { archiveOfManifest, archiveOfPart, manifestName } from './archive/name.ts'
 import { parseManifest, type Manifest } from './archive/manifest.ts'
 import { readText, readWhole, sha256Of } from './archive/store.ts'
 import type { Config } from './config/config.ts'
 import type { Database } from './database/database.ts'
 import { hasCode, RetentionError } from './errors.ts'
+import { furtherFiles } from './further-files.ts'
 import { parseTableName, type TableName } from './config/fields.ts'
-import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
+import type { Ledger, LedgerEntry, LedgerFile, LedgerLink } from './ledger/ledger.ts'
 import { LocalTarget } from './target/local.ts'
 import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
@@ -35,6 +36,10 @@ export interface FoundArchive {
   readonly manifest: Manifest | undefined
   readonly manifestSha256: string | undefined
   readonly databaseKind: Database['kind'] | undefined
+  /** Further files: rows that went along, then references that were set to something else. In the order of a restore. */
+  readonly parts: readonly FoundArchive[]
+  /** Of a part that holds references, how they are set again. */
+  readonly link?: LedgerLink
 }
 
 /** Where to look. */
@@ -51,7 +56,7 @@ export interface Place {
  */
 export async function findArchive(file: string, place: Place): Promise<FoundArchive> {
   const written = path.basename(file)
-  const name = archiveOfManifest(written) ?? written
+  const name = archiveOfManifest(written) ?? archiveOfPart(written) ?? written
   const known = await place.database.read((db) => place.ledger.find(db, name))
   const target = await targetWith(file, name, known, place)
   // Another database's archive may have the same name.
@@ -84,6 +89,7 @@ export async function findBare(target: Target, name: string, table: TableName): 
     manifest: undefined,
     manifestSha256: undefined,
     databaseKind: undefined,
+    parts: [],
   }
 }
 
@@ -107,6 +113,10 @@ async function checked(archive: FoundArchive): Promise<FoundArchive> {
  * @throws RetentionError `ARCHIVE_NOT_FOUND`, `ARCHIVE_CHANGED`, `MANIFEST_INVALID`
  */
 export async function checkBytes(archive: FoundArchive): Promise<void> {
+  for (const file of [archive, ...archive.parts]) await checkFile(file)
+}
+
+async function checkFile(archive: FoundArchive): Promise<void> {
   const { name, target, entry, manifest, rows } = archive
   const { digest, records } = await readWhole(target, name)
   const expected = entry?.storedSha256 ?? manifest?.files[0]?.stored.sha256
@@ -219,7 +229,7 @@ async function readManifest(
 }
 
 function fromLedger(entry: LedgerEntry, read: ReadManifest | undefined, target: Target): FoundArchive {
-  return {
+  const archive: FoundArchive = {
     name: entry.name,
     policy: entry.policy,
     table: parseTableName(entry.table) ?? { schema: undefined, name: entry.table },
@@ -232,6 +242,28 @@ function fromLedger(entry: LedgerEntry, read: ReadManifest | undefined, target: 
     manifest: read?.manifest,
     manifestSha256: read?.sha256,
     databaseKind: read?.manifest.database.kind,
+    parts: [],
+  }
+  return { ...archive, parts: entry.files.map((file, index) => partOf(archive, file, index + 1)) }
+}
+
+/** A further file as an archive of its own: with what is recorded of it, and of what is common to all. */
+function partOf(archive: FoundArchive, file: LedgerFile, index: number): FoundArchive {
+  const { entry, manifest } = archive
+  const { path: name, table, columns, rows, bytes, sha256, storedSha256, link } = file
+  const recorded = manifest?.files[index]
+  return {
+    ...archive,
+    name,
+    table: parseTableName(table) ?? { schema: undefined, name: table },
+    columns,
+    column: undefined,
+    rows,
+    sha256,
+    entry: entry === undefined ? undefined : { ...entry, path: name, table, columns, rows, bytes, sha256, storedSha256, files: [] },
+    manifest: manifest === undefined || recorded === undefined ? undefined : { ...manifest, files: [recorded] },
+    parts: [],
+    ...(link === undefined ? {} : { link }),
   }
 }
 
@@ -240,7 +272,7 @@ function fromManifest(name: string, read: ReadManifest | undefined, target: Targ
   const [file] = manifest?.files ?? []
   if (manifest === undefined || file === undefined)
     throw new RetentionError('MANIFEST_INVALID', `${name} has no manifest`)
-  return {
+  const archive: FoundArchive = {
     name,
     policy: manifest.policy,
     table: { schema: file.table.schema, name: file.table.name },
@@ -253,7 +285,9 @@ function fromManifest(name: string, read: ReadManifest | undefined, target: Targ
     manifest,
     manifestSha256: read?.sha256,
     databaseKind: manifest.database.kind,
+    parts: [],
   }
+  return { ...archive, parts: furtherFiles(manifest).map((part, index) => partOf(archive, part, index + 1)) }
 }
 
 /** A folder as it is named on the command line. */

@@ -67,6 +67,7 @@ export async function unknownAmong(
     if (target === undefined) continue
     known.add(await place(target, entry.path))
     known.add(await place(target, manifestName(entry.path)))
+    for (const file of entry.files) known.add(await place(target, file.path))
   }
   const unknown: StoredFile[] = []
   for (const file of files) if (!known.has(await place(file.target, file.name))) unknown.push(file)

@@ -77,12 +77,12 @@ function incomingRows({ columns, manifest, column, entry }: FoundArchive): Incom
 }
 
 /** @throws RetentionError `ARCHIVE_CHANGED` where other bytes were read than were recorded */
-function checkRead(archive: FoundArchive, rows: number, meter: Meter): void {
+export function checkRead(archive: FoundArchive, rows: number, meter: Meter): void {
   if (rows === archive.rows && meter.digest().sha256 === archive.sha256) return
   throw new RetentionError('ARCHIVE_CHANGED', `${archive.name} changed while it was read`)
 }
 
-async function compare(archive: FoundArchive, table: RestoreTable, csv: AsyncIterable<Buffer>): Promise<void> {
+export async function compare(archive: FoundArchive, table: RestoreTable, csv: AsyncIterable<Buffer>): Promise<void> {
   // The archive may begin with a byte order mark, which databases do not write.
   const [marked, plain] = [new Meter(), new Meter()]
   marked.update(byteOrderMark)
@@ -93,7 +93,7 @@ async function compare(archive: FoundArchive, table: RestoreTable, csv: AsyncIte
   if (![marked.digest().sha256, plain.digest().sha256].includes(archive.sha256)) throw mismatch(archive, table)
 }
 
-function mismatch(archive: FoundArchive, table: RestoreTable): RetentionError {
+export function mismatch(archive: FoundArchive, table: RestoreTable): RetentionError {
   const triggers = table.insertTriggers.join(', ')
   const types = (archive.manifest?.files[0]?.columns ?? []).map(({ name, type }) => `${name} ${type}`).join(', ')
   return new RetentionError(

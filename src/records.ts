@@ -7,6 +7,7 @@ import type { Column, Table } from './database/database.ts'
 import type { Link } from './database/tree.ts'
 import { RetentionError } from './errors.ts'
 import { formatTableName } from './config/fields.ts'
+import { furtherFiles } from './further-files.ts'
 import type { FoundArchive } from './find-archive.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 import { fingerprint } from './plan.ts'
@@ -88,12 +89,12 @@ export function entryOf({ name, order, context }: StepFacts, manifest: Manifest,
 
 /** What the ledger keeps of an archive that a manifest tells as well. */
 function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry {
-  const [file, ...others] = manifest.files
+  const [file] = manifest.files
   if (file === undefined) throw new RetentionError('MANIFEST_INVALID', `${name} has a manifest without files`)
   return {
     name,
     policy: manifest.policy,
-    table: tableOf(file),
+    table: formatTableName({ schema: file.table.schema, name: file.table.name }),
     state: 'archived',
     location: target.locate(name),
     target: target.name,
@@ -107,16 +108,7 @@ function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry
     from: manifest.firstTimestamp,
     to: manifest.lastTimestamp,
     columns: file.columns.map((column) => column.name),
-    files: others.map((other) => ({
-      path: other.file,
-      table: tableOf(other),
-      columns: other.columns.map((column) => column.name),
-      rows: other.rows,
-      bytes: other.stored.bytes,
-      sha256: other.csv.sha256,
-      storedSha256: other.stored.sha256,
-      ...(other.link === undefined ? {} : { link: other.link }),
-    })),
+    files: furtherFiles(manifest),
     // Nobody knows what the policy was like in full.
     fingerprint: '',
     run: manifest.run,
@@ -125,10 +117,6 @@ function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry
     archivedAt: manifest.createdAt,
     restoredAt: null,
   }
-}
-
-function tableOf({ table }: Manifest['files'][number]): string {
-  return formatTableName({ schema: table.schema, name: table.name })
 }
 
 /** The ledger's entry for an archive that it did not know, and that has been restored by its manifest alone. */

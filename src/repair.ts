@@ -1,7 +1,7 @@
 /** `verify --repair`: what to do with files that the ledger does not know. Removes nothing, and overwrites nothing. */
 import { readRecords } from './archive/csv.ts'
 import { metered, Meter } from './archive/store.ts'
-import { archiveOfManifest, manifestName, partsOfArchive } from './archive/name.ts'
+import { archiveOfManifest, archiveOfPart, manifestName, partsOfArchive } from './archive/name.ts'
 import type { Config } from './config/config.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
@@ -45,8 +45,8 @@ export async function repairOrphans(orphans: readonly StoredFile[], order: Repai
       const files = await unknownAmong(found, entries, config)
       const work: RepairWork = { ...order, files, entries }
       for (const file of files) {
-        // A manifest goes with its archive.
-        const archive = archiveOfManifest(file.name)
+        // A manifest goes with its archive, and so does what went along with its rows.
+        const archive = archiveOfManifest(file.name) ?? archiveOfPart(file.name)
         if (archive !== undefined && files.some((other) => isSame(other, { ...file, name: archive }))) continue
         repairs.push(lock === undefined ? leave(file, 'a run is at work on its policy') : await repair(file, work))
       }
@@ -75,6 +75,7 @@ async function judge(file: StoredFile, work: RepairWork): Promise<Repair> {
     return setAside(file, [], 'it is unfinished, and its rows have not left the table', work)
   }
   if (archiveOfManifest(file.name) !== undefined) return leave(file, 'there is no archive beside it')
+  if (archiveOfPart(file.name) !== undefined) return leave(file, 'the archive that it is a part of is not beside it')
   const manifest = work.files.find((other) => isSame(other, { ...file, name: manifestName(file.name) }))
   return manifest === undefined ? judgeBare(file, work) : judgeWhole(file, manifest, work)
 }
@@ -84,7 +85,7 @@ async function judgeBare(file: StoredFile, work: RepairWork): Promise<Repair> {
   const policy = work.policies.find(({ name }) => name === file.policy)
   if (policy === undefined) return leave(file, `there is no manifest beside it, and no policy "${file.policy}"`)
   const found = await whereabouts(await findBare(file.target, file.name, policy.table), work)
-  if (found?.isElsewhere === true) return setAside(file, [], found.text, work)
+  if (found?.isElsewhere === true) return setAside(file, partsOf(file, work), found.text, work)
   return leave(file, `there is no manifest beside it, and ${found?.text ?? 'its table is not there'}`)
 }
 
@@ -93,9 +94,9 @@ async function judgeWhole(file: StoredFile, manifest: StoredFile, work: RepairWo
   const archive = await findStored(file.target, file.name)
   if (archive.databaseKind !== work.database.kind)
     return leave(file, `it is from ${archive.databaseKind ?? 'elsewhere'}`)
-  const found = await whereabouts(archive, work)
-  if (found === undefined) return leave(file, `there is no table ${formatTableName(archive.table)}`)
-  if (found.isElsewhere) return setAside(file, [manifest], found.text, work)
+  const found = await whereaboutsOfAll(archive, work)
+  if (typeof found === 'string') return leave(file, `there is no table ${found}`)
+  if (found.isElsewhere) return setAside(file, [...partsOf(file, work), manifest], found.text, work)
   if (!found.isNowhere) return leave(file, found.text)
   const wasOurs = await wasClaimed(file.name, work)
   const why = wasOurs
@@ -104,9 +105,30 @@ async function judgeWhole(file: StoredFile, manifest: StoredFile, work: RepairWo
   return adopt(file, archive, why, wasOurs, work)
 }
 
+/** The files that went along with an archive's rows. */
+function partsOf({ target, name }: StoredFile, { files }: RepairWork): StoredFile[] {
+  return files.filter((other) => other.target === target && archiveOfPart(other.name) === name)
+}
+
+/** Of an archive with children, where the rows of all its files are; the name of a table that is not there. */
+async function whereaboutsOfAll(archive: FoundArchive, work: RepairWork): Promise<Whereabouts | string> {
+  const found: Whereabouts[] = []
+  // References are of rows that have stayed.
+  for (const file of [archive, ...archive.parts.filter(({ link }) => link === undefined)]) {
+    const one = await whereabouts(file, work)
+    if (one === undefined) return formatTableName(file.table)
+    found.push(found.length === 0 ? one : { ...one, text: `of ${file.name}, ${one.text}` })
+  }
+  const isElsewhere = found.every((one) => one.isElsewhere)
+  const isNowhere = found.every((one) => one.isNowhere)
+  const [first] = found
+  const text = isElsewhere || isNowhere ? first?.text : found.find((one) => !one.isNowhere)?.text
+  return { isElsewhere, isNowhere, text: text ?? '' }
+}
+
 /** Whether this ledger has given an archive's number away. */
 async function wasClaimed(name: string, { database, ledger }: RepairWork): Promise<boolean> {
-  const parts = partsOfArchive(name)
+  const parts = partsOfArchive(archiveOfPart(name) ?? name)
   if (parts === undefined) return false
   return parts.number <= (await database.read((db) => ledger.lastNumber(db, parts.base)))
 }
@@ -150,6 +172,11 @@ async function adopt(
   if (!(await isWanted(proposal, work))) return proposal
   const entry = adoptedEntry(archive)
   const { ledger } = work
+  for (const part of archive.parts) {
+    if (part.link !== undefined) continue
+    const conflicts = await withStaged(part, work.database, (staged) => staged.conflicts(true))
+    if (conflicts === undefined || conflicts.count > 0) return proposal
+  }
   const done = await withStaged(archive, work.database, async (staged, transaction) => {
     // Once more, now that it is about to be said in the same transaction.
     if ((await staged.conflicts(true)).count > 0) return false
@@ -224,21 +251,26 @@ async function countInArchives(
   let found = 0
   for (const entry of entries) {
     // What was restored has gone back to the table, or on into another archive.
-    if (entry.state !== 'archived' || entry.table !== formatTableName(table) || isFar(entry, archive)) continue
-    const inside = await linesOf(entry, archive.columns, config)
-    for (const [line, count] of inside) {
-      const taken = Math.min(count, left.get(line) ?? 0)
-      if (taken === 0) continue
-      left.set(line, (left.get(line) ?? 0) - taken)
-      found += taken
+    if (entry.state !== 'archived') continue
+    const own = isFar(entry, archive) ? [] : [entry]
+    const files = [...own, ...entry.files.filter(({ link }) => link === undefined)]
+    for (const file of files) {
+      if (file.table !== formatTableName(table)) continue
+      for (const [line, count] of await linesOf(entry, file, archive.columns, config)) {
+        const taken = Math.min(count, left.get(line) ?? 0)
+        if (taken === 0) continue
+        left.set(line, (left.get(line) ?? 0) - taken)
+        found += taken
+      }
     }
   }
   return found
 }
 
 /** Whether an archive's times lie days from another's: then they have no row in common. */
-function isFar({ from, to }: LedgerEntry, { manifest }: FoundArchive): boolean {
-  if (manifest === undefined) return false
+function isFar({ from, to }: LedgerEntry, { manifest, column }: FoundArchive): boolean {
+  // Of what went along with others, no times are known.
+  if (manifest === undefined || column === undefined) return false
   const day = 24 * 60 * 60 * 1000
   const [start, end] = [
     Date.parse(manifest.firstTimestamp.slice(0, 10)),
@@ -248,19 +280,20 @@ function isFar({ from, to }: LedgerEntry, { manifest }: FoundArchive): boolean {
   return Date.parse(to.slice(0, 10)) < start - 2 * day || Date.parse(from.slice(0, 10)) > end + 2 * day
 }
 
-/** The lines of an archive with the same columns, in the same order; none where its bytes are not what was recorded. */
+/** The lines of a file of an archive with the same columns, in the same order; none where its bytes are not what was recorded. */
 async function linesOf(
   entry: LedgerEntry,
+  file: Pick<LedgerEntry, 'path' | 'columns' | 'storedSha256'>,
   columns: readonly string[],
   config: Config,
 ): Promise<ReadonlyMap<string, number>> {
   const none = new Map<string, number>()
-  if (entry.columns.join('\0') !== columns.join('\0')) return none
+  if (file.columns.join('\0') !== columns.join('\0')) return none
   const target = await targetOfEntry(entry, config)
   const meter = new Meter()
   try {
-    const lines = await countLines(metered(meter, await target.read(entry.path)))
-    return meter.digest().sha256 === entry.storedSha256 ? lines : none
+    const lines = await countLines(metered(meter, await target.read(file.path)))
+    return meter.digest().sha256 === file.storedSha256 ? lines : none
   } catch (error) {
     // What is not there any more, or not whole, holds nothing.
     if (hasCode(error, 'ARCHIVE_NOT_FOUND') || hasCode(error, 'ARCHIVE_CHANGED')) return none

@@ -32,8 +32,15 @@ export interface RestoreOrder {
   readonly dryRun: boolean
 }
 
+/** Puts an archive's rows back, in one transaction. */
+export type Down = (archive: FoundArchive, order: RestoreOrder) => Promise<RestoreReport>
+
 /** Puts an archive back: the down of the migration that made it, unless the rows go elsewhere or nowhere. */
-export async function restoreArchive(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
+export async function restoreArchive(
+  archive: FoundArchive,
+  order: RestoreOrder,
+  down: Down = downOne,
+): Promise<RestoreReport> {
   if (order.dryRun || order.into !== undefined) return down(archive, order)
   const { database, ledger } = order
   const inState = async (state: ArchiveState): Promise<string[]> =>
@@ -79,7 +86,7 @@ function isWhole({ rows, restored, same }: Done): boolean {
 }
 
 /** One restore, in its order. All rows come back with the ledger's word for it, or none does. */
-async function down(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
+async function downOne(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
   if (archive.entry !== undefined && order.onConflict === 'error') {
     const report = await attempt(archive, order, placeStraight)
     if (report !== undefined) return report
@@ -140,14 +147,14 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
   return report
 }
 
-function noSuchTable(archive: FoundArchive, name: TableName): RetentionError {
+export function noSuchTable(archive: FoundArchive, name: TableName): RetentionError {
   const ddl = archive.manifest?.files[0]?.ddl ?? []
   return new RetentionError('REFUSED', `There is no table "${formatTableName(name)}" to restore ${archive.name} into`, {
     hint: `Make it first${ddl.length === 0 ? '' : `; this is how it was made:\n${ddl.join('\n')}`}`,
   })
 }
 
-function checkTable(table: RestoreTable, archive: FoundArchive): void {
+export function checkTable(table: RestoreTable, archive: FoundArchive): void {
   const refusal = refusalOf(table.findings)
   if (refusal !== undefined) throw refusal
   const missing = archive.columns.filter((column) => !table.columns.some((candidate) => candidate.name === column))
@@ -222,7 +229,7 @@ async function record(
 }
 
 /** What a hold on the restored rows can be placed on: their keys, or without a key the range of their times. */
-async function heldRows(
+export async function heldRows(
   archive: FoundArchive,
   table: RestoreTable,
   rows: PlacedRows,
@@ -256,7 +263,7 @@ async function commitRestore(
   return commit(transaction, `the rows of ${archive.name} in ${report.table}`, isDone, async () => {})
 }
 
-function newEntry(archive: FoundArchive, state: ArchiveState, now: Date): LedgerEntry {
+export function newEntry(archive: FoundArchive, state: ArchiveState, now: Date): LedgerEntry {
   return state === 'restored' ? restoredEntry(archive, now) : adoptedEntry(archive)
 }
 
@@ -267,7 +274,7 @@ function ownTable(archive: FoundArchive): RetentionError {
 }
 
 /** Only by a key can a row be known to be there already. */
-function checkKey(table: RestoreTable, archive: FoundArchive, onConflict: OnConflict): void {
+export function checkKey(table: RestoreTable, archive: FoundArchive, onConflict: OnConflict): void {
   if (table.key.length > 0 && table.key.every((name) => archive.columns.includes(name))) return
   const key =
     table.key.length === 0 ? 'has no key' : `has the key (${table.key.join(', ')}), which ${archive.name} has not`

@@ -7,6 +7,7 @@ import { checkBytes, findArchive, type FoundArchive } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadConfig, nowOption, type ProjectOptions } from './config/project.ts'
 import type { RestoreReport } from './report.ts'
+import { downWhole } from './restore-children.ts'
 import { restoreArchive, type RestoreOrder } from './restore-runner.ts'
 
 /** What `restore` can be told. */
@@ -79,7 +80,7 @@ async function restoreLocked(archive: FoundArchive, order: RestoreOrder): Promis
     if (!isSame && into === undefined) throw otherOfThatName(archive, entry)
     const current = isSame ? { ...archive, entry } : archive
     checkRestorable(current, database, into)
-    return await restoreArchive(current, order)
+    return await restoreArchive(current, order, current.parts.length > 0 ? downWhole : undefined)
   } finally {
     await lock.release()
   }

@@ -1,11 +1,12 @@
 /** `verify`: whether what is stored is what the ledger says, and whether it says all. Changes nothing. */
 import path from 'node:path'
 
-import { archiveOfManifest, manifestName } from './archive/name.ts'
+import { archiveOfManifest, archiveOfPart, manifestName } from './archive/name.ts'
 import { readText, readWhole, sha256Of } from './archive/store.ts'
 import type { Config } from './config/config.ts'
 import type { Database } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
+import { formatTableName } from './config/fields.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
 import { findEntry, folderTarget, targetOfEntry } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
@@ -68,7 +69,7 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
     const repairs = repair ? await repairOrphans(orphans, { ...project, database, ledger, yes, decide }) : []
     const done = new Set(repairs.flatMap((one) => (one.done ? [one.location] : [])))
     const isLeft = ({ target, name }: StoredFile): boolean =>
-      !done.has(target.locate(name)) && !done.has(target.locate(archiveOfManifest(name) ?? name))
+      !done.has(target.locate(name)) && !done.has(target.locate(archiveOfManifest(name) ?? archiveOfPart(name) ?? name))
     return {
       checked: selected.length,
       ...sum,
@@ -86,12 +87,19 @@ async function checkReturned(entry: LedgerEntry, config: Config, database: Datab
   if (entry.state !== 'archived') return []
   const location = entry.location
   const archive = await findEntry(entry, config)
-  const conflicts = await withStaged(archive, database, (staged) => staged.conflicts(false))
-  if (conflicts === undefined || conflicts.count === 0) return []
-  const { count, same, keys } = conflicts
-  const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`
-  const text = `${count} of its keys are in use in ${entry.table}, ${same} of them by the very same rows: ${shown}`
-  return [{ kind: 'returned', name: entry.name, location, text }]
+  const findings: VerifyFinding[] = []
+  for (const file of [archive, ...archive.parts]) {
+    // References are of rows that have stayed.
+    if (file.link !== undefined) continue
+    const conflicts = await withStaged(file, database, (staged) => staged.conflicts(false))
+    if (conflicts === undefined || conflicts.count === 0) continue
+    const { count, same, keys } = conflicts
+    const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`
+    const table = formatTableName(file.table)
+    const text = `${count} of its keys are in use in ${table}, ${same} of them by the very same rows: ${shown}`
+    findings.push({ kind: 'returned', name: file.name, location: path.join(path.dirname(location), file.name), text })
+  }
+  return findings
 }
 
 async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEntry[]> {
@@ -109,7 +117,7 @@ function select(entries: readonly LedgerEntry[], { files = [], cwd = '.' }: Veri
   if (files.length === 0) return stored.map((entry) => ({ entry, target: undefined }))
   return files.map((file) => {
     const written = path.basename(file)
-    const name = archiveOfManifest(written) ?? written
+    const name = archiveOfManifest(written) ?? archiveOfPart(written) ?? written
     const entry = stored.find((candidate) => candidate.name === name)
     if (entry !== undefined) {
       return { entry, target: written === file ? undefined : folderTarget(path.dirname(path.resolve(cwd, file))) }
@@ -137,16 +145,18 @@ async function checkEntry(
   const report = (kind: 'missing' | 'changed', name: string, text: string): void => {
     findings.push({ kind, name, location: target?.locate(name) ?? entry.location, text })
   }
-  await checkFile(entry.path, report, async () => {
-    target ??= await targetOfEntry(entry, config)
-    const { digest, records } = await readWhole(target, entry.path)
-    sum.rows += records
-    sum.bytes += digest.bytes
-    if (digest.bytes !== entry.bytes) report('changed', entry.path, `${digest.bytes} bytes, not ${entry.bytes}`)
-    else if (digest.sha256 !== entry.storedSha256)
-      report('changed', entry.path, `SHA-256 is ${digest.sha256}, not ${entry.storedSha256}`)
-    else if (records !== entry.rows) report('changed', entry.path, `${records} rows, not ${entry.rows}`)
-  })
+  for (const file of [entry, ...entry.files]) {
+    await checkFile(file.path, report, async () => {
+      target ??= await targetOfEntry(entry, config)
+      const { digest, records } = await readWhole(target, file.path)
+      sum.rows += records
+      sum.bytes += digest.bytes
+      if (digest.bytes !== file.bytes) report('changed', file.path, `${digest.bytes} bytes, not ${file.bytes}`)
+      else if (digest.sha256 !== file.storedSha256)
+        report('changed', file.path, `SHA-256 is ${digest.sha256}, not ${file.storedSha256}`)
+      else if (records !== file.rows) report('changed', file.path, `${records} rows, not ${file.rows}`)
+    })
+  }
   const manifest = manifestName(entry.path)
   await checkFile(manifest, report, async () => {
     const sha256 = sha256Of(await readText(target ?? (await targetOfEntry(entry, config)), manifest))

@@ -4,7 +4,7 @@ import type { Kysely, RawBuilder } from 'kysely'
 import type { Cutoff } from '../cutoff.ts'
 import type { TableName } from '../config/fields.ts'
 import type { Throttle } from '../config/throttle.ts'
-import type { Children, Gathered, Gathering, GatheredStep, Tree } from './tree.ts'
+import type { Children, Gathered, Gathering, GatheredStep, Link, Tree } from './tree.ts'
 
 /** Kysely over tables that are known only at run time; queries are written with its `sql` tag. */
 export type Db = Kysely<unknown>
@@ -215,6 +215,24 @@ export interface RestoreTransaction {
   load(rows: IncomingRows, csv: AsyncIterable<Buffer>): Promise<PlacedRows | undefined>
   /** Loads an archive's CSV into a place of its own beside the table. */
   stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<StagedRows>
+  /**
+   * The same for another table, in the same transaction: it is committed and rolled back with this one. What has been placed
+   * in one table must have been asked for before another is staged. Undefined where there is no such table.
+   */
+  also(table: TableName): Promise<RestoreTransaction | undefined>
+  /**
+   * Puts rows of several tables in at once, for those that refer to each other in a circle; of each, what has come of them.
+   * Undefined where the database can put off what foreign keys check, and so takes one table after the other.
+   */
+  loadTogether(
+    parts: readonly { into: RestoreTransaction; columns: readonly string[]; csv: AsyncIterable<Buffer> }[],
+  ): Promise<readonly { rows: PlacedRows; readBack(): AsyncIterable<Buffer> }[] | undefined>
+  /** Sets references again where they still are what a foreign key made of them; how many there were, and were set. */
+  relink(
+    link: Link,
+    columns: readonly string[],
+    csv: AsyncIterable<Buffer>,
+  ): Promise<{ readonly rows: number; readonly set: number }>
   /** Returns when the restore is durable. Where it fails, whether it was committed is not known. */
   commit(): Promise<void>
   /** Undoes everything; never throws. */

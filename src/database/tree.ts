@@ -113,15 +113,15 @@ export function strayFindings(children: Children, tree: Tree, isSame: (a: string
 
 /** The places of a tree's tables whose rows go, each after those that its rows refer to; in a cycle, as they come. */
 export function parentsFirst({ tables, keys }: Tree): number[] {
-  const order: number[] = []
-  const seen = new Set<number>()
+  // The policy's own comes first even in a circle.
+  const order: number[] = [0]
+  const seen = new Set<number>(order)
   const visit = (at: number): void => {
     if (seen.has(at)) return
     seen.add(at)
     for (const key of keys) if (key.child === at && key.parent !== at) visit(key.parent)
     order.push(at)
   }
-  visit(0)
   for (const [at, { goes }] of tables.entries()) if (goes) visit(at)
   return order.filter((at) => tables[at]?.goes === true)
 }

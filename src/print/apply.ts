@@ -1,5 +1,6 @@
 /** What apply did, for people. */
 import type { ApplyReport, PolicyReport } from '../report.ts'
+import { alongText } from './children.ts'
 import { folderOf, printPolicy } from './policy.ts'
 import { counted, seconds, size, style } from './style.ts'
 
@@ -14,7 +15,7 @@ function result(policy: PolicyReport): string {
   const done =
     archived === 0
       ? 'nothing archived'
-      : `${counted(archived, 'row')} archived and deleted, ${counted(archives.length, 'archive')}, ${size(bytes)}${folderOf(archives)}`
+      : `${counted(archived, 'row')} archived and deleted${alongText(policy)}, ${counted(archives.length, 'archive')}, ${size(bytes)}${folderOf(archives)}`
   const left = [
     remaining > 0 ? `${counted(remaining, 'due row')} left` : '',
     skipped > 0 ? `${counted(skipped, 'row')} skipped: another transaction holds them` : '',

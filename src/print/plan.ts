@@ -1,5 +1,6 @@
 /** What apply would do, for people. */
 import type { ApplyReport, PolicyReport } from '../report.ts'
+import { alongText } from './children.ts'
 import { folderOf, printPolicy } from './policy.ts'
 import { counted, size, style } from './style.ts'
 
@@ -9,7 +10,8 @@ export function printPlan(report: ApplyReport): string {
   return `${report.policies.map((policy) => printPolicy(policy, result(policy))).join('\n')}${end}`
 }
 
-function result({ status, due, archives, held, undated }: PolicyReport): string {
+function result(policy: PolicyReport): string {
+  const { status, due, archives, held, undated } = policy
   if (status === 'refused' || status === 'failed')
     return `${style('red', '✖')} ${status}${due === 0 ? '' : `; ${counted(due, 'row')} due`}`
   const rows = archives.reduce((sum, archive) => sum + archive.rows, 0)
@@ -21,5 +23,5 @@ function result({ status, due, archives, held, undated }: PolicyReport): string 
   const tail = aside.length === 0 ? '' : style('dim', ` (${aside.join(', ')})`)
   if (due === 0) return `${style('green', '✔')} nothing due${tail}`
   const part = rows === due ? '' : `; this run would take ${counted(rows, 'row')}`
-  return `${style('cyan', '→')} ${counted(due, 'row')} due${part}, ${counted(archives.length, 'archive')}, about ${size(bytes)}${folderOf(archives)}${tail}`
+  return `${style('cyan', '→')} ${counted(due, 'row')} due${part}${alongText(policy)}, ${counted(archives.length, 'archive')}, about ${size(bytes)}${folderOf(archives)}${tail}`
 }

@@ -13,6 +13,9 @@ export function printRestore(report: RestoreReport): string {
   const lines = [
     `${style(dryRun ? 'cyan' : 'green', dryRun ? '→' : '✔')} ${archive}: ${counted(restored, 'row')} ${verb} into ${table}, byte for byte`,
     ...aside.map((text) => `  ${text}`),
+    ...(report.children ?? []).map(({ table: child, restored: came, references }) =>
+      references ? `  ${counted(came, 'reference')} of ${child} set again` : `  ${counted(came, 'row')} into ${child}`,
+    ),
     ...(heldUntil === null
       ? []
       : [

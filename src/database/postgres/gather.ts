@@ -49,7 +49,7 @@ export async function gather(db: Db, tree: PostgresTree, request: Gathering, loc
   await run(
     db,
     sql`insert into ${gathered} (node, home, place, round)
-    select 0, tableoid, ctid from ${rowsOf(table)} where ${where} ${lockClause(locking)}`,
+    select 0, tableoid, ctid, 0 from ${rowsOf(table)} where ${where} ${lockClause(locking)}`,
   )
   for (let round = 0; ; round += 1) {
     await sql`analyze ${gathered}`.execute(db)
@@ -73,7 +73,7 @@ async function gatherBy({ db, tree, request, locking }: Work, key: PostgresKey, 
   return run(
     db,
     sql`insert into ${gathered} (node, home, place, round)
-    select ${node}, tableoid, ctid from ${from}
+    select ${node}, tableoid, ctid, ${sql.lit(round + 1)} from ${from}
     where exists (
       select from ${gathered} as retention_row join ${key.parentSql} as retention_parent
         on retention_parent.ctid = retention_row.place and retention_parent.tableoid = retention_row.home

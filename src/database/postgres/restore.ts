@@ -3,31 +3,38 @@ import { sql } from 'kysely'
 
 import { formatTableName, type TableName } from '../../config/fields.ts'
 import type { Db, IncomingRows, PlacedRows, RestoreTable, RestoreTransaction, StagedRows } from '../database.ts'
+import type { Link } from '../tree.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { lockRestores } from './locks.ts'
 import { load } from './restore-direct.ts'
+import { relink } from './relink.ts'
 import { stage } from './restore-staged.ts'
+import { insertTogether, type TogetherRows } from './restore-together.ts'
 import { findTable, type CatalogTable } from './table.ts'
 
 /** Begins a restore: locks the table against changes of its form, and looks at it; undefined where there is none. */
 export async function beginRestore(connections: Connections, name: TableName): Promise<RestoreTransaction | undefined> {
   const transaction = await Transaction.begin(connections, 'read write')
-  const { db } = transaction
   try {
-    const before = await findTable(db, name)
-    if (before?.kind === 'r' || before?.kind === 'p') {
-      await sql`lock table ${before.sql} in row exclusive mode`.execute(db)
-      await lockRestores(db, before, 'exclusive')
-      // Again, now that it cannot change any more.
-      const table = (await findTable(db, name)) ?? before
-      return new PostgresRestore(transaction, table, await insertFacts(db, table))
-    }
+    const restore = await openTable(transaction, name)
+    if (restore !== undefined) return restore
   } catch (error) {
     await transaction.rollback()
     throw error
   }
   await transaction.rollback()
   return undefined
+}
+
+async function openTable(transaction: Transaction, name: TableName): Promise<PostgresRestore | undefined> {
+  const { db } = transaction
+  const before = await findTable(db, name)
+  if (before?.kind !== 'r' && before?.kind !== 'p') return undefined
+  await sql`lock table ${before.sql} in row exclusive mode`.execute(db)
+  await lockRestores(db, before, 'exclusive')
+  // Again, now that it cannot change any more.
+  const table = (await findTable(db, name)) ?? before
+  return new PostgresRestore(transaction, table, await insertFacts(db, table))
 }
 
 class PostgresRestore implements RestoreTransaction {
@@ -62,7 +69,29 @@ class PostgresRestore implements RestoreTransaction {
   }
 
   async stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<StagedRows> {
+    await this.#clear()
     return stage(this.#transaction, this.#table, columns, csv)
+  }
+
+  async also(name: TableName): Promise<RestoreTransaction | undefined> {
+    return openTable(this.#transaction, name)
+  }
+
+  async loadTogether(parts: Parameters<RestoreTransaction['loadTogether']>[0]): Promise<TogetherRows[]> {
+    const together = parts.map(({ into, columns, csv }) => {
+      if (!(into instanceof PostgresRestore)) throw new TypeError('a restore of another database')
+      return { table: into.#table, columns, csv }
+    })
+    return insertTogether(this.#transaction, together)
+  }
+
+  async relink(link: Link, columns: readonly string[], csv: AsyncIterable<Buffer>): ReturnType<typeof relink> {
+    return relink(this.#transaction, this.#table, link, columns, csv)
+  }
+
+  /** Takes away what was staged for another table. */
+  async #clear(): Promise<void> {
+    await sql`drop table if exists pg_temp.retention_staged, pg_temp.retention_placed`.execute(this.db)
   }
 
   async commit(): Promise<void> {

@@ -29,11 +29,11 @@ export async function tableFindings(
       ) as "foreignPartitions",
       exists (
         select from pg_index i join pg_class ic on ic.oid = i.indexrelid join pg_am am on am.oid = ic.relam
-        join pg_attribute a on a.attrelid = c.oid and a.attname = ${column ?? null}
+        join pg_attribute a on a.attrelid = c.oid and a.attname = ${column ?? ''}
         where i.indrelid = c.oid and i.indkey[0] = a.attnum and i.indisvalid and i.indpred is null
           and am.amname in ('btree', 'brin')
       ) as "hasIndex",
-      format('CREATE INDEX %sON %I.%I (%I);', case when c.relkind = 'r' then 'CONCURRENTLY ' end, n.nspname, c.relname, ${column ?? null}::text)
+      format('CREATE INDEX %sON %I.%I (%I);', case when c.relkind = 'r' then 'CONCURRENTLY ' end, n.nspname, c.relname, ${column ?? ''}::text)
         as "createIndex",
       format('GRANT SELECT, DELETE ON %I.%I TO %I;', n.nspname, c.relname, current_user) as "grant",
       array(

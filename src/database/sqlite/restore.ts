@@ -1,7 +1,9 @@
 /** One restore on SQLite: the database locked, the table looked at, and the two ways into it. */
 import type { TableName } from '../../config/fields.ts'
 import type { Db, IncomingRows, PlacedRows, RestoreTable, RestoreTransaction, StagedRows } from '../database.ts'
+import type { Link } from '../tree.ts'
 import type { Connection } from './connection.ts'
+import { relink } from './relink.ts'
 import { load } from './restore-direct.ts'
 import { stage, unstage } from './restore-staged.ts'
 import { findTable, triggersOn, type SchemaTable } from './table.ts'
@@ -48,6 +50,20 @@ class SqliteRestore implements RestoreTransaction {
 
   async stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<StagedRows> {
     return stage(this.#connection, this.#table, columns, csv)
+  }
+
+  async also(name: TableName): Promise<RestoreTransaction | undefined> {
+    // Until the commit: in whatever order the tables come, and if they refer to each other in a circle.
+    this.#connection.raw.pragma('defer_foreign_keys = on')
+    const table = await findTable(this.db, name)
+    if (table?.kind !== 'table') return undefined
+    return new SqliteRestore(this.#connection, table, await triggersOn(this.db, table, 'insert'))
+  }
+
+  async loadTogether(): Promise<undefined> {}
+
+  async relink(link: Link, columns: readonly string[], csv: AsyncIterable<Buffer>): ReturnType<typeof relink> {
+    return relink(this.#connection, this.#table, link, columns, csv)
   }
 
   async commit(): Promise<void> {

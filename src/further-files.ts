@@ -1,0 +1,18 @@
+/** The further files of an archive with children, as the ledger keeps them. */
+import type { Manifest } from './archive/manifest.ts'
+import { formatTableName } from './config/fields.ts'
+import type { LedgerFile } from './ledger/ledger.ts'
+
+/** What a manifest says of an archive's files beside the first. */
+export function furtherFiles({ files: [, ...others] }: Manifest): LedgerFile[] {
+  return others.map(({ table, file: path, columns, rows, csv, stored, link }) => ({
+    path,
+    table: formatTableName({ schema: table.schema, name: table.name }),
+    columns: columns.map(({ name }) => name),
+    rows,
+    bytes: stored.bytes,
+    sha256: csv.sha256,
+    storedSha256: stored.sha256,
+    ...(link === undefined ? {} : { link }),
+  }))
+}

@@ -1,0 +1,207 @@
+/** Puts an archive with children back: all its files in one transaction, parents first, then references. */
+import { metered, Meter } from './archive/store.ts'
+import { commit } from './commit.ts'
+import { formatTableName } from './config/fields.ts'
+import type { Finding, RestoreTransaction } from './database/database.ts'
+import { RetentionError, type ErrorCode } from './errors.ts'
+import { checkBytes, checkHeader, type FoundArchive } from './find-archive.ts'
+import { checkRead, compare, mismatch, placeStaged, placeStraight, type Placed, type Placing } from './placing.ts'
+import type { RestoredPart, RestoreReport } from './report.ts'
+import { checkKey, checkTable, heldRows, newEntry, noSuchTable, type RestoreOrder } from './restore-runner.ts'
+
+/** A file of an archive, and the table that it goes back into. */
+interface File {
+  readonly archive: FoundArchive
+  readonly into: RestoreTransaction
+}
+
+/** What became of a file. */
+interface Restored extends RestoredPart {
+  /** Rows that were skipped as they are in the table, the very same. */
+  readonly same: number
+}
+
+/** A way to put the rows of all files back; tells of each as soon as it is there. */
+type Way = (files: readonly File[], order: RestoreOrder, tell: (file: File, placed: Placed) => Promise<void>) => Promise<boolean>
+
+/** Errors that another way would not be spared. */
+const final: readonly ErrorCode[] = [
+  'RESTORE_CONFLICT',
+  'ARCHIVE_CHANGED',
+  'DATABASE_UNREACHABLE',
+  'DATABASE_BUSY',
+  'COMMIT_UNKNOWN',
+  'ALREADY_RESTORED',
+]
+
+/** One restore of an archive with children. All of it comes back with the ledger's word for it, or nothing does. */
+export async function downWhole(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
+  if (order.into !== undefined) throw notInto(archive)
+  if (archive.entry !== undefined && order.onConflict === 'error') {
+    const report = await attempt(archive, order, oneByOne(placeStraight)).catch(unlessFinal)
+    if (report !== undefined) return report
+  }
+  await checkBytes(archive)
+  const report = await attempt(archive, order, oneByOne(placeStaged)).catch((error: unknown) => {
+    // Rows that refer to each other in a circle can only go in together; nothing else is done for them there.
+    if (order.database.kind === 'postgres' && order.onConflict === 'error') return unlessFinal(error)
+    throw error
+  })
+  const whole = report ?? (await attempt(archive, order, together))
+  if (whole === undefined) throw new TypeError('no way is left')
+  return whole
+}
+
+function unlessFinal(error: unknown): undefined {
+  if (!(error instanceof RetentionError) || final.includes(error.code)) throw error
+}
+
+/** One table after the other. */
+function oneByOne(place: Placing): Way {
+  return async (files, order, tell) => {
+    for (const file of files) {
+      const placed = await place(file.archive, file.into, order)
+      if (placed === undefined) return false
+      await tell(file, placed)
+    }
+    return true
+  }
+}
+
+/** All tables at once. */
+const together: Way = async (files, _order, tell) => {
+  const meters = files.map(() => new Meter())
+  const parts = []
+  for (const [at, { archive, into }] of files.entries()) {
+    const csv = metered(meters[at] ?? new Meter(), await archive.target.read(archive.name))
+    parts.push({ into, columns: archive.columns, csv })
+  }
+  const placed = await files[0]?.into.loadTogether(parts)
+  if (placed === undefined) return false
+  for (const [at, file] of files.entries()) {
+    const { archive, into } = file
+    const one = placed[at]
+    const meter = meters[at]
+    if (one === undefined || meter === undefined) throw new TypeError('each file has its rows')
+    if (one.rows.rows !== archive.rows) throw mismatch(archive, into.table)
+    checkRead(archive, one.rows.rows, meter)
+    await compare(archive, into.table, one.readBack())
+    await tell(file, { rows: one.rows, conflicts: { count: 0, same: 0, keys: [] } })
+  }
+  return true
+}
+
+/** One transaction; undefined where its way was not the right one, and everything is as it was. */
+async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Promise<RestoreReport | undefined> {
+  const { database, ledger, now, hold, onConflict, dryRun } = order
+  // 1. Lock all tables against changes of their form, and look whether they can take the rows.
+  const transaction = await database.restore(archive.table)
+  if (transaction === undefined) throw noSuchTable(archive, archive.table)
+  let report: RestoreReport
+  let isWhole: boolean
+  try {
+    const files = await openAll(archive, transaction)
+    for (const { archive: file, into } of files) {
+      checkTable(into.table, file)
+      if (file.link === undefined && onConflict !== 'error') checkKey(into.table, file, onConflict)
+    }
+    // 2. Put all rows in, hold them, and let sequences go on behind them.
+    const restored: Restored[] = []
+    const warnings: Finding[] = []
+    const tell = async ({ archive: file, into }: File, { rows, conflicts }: Placed): Promise<void> => {
+      const same = onConflict === 'skip' ? conflicts.same : 0
+      const table = formatTableName(into.table.name)
+      restored.push({ table, rows: file.rows, restored: rows.rows, conflicts: conflicts.count, references: false, same })
+      if (dryRun) return
+      const notes = await rows.advanceSequences()
+      warnings.push(...notes.map((text): Finding => ({ level: 'warning', text })))
+      if (hold === undefined || rows.rows === 0) return
+      // What hangs on a held row stays with it; a hold of its own keeps other policies off.
+      if (file !== archive && into.table.key.length === 0) return
+      const held = await heldRows(file, into.table, rows)
+      warnings.push(...held.warnings)
+      if (held.rows === undefined) return
+      const until = hold === 'forever' ? null : hold
+      await ledger.holds.place(transaction.db, held.rows, { table, policy: archive.policy, archive: archive.name, reason: 'restored', until, now })
+    }
+    const rows = files.filter(({ archive: file }) => file.link === undefined)
+    if (!(await way(rows, order, tell))) {
+      await transaction.rollback()
+      return undefined
+    }
+    // 3. Set references again, now that the rows they are to are there.
+    for (const file of files) if (file.archive.link !== undefined) restored.push(await relink(file, warnings))
+    // 4. Mark the archive, in the same transaction.
+    const rowFiles = restored.filter(({ references }) => !references)
+    const missing = rowFiles.reduce((sum, file) => sum + file.rows - file.restored - file.same, 0)
+    isWhole = missing === 0
+    const isNothing = rowFiles.every((file) => file.restored === 0)
+    if (missing > 0) {
+      warnings.push({ level: 'warning', text: `${archive.name} stays archived: ${missing} of its rows are nowhere else as they were then` })
+    }
+    if (!dryRun && archive.entry !== undefined && isWhole) await ledger.markRestored(transaction.db, archive.name, now)
+    else if (!dryRun && archive.entry === undefined && !isNothing) await ledger.record(transaction.db, newEntry(archive, isWhole ? 'restored' : 'archived', now))
+    const [first] = restored
+    const held = dryRun || hold === undefined || isNothing ? null : hold
+    report = {
+      archive: archive.name,
+      location: archive.target.locate(archive.name),
+      table: formatTableName(transaction.table.name),
+      dryRun,
+      rows: archive.rows,
+      restored: first?.restored ?? 0,
+      conflicts: first?.conflicts ?? 0,
+      heldUntil: held === null || held === 'forever' ? held : held.toISOString(),
+      warnings,
+      children: restored.slice(1).map(({ same: _same, ...part }) => part),
+    }
+  } catch (error) {
+    await transaction.rollback()
+    throw error
+  }
+  // 5. Commit: everything is back and the ledger knows, or nothing.
+  if (dryRun) {
+    await transaction.rollback()
+    return report
+  }
+  const isDone = (): Promise<boolean> => {
+    if (!isWhole) return Promise.reject(new RetentionError('LEDGER_INVALID', 'The ledger has no record of this'))
+    return archive.entry === undefined
+      ? ledger.isRecorded(newEntry(archive, 'restored', now))
+      : ledger.isRestored(archive.name, now)
+  }
+  await commit(transaction, `the rows of ${archive.name}`, isDone, async () => {})
+  return report
+}
+
+/** The archive's files with their tables: the policy's own first. */
+async function openAll(archive: FoundArchive, transaction: RestoreTransaction): Promise<File[]> {
+  const files: File[] = [{ archive, into: transaction }]
+  for (const part of archive.parts) {
+    const into = await transaction.also(part.table)
+    if (into === undefined) throw noSuchTable(part, part.table)
+    files.push({ archive: part, into })
+  }
+  return files
+}
+
+async function relink({ archive, into }: File, warnings: Finding[]): Promise<Restored> {
+  const { link, target, name, columns, rows } = archive
+  if (link === undefined) throw new TypeError('no file of references')
+  await checkHeader(archive)
+  const meter = new Meter()
+  const done = await into.relink(link, columns, metered(meter, await target.read(name)))
+  checkRead(archive, done.rows, meter)
+  const table = formatTableName(into.table.name)
+  if (done.set < rows) {
+    const text = `${rows - done.set} references of ${table} (${link.columns.join(', ')}) were not set again: their rows are gone, or have been changed since`
+    warnings.push({ level: 'warning', text })
+  }
+  return { table, rows, restored: done.set, conflicts: 0, references: true, same: 0 }
+}
+
+function notInto(archive: FoundArchive): RetentionError {
+  return new RetentionError('USAGE', `${archive.name} holds rows of several tables that refer to each other; --into names one`, {
+    hint: 'Restore it without --into; or load its CSV files into tables of your own.',
+  })
+}
