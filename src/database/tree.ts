@@ -126,6 +126,20 @@ export function parentsFirst({ tables, keys }: Tree): number[] {
   return order.filter((at) => tables[at]?.goes === true)
 }
 
+/** Whether rows of a table of a tree may hang on several others. */
+export function hangsByMore({ keys }: Tree, table: number): boolean {
+  return table > 0 && keys.filter(({ effect, child }) => effect === 'goes' && child === table).length > 1
+}
+
+/**
+ * The keys that lead from a row that goes along to others that it hangs on as well: what is due among those, wherever its
+ * own step would be, must go with it, or neither could ever go.
+ */
+export function upwardKeys<AKey extends TreeKey>(tree: Tree<Table, AKey>): AKey[] {
+  if (!tree.tables.some((_, at) => hangsByMore(tree, at))) return []
+  return tree.keys.filter(({ effect, child }) => effect === 'goes' && child > 0)
+}
+
 /** What a key of a tree would have to be told of a restore. */
 export function linkOf(key: TreeKey, table: Table): Link | undefined {
   if (key.effect === 'goes') return undefined

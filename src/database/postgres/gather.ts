@@ -6,7 +6,7 @@
 import { sql } from 'kysely'
 
 import type { Db, RowSelection, Sql } from '../database.ts'
-import type { Gathered, Gathering } from '../tree.ts'
+import { hangsByMore, upwardKeys, type Gathered, type Gathering } from '../tree.ts'
 import type { PostgresKey, PostgresTree } from './tree.ts'
 
 /** `node` says of which table a row is, `home` and `place` where it lies, `round` when it was found. */
@@ -38,6 +38,11 @@ export function linkNodeOf(key: number): Sql {
   return sql`${sql.lit(-1 - key)}`
 }
 
+/** The number of rows of a table of the tree that rows hang on which go along, and that are only looked at. */
+function aboveNodeOf(table: number): Sql {
+  return sql`${sql.lit(1_000_000 + table)}`
+}
+
 /** Gathers; the rows are then in a temporary table that goes with the transaction. */
 export async function gather(db: Db, tree: PostgresTree, request: Gathering, locking: Locking): Promise<Gathered> {
   const work = { db, tree, request, locking }
@@ -55,6 +60,7 @@ export async function gather(db: Db, tree: PostgresTree, request: Gathering, loc
     await sql`analyze ${gathered}`.execute(db)
     let added = 0
     for (const [at, key] of tree.keys.entries()) added += await gatherBy(work, key, at, round)
+    for (const key of upwardKeys(tree)) added += await lookAbove(work, key, round)
     if (added === 0) break
   }
   await keepShared(work)
@@ -87,6 +93,29 @@ async function gatherBy({ db, tree, request, locking }: Work, key: PostgresKey, 
   )
 }
 
+/** Rows that, by a key, rows of the last round hang on: of the policy's table what is due goes as well. */
+async function lookAbove({ db, tree, request, locking }: Work, key: PostgresKey, round: number): Promise<number> {
+  const from = [...(hangsByMore(tree, key.child) ? [nodeOf(key.child)] : []), aboveNodeOf(key.child)]
+  const isRoot = key.parent === 0
+  const node = isRoot ? nodeOf(0) : aboveNodeOf(key.parent)
+  const known = isRoot ? [node] : [node, nodeOf(key.parent)]
+  return run(
+    db,
+    sql`insert into ${gathered} (node, home, place, round)
+    select ${node}, tableoid, ctid, ${sql.lit(round + 1)} from ${key.parentSql}
+    where exists (
+      select from ${gathered} as retention_row join ${key.childSql} as retention_child
+        on retention_child.ctid = retention_row.place and retention_child.tableoid = retention_row.home
+      where retention_row.node in (${sql.join(from)}) and retention_row.round = ${sql.lit(round)}
+        and ${matches(key, key.parentSql, sql.id('retention_child'))}
+    )
+    and not exists (
+      select from ${gathered} as retention_known where retention_known.node in (${sql.join(known)})
+        and retention_known.home = ${key.parentSql}.tableoid and retention_known.place = ${key.parentSql}.ctid
+    ) ${isRoot ? sql`and ${request.due.where} ${lockClause(locking)}` : sql``}`,
+  )
+}
+
 /** Whether a row of the parent is what a row of the child refers to, in the key's own way of comparing. */
 function matches({ columns, referenced, operators }: PostgresKey, parent: Sql, child: Sql): Sql {
   const parts = columns.map(
@@ -103,8 +132,7 @@ async function keepShared(work: Work): Promise<void> {
   let staying = 0
   for (const [at, key] of tree.keys.entries()) {
     if (key.child === 0 || work.locking === 'skip') staying += await keepParentsOfOthers(db, key, at)
-    const hangsByMore = tree.keys.filter((other) => other.effect === 'goes' && other.child === key.child).length > 1
-    if (key.effect === 'goes' && key.child > 0 && hangsByMore) staying += await keepChildrenOfOthers(db, key)
+    if (key.effect === 'goes' && hangsByMore(tree, key.child)) staying += await keepChildrenOfOthers(db, key)
   }
   for (const [at, { table, goes }] of tree.tables.entries()) {
     const held = at > 0 && goes ? await work.request.held(db, table) : undefined

@@ -2,7 +2,7 @@
 import { sql } from 'kysely'
 
 import type { Db, OrderPart, Sql } from '../database.ts'
-import type { Gathered, Gathering, TreeKey } from '../tree.ts'
+import { hangsByMore, upwardKeys, type Gathered, type Gathering, type TreeKey } from '../tree.ts'
 import { orderPart, type SchemaTable } from './table.ts'
 import type { SqliteTree } from './tree.ts'
 
@@ -23,6 +23,11 @@ function linkTable(key: number): Sql {
   return sql.id('temp', `retention_links_${key}`)
 }
 
+/** The same for rows that rows hang on which go along, and that are only looked at. */
+function aboveTable(at: number): Sql {
+  return sql.id('temp', `retention_above_${at}`)
+}
+
 /** Where the rows of a key's child are gathered. */
 function homeOf(key: TreeKey, at: number): Sql {
   return key.effect === 'goes' ? nodeTable(key.child) : linkTable(at)
@@ -40,12 +45,16 @@ export async function gather(db: Db, tree: SqliteTree, request: Gathering): Prom
   for (const [at, { table, goes }] of tree.tables.entries()) if (goes) await create(db, nodeTable(at), table)
   for (const [at, key] of tree.keys.entries())
     if (key.effect !== 'goes') await create(db, linkTable(at), tableOf(tree, key.child))
+  const upward = upwardKeys(tree)
+  if (upward.length > 0)
+    for (const [at, { table, goes }] of tree.tables.entries()) if (goes) await create(db, aboveTable(at), table)
   const { table, where } = request.rows
   const root = tableOf(tree, 0)
   await sql`insert into ${nodeTable(0)} (${own(root)}, round) select ${places(root)}, 0 from ${table.sql} where ${where}`.execute(db)
   for (let round = 0; ; round += 1) {
     let added = 0
     for (const [at, key] of tree.keys.entries()) added += await gatherBy(work, key, at, round)
+    for (const key of upward) added += await lookAbove(work, key, round)
     if (added === 0) break
   }
   await keepShared(work)
@@ -56,7 +65,7 @@ export async function gather(db: Db, tree: SqliteTree, request: Gathering): Prom
 /** Takes the temporary tables of a gathering away. */
 export async function forget(db: Db): Promise<void> {
   const { rows } = await sql<{ name: string }>`
-    select name from sqlite_temp_schema where type = 'table' and (name glob 'retention_rows_*' or name glob 'retention_links_*')
+    select name from sqlite_temp_schema where type = 'table' and name glob 'retention_[rla]*_[0-9]*'
   `.execute(db)
   for (const { name } of rows) await sql`drop table ${sql.id('temp', name)}`.execute(db)
 }
@@ -102,6 +111,28 @@ async function gatherBy({ db, tree, request }: Work, key: TreeKey, at: number, r
   )
 }
 
+/** Rows that, by a key, rows of the last round hang on: of the policy's table what is due goes as well. */
+async function lookAbove({ db, tree, request }: Work, key: TreeKey, round: number): Promise<number> {
+  const parent = tableOf(tree, key.parent)
+  const isRoot = key.parent === 0
+  const into = isRoot ? nodeTable(0) : aboveTable(key.parent)
+  const isDue = isRoot ? sql`and ${request.due.where}` : sql``
+  const place = tuple(places(parent))
+  let added = 0
+  for (const from of [...(hangsByMore(tree, key.child) ? [nodeTable(key.child)] : []), aboveTable(key.child)]) {
+    added += await run(
+      db,
+      sql`insert into ${into} (${own(parent)}, round)
+      select ${places(parent)}, ${sql.lit(round + 1)} from ${parent.sql}
+      where ${place} in (
+        select ${places(parent, 'retention_parent')} ${fromChildren(tree, key, from)} where retention_row.round = ${sql.lit(round)}
+      ) and ${place} not in (select ${own(parent)} from ${into})
+        and ${place} not in (select ${own(parent)} from ${nodeTable(key.parent)}) ${isDue}`,
+    )
+  }
+  return added
+}
+
 /** Gathered rows of a key's parent, themselves, and the rows that refer to them by it. */
 function fromParents(tree: SqliteTree, key: TreeKey): Sql {
   const parent = tableOf(tree, key.parent)
@@ -113,10 +144,10 @@ function fromParents(tree: SqliteTree, key: TreeKey): Sql {
 }
 
 /** Gathered rows of a key's child, themselves, and the rows that they refer to by it. */
-function fromChildren(tree: SqliteTree, key: TreeKey): Sql {
+function fromChildren(tree: SqliteTree, key: TreeKey, from = nodeTable(key.child)): Sql {
   const parent = tableOf(tree, key.parent)
   const child = tableOf(tree, key.child)
-  return sql`from ${nodeTable(key.child)} as retention_row
+  return sql`from ${from} as retention_row
     cross join ${child.sql} as retention_child on ${isAt(child, 'retention_child')}
     cross join ${parent.sql} as retention_parent on ${matches(parent, child, key)}`
 }
@@ -128,8 +159,7 @@ async function keepShared(work: Work): Promise<void> {
   for (const key of tree.keys) {
     if (key.effect !== 'goes') continue
     if (key.child === 0) staying += await keepParentsOfOthers(work, key)
-    const hangsByMore = tree.keys.filter((other) => other.effect === 'goes' && other.child === key.child).length > 1
-    if (key.child > 0 && hangsByMore) staying += await keepChildrenOfOthers(work, key)
+    if (hangsByMore(tree, key.child)) staying += await keepChildrenOfOthers(work, key)
   }
   for (const [at, { table, goes }] of tree.tables.entries()) {
     if (!goes) continue
