@@ -94,7 +94,10 @@ async function countLeft(
 function wentAlong(children: readonly ChildRows[], entries: readonly LedgerEntry[]): ChildRows[] {
   const files = entries.flatMap((entry) => entry.files)
   const sum = (table: string, isLink: boolean): number =>
-    files.reduce((rows, file) => rows + (file.table === table && (file.link !== undefined) === isLink ? file.rows : 0), 0)
+    files.reduce(
+      (rows, file) => rows + (file.table === table && (file.link !== undefined) === isLink ? file.rows : 0),
+      0,
+    )
   return children.map((child) => ({ ...child, rows: sum(child.table, false), references: sum(child.table, true) }))
 }
 

@@ -69,7 +69,10 @@ export function childRows(tree: Tree, found: Pick<Gathered, 'rows' | 'links'>): 
   return tree.tables.flatMap((_, at) => {
     if (at === 0) return []
     const keys = tree.keys.filter(({ child }) => child === at)
-    const references = tree.keys.reduce((sum, key, index) => sum + (key.child === at ? (found.links[index] ?? 0) : 0), 0)
+    const references = tree.keys.reduce(
+      (sum, key, index) => sum + (key.child === at ? (found.links[index] ?? 0) : 0),
+      0,
+    )
     const via = keys.map(({ parent, columns, effect }) => ({ table: nameOf(parent), columns, effect }))
     return [{ table: nameOf(at), rows: found.rows[at] ?? 0, references, via }]
   })

@@ -13,6 +13,7 @@ import type { RunContext, StepOrder } from './step.ts'
 export interface ExportedPart {
   readonly table: Table
   readonly columns: readonly Column[]
+  readonly ddl: readonly string[]
   /** Where it holds references instead of rows that go. */
   readonly link: Link | undefined
   /** What the file is called after, beside the archive itself. */
@@ -50,9 +51,11 @@ export async function exportStep(
   const { db, inspection } = transaction
   const { from, to } = step
   if (inspection.tree === undefined) {
+    // First: from then on the connection takes no other command until the rows have been read.
+    const ddl = await context.database.ddl(db, due.table.name)
     const rows = transaction.export(due, skipLocked, context.rollbackSignal)
     const { columns, csv } = rows
-    const part = { table: due.table, columns, link: undefined, label: '', csv, count: () => rows.count() }
+    const part = { table: due.table, columns, ddl, link: undefined, label: '', csv, count: () => rows.count() }
     return { parts: [part], isEmpty: false, beyond: 0, from, to, remove: () => rows.remove() }
   }
   const all = await pastRows(db, inspection, policy, cutoff, context)
@@ -64,11 +67,13 @@ export async function exportStep(
   const beyond = await countRows(db, { table: due.table, where: outside })
   const times = beyond === 0 ? { from, to } : await timesOf(transaction, going)
   const own = due.table.name
-  const parts = gathered.parts.map(({ table, link, columns, csv, rows }): ExportedPart => {
+  const parts: ExportedPart[] = []
+  for (const { table, link, columns, csv, rows } of gathered.parts) {
     const { schema, name } = table.name
+    const ddl = await context.database.ddl(db, table.name)
     const label = `${formatTableName({ schema: schema === own.schema ? undefined : schema, name })}${link === undefined ? '' : '.links'}`
-    return { table, link, columns, csv, label, count: async () => rows }
-  })
+    parts.push({ table, link, columns, ddl, csv, label, count: async () => rows })
+  }
   const isEmpty = (gathered.rows[0] ?? 0) === 0
   return { parts, isEmpty, beyond, ...times, remove: () => gathered.remove() }
 }

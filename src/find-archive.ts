@@ -260,7 +260,10 @@ function partOf(archive: FoundArchive, file: LedgerFile, index: number): FoundAr
     column: undefined,
     rows,
     sha256,
-    entry: entry === undefined ? undefined : { ...entry, path: name, table, columns, rows, bytes, sha256, storedSha256, files: [] },
+    entry:
+      entry === undefined
+        ? undefined
+        : { ...entry, path: name, table, columns, rows, bytes, sha256, storedSha256, files: [] },
     manifest: manifest === undefined || recorded === undefined ? undefined : { ...manifest, files: [recorded] },
     parts: [],
     ...(link === undefined ? {} : { link }),

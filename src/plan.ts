@@ -161,7 +161,8 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
     if (due === undefined || time === undefined)
       return { ...found, steps: [], lanes: 1, size: policy.batch, tooLarge: undefined }
     // Where nothing is due, a sample would look for it in the whole table.
-    const bytes = found.oldestDue === undefined ? 0 : await rowBytes(db, due, found.children, inspection, context.database)
+    const bytes =
+      found.oldestDue === undefined ? 0 : await rowBytes(db, due, found.children, inspection, context.database)
     const size = Math.max(1, Math.floor(Math.min(policy.batch, policy.batchBytes / bytes)))
     const cuts = await cutUpTo(db, due, size, limit)
     // Cut to the end, the steps have counted all rows.
@@ -192,7 +193,8 @@ async function rowBytes(
   let bytes = own
   for (const [at, { table }] of tree.tables.entries()) {
     const share = (children[at - 1]?.rows ?? 0) / rows
-    if (share > 0) bytes += share * (await database.averageRowBytes(db, { table, where: sql<boolean>`true`, order: [] }))
+    if (share > 0)
+      bytes += share * (await database.averageRowBytes(db, { table, where: sql<boolean>`true`, order: [] }))
   }
   return bytes
 }

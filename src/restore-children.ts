@@ -22,7 +22,11 @@ interface Restored extends RestoredPart {
 }
 
 /** A way to put the rows of all files back; tells of each as soon as it is there. */
-type Way = (files: readonly File[], order: RestoreOrder, tell: (file: File, placed: Placed) => Promise<void>) => Promise<boolean>
+type Way = (
+  files: readonly File[],
+  order: RestoreOrder,
+  tell: (file: File, placed: Placed) => Promise<void>,
+) => Promise<boolean>
 
 /** Errors that another way would not be spared. */
 const final: readonly ErrorCode[] = [
@@ -111,7 +115,14 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
     const tell = async ({ archive: file, into }: File, { rows, conflicts }: Placed): Promise<void> => {
       const same = onConflict === 'skip' ? conflicts.same : 0
       const table = formatTableName(into.table.name)
-      restored.push({ table, rows: file.rows, restored: rows.rows, conflicts: conflicts.count, references: false, same })
+      restored.push({
+        table,
+        rows: file.rows,
+        restored: rows.rows,
+        conflicts: conflicts.count,
+        references: false,
+        same,
+      })
       if (dryRun) return
       const notes = await rows.advanceSequences()
       warnings.push(...notes.map((text): Finding => ({ level: 'warning', text })))
@@ -122,7 +133,14 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
       warnings.push(...held.warnings)
       if (held.rows === undefined) return
       const until = hold === 'forever' ? null : hold
-      await ledger.holds.place(transaction.db, held.rows, { table, policy: archive.policy, archive: archive.name, reason: 'restored', until, now })
+      await ledger.holds.place(transaction.db, held.rows, {
+        table,
+        policy: archive.policy,
+        archive: archive.name,
+        reason: 'restored',
+        until,
+        now,
+      })
     }
     const rows = files.filter(({ archive: file }) => file.link === undefined)
     if (!(await way(rows, order, tell))) {
@@ -137,10 +155,14 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
     isWhole = missing === 0
     const isNothing = rowFiles.every((file) => file.restored === 0)
     if (missing > 0) {
-      warnings.push({ level: 'warning', text: `${archive.name} stays archived: ${missing} of its rows are nowhere else as they were then` })
+      warnings.push({
+        level: 'warning',
+        text: `${archive.name} stays archived: ${missing} of its rows are nowhere else as they were then`,
+      })
     }
     if (!dryRun && archive.entry !== undefined && isWhole) await ledger.markRestored(transaction.db, archive.name, now)
-    else if (!dryRun && archive.entry === undefined && !isNothing) await ledger.record(transaction.db, newEntry(archive, isWhole ? 'restored' : 'archived', now))
+    else if (!dryRun && archive.entry === undefined && !isNothing)
+      await ledger.record(transaction.db, newEntry(archive, isWhole ? 'restored' : 'archived', now))
     const [first] = restored
     const held = dryRun || hold === undefined || isNothing ? null : hold
     report = {
@@ -201,7 +223,11 @@ async function relink({ archive, into }: File, warnings: Finding[]): Promise<Res
 }
 
 function notInto(archive: FoundArchive): RetentionError {
-  return new RetentionError('USAGE', `${archive.name} holds rows of several tables that refer to each other; --into names one`, {
-    hint: 'Restore it without --into; or load its CSV files into tables of your own.',
-  })
+  return new RetentionError(
+    'USAGE',
+    `${archive.name} holds rows of several tables that refer to each other; --into names one`,
+    {
+      hint: 'Restore it without --into; or load its CSV files into tables of your own.',
+    },
+  )
 }

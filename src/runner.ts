@@ -175,9 +175,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     const size = { bytes: 0 }
     for (const part of exported.parts) {
       const file = files.length === 0 ? name : partName(name, part.label, published)
-      const { table, link, columns } = part
-      // It may be asked as long as the rows are being read.
-      const ddl = await context.database.ddl(transaction.db, table.name)
+      const { table, link, columns, ddl } = part
       const csv = atMost(order, size, part.csv)
       const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv)
       published.push(file)

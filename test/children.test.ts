@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert'
 
 import { apply, plan, restore, status, verify, type PolicyInput } from '../src/index.ts'
 import { connectTo, type TestDatabase } from './support/database.ts'
+import { LocalTarget } from '../src/target/local.ts'
 import { readArchive } from './support/archive.ts'
 import type { TestProject } from './support/project.ts'
 import { now, overDatabases, type Scene } from './support/scene.ts'
@@ -19,7 +20,8 @@ const policy: PolicyInput = { table: 'parent', column: 'at', days: 30, children:
 
 /** SQL for either database: `KEY` is a key whose numbers are not used again, `TIME` a time. */
 function ddl(db: TestDatabase, text: string): string {
-  const [key, time] = db.kind === 'sqlite' ? ['integer primary key autoincrement', 'text'] : ['bigint primary key', 'timestamptz']
+  const [key, time] =
+    db.kind === 'sqlite' ? ['integer primary key autoincrement', 'text'] : ['bigint primary key', 'timestamptz']
   return text.replaceAll('KEY', key).replaceAll('TIME', time)
 }
 
@@ -65,16 +67,34 @@ async function thereAndBack(
 
 overDatabases(test, 'what hangs on a row, at any depth, goes along', async (scene) => {
   const { db } = scene
-  await db.run(ddl(db, `create table parent (id KEY, at TIME);
+  await db.run(
+    ddl(
+      db,
+      `create table parent (id KEY, at TIME);
     create table child (id KEY, parent_id bigint references parent (id) on delete cascade, body text);
     create table grandchild (id KEY, child_id bigint references child (id));
     insert into parent values (1, '${old}'), (2, '${old}'), (3, '${young}');
     insert into child values (10, 1, 'a,"b"'), (11, 1, ''), (12, 2, null), (13, 3, 'x'), (14, null, 'y');
-    insert into grandchild values (100, 10), (101, 12), (102, 12), (103, 13)`))
-  const made = await thereAndBack(scene, ['parent', 'child', 'grandchild'], { parent: [3], child: [13, 14], grandchild: [103] })
-  const names = ['parent_backup_20260516.child.csv', 'parent_backup_20260516.csv', 'parent_backup_20260516.csv.manifest.json', 'parent_backup_20260516.grandchild.csv']
+    insert into grandchild values (100, 10), (101, 12), (102, 12), (103, 13)`,
+    ),
+  )
+  const made = await thereAndBack(scene, ['parent', 'child', 'grandchild'], {
+    parent: [3],
+    child: [13, 14],
+    grandchild: [103],
+  })
+  const names = [
+    'parent_backup_20260516.child.csv',
+    'parent_backup_20260516.csv',
+    'parent_backup_20260516.csv.manifest.json',
+    'parent_backup_20260516.grandchild.csv',
+  ]
   assert.equal(made.list(), names)
-  assert.equal(readArchive(made.folder, 'parent_backup_20260516.child.csv').rows, [['10', '1', 'a,"b"'], ['11', '1', ''], ['12', '2', null]])
+  assert.equal(readArchive(made.folder, 'parent_backup_20260516.child.csv').rows, [
+    ['10', '1', 'a,"b"'],
+    ['11', '1', ''],
+    ['12', '2', null],
+  ])
   assert.is(Number(await db.value('select count(*) from retention_ledger')), 1)
 })
 
@@ -162,9 +182,11 @@ for (const [name, { sql, left, only }] of Object.entries(shapes)) {
       if (name === 'a circle of tables') {
         const key = 'latest bigint references child (id)'
         // SQLite takes a key to a table that is not there yet, and no key to one that is.
-        if (scene.db.kind === 'postgres') await scene.db.run('alter table parent add foreign key (latest) references child (id)')
+        if (scene.db.kind === 'postgres')
+          await scene.db.run('alter table parent add foreign key (latest) references child (id)')
         else {
-          await scene.db.run(`pragma foreign_keys = off; create table made (id integer primary key autoincrement, ${key}, at text);
+          await scene.db
+            .run(`pragma foreign_keys = off; create table made (id integer primary key autoincrement, ${key}, at text);
             insert into made select * from parent; drop table parent; alter table made rename to parent; pragma foreign_keys = on`)
         }
       }
@@ -174,63 +196,116 @@ for (const [name, { sql, left, only }] of Object.entries(shapes)) {
   )
 }
 
-overDatabases(test, 'what is shared with rows that stay keeps the row; what is due together goes together', async (scene) => {
-  const { db, project } = scene
-  await db.run(ddl(db, `create table parent (id KEY, at TIME);
+overDatabases(
+  test,
+  'what is shared with rows that stay keeps the row; what is due together goes together',
+  async (scene) => {
+    const { db, project } = scene
+    await db.run(
+      ddl(
+        db,
+        `create table parent (id KEY, at TIME);
     create table child (id KEY, one bigint references parent (id) on delete cascade, two bigint references parent (id) on delete cascade);
     insert into parent values (1, '2020-01-01T00:00:00Z'), (2, '2020-02-01T00:00:00Z'), (3, '2020-03-01T00:00:00Z'),
       (4, '${young}'), (5, '2020-05-01T00:00:00Z'), (6, '2020-06-01T00:00:00Z');
-    insert into child values (1, 1, 4), (2, 1, 2), (3, 2, null), (4, 3, 6), (5, 5, 5)`))
-  const made = project({ parent: { ...policy, batch: 1 } })
-  const [planned] = (await plan({ cwd: made.folder, now })).policies
-  assert.is(planned?.due, 3)
-  assert.is(planned?.held, 2)
-  assert.match(JSON.stringify(planned?.warnings), /2 rows past their time stay/)
-  const report = await applyOnce(made)
-  assert.is(report.status, 'applied', JSON.stringify(report))
-  assert.equal(await ids(db, 'parent'), [1, 2, 4])
-  assert.equal(await ids(db, 'child'), [1, 2, 3])
-  const [standing] = (await status({ cwd: made.folder, now })).policies
-  assert.equal([standing?.due, standing?.held, standing?.overdue], [0, 2, false])
-  // No row lies outside of the times that are told, though some went with a step that was not their own.
-  const [, , third] = report.archives.toSorted((a, b) => (a.from < b.from ? -1 : 1))
-  assert.is(third, undefined)
-  assert.equal(report.archives.map(({ from, to }) => [from, to]).toSorted(), [
-    ['2020-03-01T00:00:00Z', '2020-06-01T00:00:00Z'],
-    ['2020-05-01T00:00:00Z', '2020-05-01T00:00:00Z'],
-  ])
-})
+    insert into child values (1, 1, 4), (2, 1, 2), (3, 2, null), (4, 3, 6), (5, 5, 5)`,
+      ),
+    )
+    const made = project({ parent: { ...policy, batch: 1 } })
+    const [planned] = (await plan({ cwd: made.folder, now })).policies
+    assert.is(planned?.due, 3)
+    assert.is(planned?.held, 2)
+    assert.match(JSON.stringify(planned?.warnings), /2 rows past their time stay/)
+    const report = await applyOnce(made)
+    assert.is(report.status, 'applied', JSON.stringify(report))
+    assert.equal(await ids(db, 'parent'), [1, 2, 4])
+    assert.equal(await ids(db, 'child'), [1, 2, 3])
+    const [standing] = (await status({ cwd: made.folder, now })).policies
+    assert.equal([standing?.due, standing?.held, standing?.overdue], [0, 2, false])
+    // No row lies outside of the times that are told, though some went with a step that was not their own.
+    const [, , third] = report.archives.toSorted((a, b) => (a.from < b.from ? -1 : 1))
+    assert.is(third, undefined)
+    assert.equal(report.archives.map(({ from, to }) => [from, to]).toSorted(), [
+      ['2020-03-01T00:00:00Z', '2020-06-01T00:00:00Z'],
+      ['2020-05-01T00:00:00Z', '2020-05-01T00:00:00Z'],
+    ])
+  },
+)
 
-overDatabases(test, 'references that are set to something else are set again, where nobody has changed them', async (scene) => {
-  const { db, project } = scene
-  await db.run(ddl(db, `create table parent (id KEY, at TIME);
+overDatabases(
+  test,
+  'references that are set to something else are set again, where nobody has changed them',
+  async (scene) => {
+    const { db, project } = scene
+    await db.run(
+      ddl(
+        db,
+        `create table parent (id KEY, at TIME);
     create table note (id KEY, parent_id bigint default 9 references parent (id) on delete set null, body text);
     create table mark (id KEY, parent_id bigint default 9 references parent (id) on delete set default);
     insert into parent values (1, '${old}'), (2, '${young}'), (9, '${young}');
     insert into note values (1, 1, 'a'), (2, 1, 'b'), (3, 2, 'c'), (4, 1, 'd');
-    insert into mark values (1, 1), (2, 2), (3, 1)`))
-  const made = project({ parent: policy })
-  const report = await applyOnce(made)
-  assert.is(report.status, 'applied', JSON.stringify(report.error))
-  assert.equal(report.children?.map(({ table, rows, references }) => [table.replace('public.', ''), rows, references]).toSorted(), [['mark', 0, 2], ['note', 0, 3]])
-  const shown = async (table: string): Promise<unknown[]> =>
-    (await db.rows(`select id, parent_id from ${table} order by id`)).map(([id, to]) => [Number(id), to === null ? null : Number(to)])
-  assert.equal(await shown('note'), [[1, null], [2, null], [3, 2], [4, null]])
-  assert.equal(await shown('mark'), [[1, 9], [2, 2], [3, 9]])
-  await db.run("update note set parent_id = 2 where id = 2; delete from note where id = 4; update note set body = 'x' where id = 1")
-  const back = await restore({ cwd: made.folder, file: report.archives[0]?.name ?? '', now })
-  assert.equal(await shown('note'), [[1, 1], [2, 2], [3, 2]])
-  assert.equal(await shown('mark'), [[1, 1], [2, 2], [3, 1]])
-  assert.match(JSON.stringify(back.warnings), /2 references of .*note .* were not set again/)
-  // The parent is held now, and with it all that hangs on it.
-  assert.is((await applyOnce(made)).archived, 0)
-})
+    insert into mark values (1, 1), (2, 2), (3, 1)`,
+      ),
+    )
+    const made = project({ parent: policy })
+    const report = await applyOnce(made)
+    assert.is(report.status, 'applied', JSON.stringify(report.error))
+    assert.equal(
+      report.children
+        ?.map(({ table, rows, references }) => [table.replace('public.', ''), rows, references])
+        .toSorted(),
+      [
+        ['mark', 0, 2],
+        ['note', 0, 3],
+      ],
+    )
+    const shown = async (table: string): Promise<unknown[]> =>
+      (await db.rows(`select id, parent_id from ${table} order by id`)).map(([id, to]) => [
+        Number(id),
+        to === null ? null : Number(to),
+      ])
+    assert.equal(await shown('note'), [
+      [1, null],
+      [2, null],
+      [3, 2],
+      [4, null],
+    ])
+    assert.equal(await shown('mark'), [
+      [1, 9],
+      [2, 2],
+      [3, 9],
+    ])
+    await db.run(
+      "update note set parent_id = 2 where id = 2; delete from note where id = 4; update note set body = 'x' where id = 1",
+    )
+    const back = await restore({ cwd: made.folder, file: report.archives[0]?.name ?? '', now })
+    assert.equal(await shown('note'), [
+      [1, 1],
+      [2, 2],
+      [3, 2],
+    ])
+    assert.equal(await shown('mark'), [
+      [1, 1],
+      [2, 2],
+      [3, 1],
+    ])
+    assert.match(JSON.stringify(back.warnings), /2 references of .*note .* were not set again/)
+    // The parent is held now, and with it all that hangs on it.
+    assert.is((await applyOnce(made)).archived, 0)
+  },
+)
 
 overDatabases(test, 'what the policy does not allow is refused, and what it names in vain', async ({ db, project }) => {
-  await db.run(ddl(db, `create table parent (id KEY, at TIME);
+  await db.run(
+    ddl(
+      db,
+      `create table parent (id KEY, at TIME);
     create table child (id KEY, parent_id bigint references parent (id) on delete cascade);
     create table note (id KEY, child_id bigint references child (id) on delete set null);
-    create table stray (id KEY); insert into parent values (1, '${old}')`))
+    create table stray (id KEY); insert into parent values (1, '${old}')`,
+    ),
+  )
   const errorOf = async (children: PolicyInput['children']): Promise<string> => {
     const input = children === undefined ? { table: 'parent', column: 'at', days: 30 } : { ...policy, children }
     return (await applyOnce(project({ parent: input }))).error?.message ?? ''
@@ -239,7 +314,9 @@ overDatabases(test, 'what the policy does not allow is refused, and what it name
   assert.match(await errorOf(['child']), /sets to NULL rows of .*note"?, unarchived/)
   assert.match(await errorOf(['child', 'note', 'stray']), /"children" names stray/)
   assert.is(await errorOf(['child', 'note']), '')
-  await db.run("insert into parent values (2, '2020-01-01T00:00:00Z'); create table loose (child_id bigint references child (id) on delete set null)")
+  await db.run(
+    "insert into parent values (2, '2020-01-01T00:00:00Z'); create table loose (child_id bigint references child (id) on delete set null)",
+  )
   assert.match(await errorOf('archive'), /could not be set again by a restore: it has no key/)
   if (db.kind === 'sqlite') {
     await db.run('drop table loose; create table wrong (id integer primary key, at_of text references parent (at))')
@@ -247,40 +324,222 @@ overDatabases(test, 'what the policy does not allow is refused, and what it name
   }
 })
 
-overDatabases(test, 'a file of a child that is gone or changed; and a restore by the ledger or by the manifest alone', async (scene) => {
-  const { db, project } = scene
-  await db.run(ddl(db, `create table parent (id KEY, at TIME);
+overDatabases(
+  test,
+  'a file of a child that is gone or changed; and a restore by the ledger or by the manifest alone',
+  async (scene) => {
+    const { db, project } = scene
+    await db.run(
+      ddl(
+        db,
+        `create table parent (id KEY, at TIME);
     create table child (id KEY, parent_id bigint references parent (id) on delete cascade);
-    insert into parent values (1, '${old}'), (2, '${young}'); insert into child values (1, 1), (2, 2)`))
-  const before = await dumps(db, ['parent', 'child'])
-  const made = project({ parent: policy })
-  const [archive = ''] = (await applyOnce(made)).archives.map(({ name }) => name)
-  const child = made.path('backups/parent_backup_20260516.child.csv')
-  const bytes = readFileSync(child)
-  const findings = async (): Promise<unknown> => (await verify({ cwd: made.folder })).findings.map(({ kind, name }) => [kind, name])
-  const failure = async (): Promise<unknown> => restore({ cwd: made.folder, file: archive, now }).then(() => 'restored', (error: { code: string }) => error.code)
-  writeFileSync(child, bytes.toString().replace('1,1', '1,2'))
-  assert.equal(await findings(), [['changed', 'parent_backup_20260516.child.csv']])
-  assert.is(await failure(), 'ARCHIVE_CHANGED')
-  rmSync(child)
-  assert.equal(await findings(), [['missing', 'parent_backup_20260516.child.csv']])
-  assert.is(await failure(), 'ARCHIVE_NOT_FOUND')
-  assert.is(Number(await db.value('select count(*) from parent')), 1)
-  writeFileSync(child, bytes)
-  const manifest = made.read(`backups/${archive}.manifest.json`)
-  rmSync(made.path(`backups/${archive}.manifest.json`))
-  assert.is((await restore({ cwd: made.folder, file: 'parent_backup_20260516.child.csv', now, dryRun: true })).children?.[0]?.restored, 1)
-  writeFileSync(made.path(`backups/${archive}.manifest.json`), manifest)
-  // Another ledger knows nothing of it: the files are left to themselves, and adopted.
-  for (const table of ['ledger', 'ledger_names']) await db.run(`delete from retention_${table}`)
-  assert.equal((await verify({ cwd: made.folder, repair: true })).repairs.map(({ name, action }) => [name, action]), [[archive, 'adopt']])
-  assert.equal((await verify({ cwd: made.folder, repair: true, yes: true })).repairs.map(({ done }) => done), [true])
-  assert.equal(await findings(), [])
-  await db.run('delete from retention_ledger')
-  await restore({ cwd: made.folder, file: archive, now })
-  assert.is(await dumps(db, ['parent', 'child']), before)
-  assert.is(await failure(), 'ALREADY_RESTORED')
-})
+    insert into parent values (1, '${old}'), (2, '${young}'); insert into child values (1, 1), (2, 2)`,
+      ),
+    )
+    const before = await dumps(db, ['parent', 'child'])
+    const made = project({ parent: policy })
+    const [archive = ''] = (await applyOnce(made)).archives.map(({ name }) => name)
+    const child = made.path('backups/parent_backup_20260516.child.csv')
+    const bytes = readFileSync(child)
+    const findings = async (): Promise<unknown> =>
+      (await verify({ cwd: made.folder })).findings.map(({ kind, name }) => [kind, name])
+    const failure = async (): Promise<unknown> =>
+      restore({ cwd: made.folder, file: archive, now }).then(
+        () => 'restored',
+        (error: { code: string }) => error.code,
+      )
+    writeFileSync(child, bytes.toString().replace('1,1', '1,2'))
+    assert.equal(await findings(), [['changed', 'parent_backup_20260516.child.csv']])
+    assert.is(await failure(), 'ARCHIVE_CHANGED')
+    rmSync(child)
+    assert.equal(await findings(), [['missing', 'parent_backup_20260516.child.csv']])
+    assert.is(await failure(), 'ARCHIVE_NOT_FOUND')
+    assert.is(Number(await db.value('select count(*) from parent')), 1)
+    writeFileSync(child, bytes)
+    const manifest = made.read(`backups/${archive}.manifest.json`)
+    rmSync(made.path(`backups/${archive}.manifest.json`))
+    assert.is(
+      (await restore({ cwd: made.folder, file: 'parent_backup_20260516.child.csv', now, dryRun: true })).children?.[0]
+        ?.restored,
+      1,
+    )
+    writeFileSync(made.path(`backups/${archive}.manifest.json`), manifest)
+    // Another ledger knows nothing of it: the files are left to themselves, and adopted.
+    for (const table of ['ledger', 'ledger_names']) await db.run(`delete from retention_${table}`)
+    assert.equal(
+      (await verify({ cwd: made.folder, repair: true })).repairs.map(({ name, action }) => [name, action]),
+      [[archive, 'adopt']],
+    )
+    assert.equal(
+      (await verify({ cwd: made.folder, repair: true, yes: true })).repairs.map(({ done }) => done),
+      [true],
+    )
+    assert.equal(await findings(), [])
+    await db.run('delete from retention_ledger')
+    await restore({ cwd: made.folder, file: archive, now })
+    assert.is(await dumps(db, ['parent', 'child']), before)
+    assert.is(await failure(), 'ALREADY_RESTORED')
+  },
+)
+
+/** Runs something when a step's rows have been read and stored, and are not deleted yet. */
+async function whenStored<T>(meddle: () => Promise<void>, work: () => Promise<T>): Promise<T> {
+  const { create } = LocalTarget.prototype
+  let isDone = false
+  LocalTarget.prototype.create = async function (name) {
+    if (name.endsWith('.manifest.json') && !isDone) {
+      isDone = true
+      await meddle()
+    }
+    return create.call(this, name)
+  }
+  try {
+    return await work()
+  } finally {
+    LocalTarget.prototype.create = create
+  }
+}
+
+overDatabases(
+  test,
+  'a child that comes while a step is under way is archived or fails, and is never lost',
+  async ({ db, project }) => {
+    await db.run(
+      ddl(
+        db,
+        `create table parent (id KEY, at TIME);
+    create table child (id KEY, parent_id bigint references parent (id) on delete cascade, body text);
+    create table grandchild (id KEY, child_id bigint references child (id) on delete cascade);
+    insert into parent values (1, '${old}'), (2, '${old}'), (3, '${old}');
+    insert into child values (1, 1, ''), (2, 2, ''), (3, 3, ''); insert into grandchild values (1, 3)`,
+      ),
+    )
+    const made = project({ parent: policy }, { lockTimeout: '300ms' })
+    if (db.kind === 'sqlite') {
+      const report = await whenStored(
+        () => db.run('insert into grandchild values (2, 1)'),
+        () => applyOnce(made),
+      )
+      assert.equal(
+        [report.status, report.children?.map(({ rows }) => rows)],
+        ['applied', [3, 2]],
+        JSON.stringify(report.error),
+      )
+      return
+    }
+    const [one, two] = [await connectTo(db.address), await connectTo(db.address)]
+    try {
+      // One that was there first is waited for.
+      await one.run('begin; insert into child values (4, 1)')
+      setTimeout(() => void one.run('commit'), 100)
+      // A row that somebody holds keeps what it hangs on.
+      await two.run("begin; update child set body = 'x' where id = 2")
+      let late: Promise<unknown> = Promise.resolve()
+      const report = await whenStored(
+        async () => {
+          late = one.run('insert into grandchild values (3, 4)').then(
+            () => 'in',
+            (error: unknown) => String(error),
+          )
+        },
+        () => applyOnce(made),
+      )
+      assert.match(String(await late), /violates foreign key constraint/)
+      assert.equal([report.status, report.archived, report.skipped], ['partial', 2, 1], JSON.stringify(report))
+      assert.equal([await ids(db, 'parent'), await ids(db, 'child'), await ids(db, 'grandchild')], [[2], [2], []])
+      const file = readArchive(made.folder, report.archives[0]?.name.replace('.csv', '.child.csv') ?? '')
+      assert.equal(file.rows.map(([id]) => id).toSorted(), ['1', '3', '4'])
+      await two.run('rollback')
+      assert.is((await applyOnce(made)).archived, 1)
+    } finally {
+      await one.drop()
+      await two.drop()
+    }
+  },
+)
+
+overDatabases(
+  test,
+  'rows of a child that are held by a restore of its own policy keep what they hang on',
+  async ({ db, project }) => {
+    await db.run(
+      ddl(
+        db,
+        `create table parent (id KEY, at TIME);
+    create table child (id KEY, parent_id bigint references parent (id) on delete cascade, at TIME);
+    insert into parent values (1, '${old}'), (2, '${old}'); insert into child values (1, 1, '${old}'), (2, 2, '${young}')`,
+      ),
+    )
+    const made = project({ child: { table: 'child', column: 'at', days: 30 }, parent: policy })
+    const [first] = (await apply({ cwd: made.folder, now, policies: ['child'] })).policies
+    await restore({ cwd: made.folder, file: first?.archives[0]?.name ?? '', now })
+    const [report] = (await apply({ cwd: made.folder, now, policies: ['parent'] })).policies
+    assert.equal([report?.archived, report?.held, report?.status], [1, 1, 'applied'], JSON.stringify(report))
+    assert.equal(await ids(db, 'child'), [1])
+  },
+)
+
+overDatabases(
+  test,
+  'steps keep to batchBytes with all that goes along, and to a limit of rows',
+  async ({ db, project }) => {
+    const rows = Array.from({ length: 40 }, (_, at) => at + 1)
+    await db.run(
+      ddl(
+        db,
+        `create table parent (id KEY, at TIME); create table child (id KEY, parent_id bigint references parent (id), body text);
+    insert into parent values ${rows.map((id) => `(${id}, '2020-01-01T00:00:${10 + id}Z')`).join()};
+    insert into child values ${rows.map((id) => `(${id}, ${id}, '${'x'.repeat(id > 20 ? 900 : 1)}')`).join()}`,
+      ),
+    )
+    const made = project({ parent: { ...policy, batchBytes: '4kB' } })
+    const [limited] = (await apply({ cwd: made.folder, now, limitRows: 3 })).policies
+    assert.equal([limited?.archived, limited?.status], [3, 'partial'])
+    const report = await applyOnce(made)
+    assert.is(report.archived, 37)
+    assert.is(report.status, 'applied')
+    for (const { name } of report.archives)
+      assert.ok(readFileSync(made.path(`backups/${name.replace('.csv', '.child.csv')}`)).length < 5000)
+    assert.equal([await ids(db, 'parent'), await ids(db, 'child')], [[], []])
+  },
+)
+
+overDatabases(
+  test,
+  'triggers: what they keep is not archived, and what they see is in order',
+  async ({ db, project }) => {
+    await db.run(
+      ddl(
+        db,
+        `create table parent (id KEY, at TIME); create table child (id KEY, parent_id bigint references parent (id) on delete cascade);
+    insert into parent values (1, '${old}'), (2, '${young}'); insert into child values (1, 1), (2, 2), (3, 1); create table gone (id bigint);`,
+      ),
+    )
+    await db.run(
+      db.kind === 'sqlite'
+        ? 'create trigger gone_child after delete on child begin insert into gone values (old.id); end'
+        : `create function note_gone() returns trigger language plpgsql as $$ begin insert into gone values (old.id); return null; end $$;
+         create trigger gone_child after delete on child for each row execute function note_gone()`,
+    )
+    const made = project({ parent: policy })
+    const report = await applyOnce(made)
+    assert.is(report.status, 'applied', JSON.stringify(report.error))
+    assert.match(JSON.stringify(report.warnings), /Triggers run when rows of .*child/)
+    assert.equal(await ids(db, 'gone'), [1, 3])
+    await db.run(
+      db.kind === 'sqlite'
+        ? `insert into parent values (4, '${old}'); insert into child values (4, 4); create trigger keep before delete on child begin select raise(ignore); end`
+        : `insert into parent values (4, '${old}'); insert into child values (4, 4);
+         create function keep() returns trigger language plpgsql as $$ begin return null; end $$;
+         create trigger keep before delete on child for each row execute function keep()`,
+    )
+    const kept = await applyOnce(made)
+    assert.is(kept.status, 'failed')
+    assert.match(kept.error?.message ?? '', /DELETE took 0|violates foreign key|FOREIGN KEY/)
+    assert.equal(await ids(db, 'parent'), [2, 4])
+  },
+)
 
 /** A schema and rows of it, at random. */
 const graph = fc.integer({ min: 1, max: 4 }).chain((tables) => {
@@ -289,7 +548,11 @@ const graph = fc.integer({ min: 1, max: 4 }).chain((tables) => {
   return fc.record({
     tables: fc.constant(tables),
     keys: fc.array(
-      fc.record({ child: table, parent: table, action: fc.constantFrom('cascade', 'no action', 'restrict', 'set null') }),
+      fc.record({
+        child: table,
+        parent: table,
+        action: fc.constantFrom('cascade', 'no action', 'restrict', 'set null'),
+      }),
       { minLength: 1, maxLength: 5 },
     ),
     rows: fc.array(
@@ -356,58 +619,71 @@ function goingOf({ tables, keys }: Graph, rows: Row[][]): Set<string>[] {
   return Array.from({ length: tables }, (_, at) => going[at] ?? new Set())
 }
 
-overDatabases(test, 'random tables and rows: exactly what may go goes, and comes back (property)', async ({ db, project }) => {
-  let runs = 0
-  await fc.assert(
-    fc.asyncProperty(graph, async (one) => {
-      runs += 1
-      const name = (at: number): string => (at === 0 ? 'parent' : `t${at}`)
-      const rows = rowsOfGraph(one)
-      const keysOf = (at: number): string[] =>
-        one.keys.flatMap(({ child, parent, action }, key) =>
-          child === at ? [`foreign key (k${key}) references ${name(parent)} (id) on delete ${action}`] : [],
-        )
-      const columns = one.keys.map((_, key) => `k${key} bigint`)
-      let script = db.kind === 'sqlite' ? 'pragma foreign_keys = off;' : ''
-      for (let at = 0; at < one.tables; at += 1) {
-        const keys = db.kind === 'sqlite' ? keysOf(at) : []
-        script += ddl(db, `create table ${name(at)} (${['id KEY', 'at TIME', ...columns, ...keys].join(', ')});`)
-        for (const row of rows[at] ?? []) {
-          const values = one.keys.map((_, key) => row.to[key] ?? 'null')
-          script += `insert into ${name(at)} values (${[row.id, `'${row.isOld ? `2020-01-0${row.id}T00:00:00Z` : young}'`, ...values].join(', ')});`
+overDatabases(
+  test,
+  'random tables and rows: exactly what may go goes, and comes back (property)',
+  async ({ db, project }) => {
+    let runs = 0
+    await fc.assert(
+      fc.asyncProperty(graph, async (one) => {
+        runs += 1
+        const name = (at: number): string => (at === 0 ? 'parent' : `t${at}`)
+        const rows = rowsOfGraph(one)
+        const keysOf = (at: number): string[] =>
+          one.keys.flatMap(({ child, parent, action }, key) =>
+            child === at ? [`foreign key (k${key}) references ${name(parent)} (id) on delete ${action}`] : [],
+          )
+        const columns = one.keys.map((_, key) => `k${key} bigint`)
+        let script = db.kind === 'sqlite' ? 'pragma foreign_keys = off;' : ''
+        for (let at = 0; at < one.tables; at += 1) {
+          const keys = db.kind === 'sqlite' ? keysOf(at) : []
+          script += ddl(db, `create table ${name(at)} (${['id KEY', 'at TIME', ...columns, ...keys].join(', ')});`)
+          for (const row of rows[at] ?? []) {
+            const values = one.keys.map((_, key) => row.to[key] ?? 'null')
+            script += `insert into ${name(at)} values (${[row.id, `'${row.isOld ? `2020-01-0${row.id}T00:00:00Z` : young}'`, ...values].join(', ')});`
+          }
         }
-      }
-      if (db.kind === 'postgres')
-        for (let at = 0; at < one.tables; at += 1) for (const key of keysOf(at)) script += `alter table ${name(at)} add ${key};`
-      await db.run(`${script}${db.kind === 'sqlite' ? 'pragma foreign_keys = on' : ''}`)
-      const tables = Array.from({ length: one.tables }, (_, at) => name(at))
-      const made = project({ parent: { ...policy, batch: one.batch } })
-      try {
-        const going = goingOf(one, rows)
-        const left = Object.fromEntries(
-          tables.map((table, at) => [table, (rows[at] ?? []).map(({ id }) => id).filter((id) => going[at]?.has(String(id)) !== true).toSorted((a, b) => a - b)]),
-        )
-        const before = await dumps(db, tables)
-        const [planned] = (await plan({ cwd: made.folder, now })).policies
-        const report = await applyOnce(made)
-        assert.ok(['applied', 'nothing-due'].includes(report.status), JSON.stringify(report))
-        assert.is(planned?.due, going[0]?.size)
-        for (const [table, expected] of Object.entries(left)) assert.equal(await ids(db, table), expected, `left in ${table}`)
-        for (const { name: file } of report.archives.toReversed()) await restore({ cwd: made.folder, file, now, hold: 'none' })
-        assert.is(await dumps(db, tables), before)
-      } finally {
-        made.remove()
-        await db.run(
-          db.kind === 'sqlite'
-            ? `pragma foreign_keys = off; ${tables.map((table) => `drop table ${table};`).join('')} pragma foreign_keys = on`
-            : tables.map((table) => `drop table ${table} cascade;`).join(''),
-        )
-        await db.run('delete from retention_ledger; delete from retention_ledger_names').catch(() => {})
-      }
-    }),
-    { numRuns: Number(process.env['CHILDREN_RUNS'] ?? 10) },
-  )
-  assert.ok(runs > 0)
-})
+        if (db.kind === 'postgres')
+          for (let at = 0; at < one.tables; at += 1)
+            for (const key of keysOf(at)) script += `alter table ${name(at)} add ${key};`
+        await db.run(`${script}${db.kind === 'sqlite' ? 'pragma foreign_keys = on' : ''}`)
+        const tables = Array.from({ length: one.tables }, (_, at) => name(at))
+        const made = project({ parent: { ...policy, batch: one.batch } })
+        try {
+          const going = goingOf(one, rows)
+          const left = Object.fromEntries(
+            tables.map((table, at) => [
+              table,
+              (rows[at] ?? [])
+                .map(({ id }) => id)
+                .filter((id) => going[at]?.has(String(id)) !== true)
+                .toSorted((a, b) => a - b),
+            ]),
+          )
+          const before = await dumps(db, tables)
+          const [planned] = (await plan({ cwd: made.folder, now })).policies
+          const report = await applyOnce(made)
+          assert.ok(['applied', 'nothing-due'].includes(report.status), JSON.stringify(report))
+          assert.is(planned?.due, going[0]?.size)
+          for (const [table, expected] of Object.entries(left))
+            assert.equal(await ids(db, table), expected, `left in ${table}`)
+          for (const { name: file } of report.archives.toReversed())
+            await restore({ cwd: made.folder, file, now, hold: 'none' })
+          assert.is(await dumps(db, tables), before)
+        } finally {
+          made.remove()
+          await db.run(
+            db.kind === 'sqlite'
+              ? `pragma foreign_keys = off; ${tables.map((table) => `drop table ${table};`).join('')} pragma foreign_keys = on`
+              : tables.map((table) => `drop table ${table} cascade;`).join(''),
+          )
+          await db.run('delete from retention_ledger; delete from retention_ledger_names').catch(() => {})
+        }
+      }),
+      { numRuns: Number(process.env['CHILDREN_RUNS'] ?? 10) },
+    )
+    assert.ok(runs > 0)
+  },
+)
 
 test.run()

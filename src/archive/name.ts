@@ -62,5 +62,7 @@ export function partsOfArchive(name: string): { base: string; number: number } |
 
 /** The policy whose archive, manifest or unfinished file has that name; undefined where the name is none of these. */
 export function policyOfArchive(name: string): string | undefined {
-  return /^\.?(.+)_backup_\d{8}(?:_\d{4,})?(?:\.[^/]+?)?\.csv(?:\.manifest\.json)?(?:\.[0-9a-f]+\.tmp)?$/.exec(name)?.[1]
+  return /^\.?(.+)_backup_\d{8}(?:_\d{4,})?(?:\.[^/]+?)?\.csv(?:\.manifest\.json)?(?:\.[0-9a-f]+\.tmp)?$/.exec(
+    name,
+  )?.[1]
 }

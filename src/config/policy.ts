@@ -180,7 +180,8 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
         ]
   if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
   if (named.length > 0) return { mistakes: named }
-  const { table, column, days, columnTimezone, archive, where, children, maxRows, maxPercent, reclaim, ...own } = checked.value
+  const { table, column, days, columnTimezone, archive, where, children, maxRows, maxPercent, reclaim, ...own } =
+    checked.value
   const { batch, batchBytes, concurrency, pause: rest, gentle = defaults.gentle } = own
   return {
     value: {

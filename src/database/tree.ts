@@ -156,7 +156,11 @@ export function linkRefusal(key: TreeKey, table: Table): Finding | undefined {
   const name = formatTableName(table.name)
   if (table.key.length === 0) {
     const hint = `Give ${name} a primary key, or make the key ON DELETE NO ACTION.`
-    return { level: 'refusal', text: `References of ${name} by ${key.name} could not be set again by a restore: it has no key`, hint }
+    return {
+      level: 'refusal',
+      text: `References of ${name} by ${key.name} could not be set again by a restore: it has no key`,
+      hint,
+    }
   }
   if (key.sets.some((column) => table.key.includes(column))) {
     const hint = 'Make it ON DELETE NO ACTION or CASCADE.'

@@ -155,8 +155,19 @@ export class Ledger {
 
   /** Records an archive, in the transaction that deletes its rows. */
   async record(db: Db, entry: LedgerEntry): Promise<void> {
-    const { table, from, to, columns, files, storedSha256, manifestSha256, toolVersion, archivedAt, restoredAt, ...same } =
-      entry
+    const {
+      table,
+      from,
+      to,
+      columns,
+      files,
+      storedSha256,
+      manifestSha256,
+      toolVersion,
+      archivedAt,
+      restoredAt,
+      ...same
+    } = entry
     await this.#tables
       .in(db)
       .insertInto(this.#tables.name('ledger'))

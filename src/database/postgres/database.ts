@@ -70,7 +70,10 @@ class PostgresDatabase implements Database {
   }
 
   async scratch<T>(work: (db: Db) => Promise<T>): Promise<T> {
-    const transaction = await Transaction.begin(this.#connections, 'read write', { ...this.#connections.limits, step: 0 })
+    const transaction = await Transaction.begin(this.#connections, 'read write', {
+      ...this.#connections.limits,
+      step: 0,
+    })
     try {
       return await work(transaction.db)
     } finally {

@@ -69,7 +69,12 @@ export async function gather(db: Db, tree: PostgresTree, request: Gathering, loc
 }
 
 /** Rows that hang, by a key, on rows of the last round. */
-async function gatherBy({ db, tree, request, locking }: Work, key: PostgresKey, at: number, round: number): Promise<number> {
+async function gatherBy(
+  { db, tree, request, locking }: Work,
+  key: PostgresKey,
+  at: number,
+  round: number,
+): Promise<number> {
   const node = key.effect === 'goes' ? nodeOf(key.child) : linkNodeOf(at)
   // Of the policy's own table only what is due.
   const isOwn = key.child === 0 && key.effect === 'goes'
@@ -251,7 +256,11 @@ async function summary({ db, tree, request }: Work): Promise<Gathered> {
 }
 
 /** A query for rows that go, or that lose a reference. */
-export function gatheredRows(table: RowSelection['table'], node: Sql, columns: readonly { readonly name: string }[]): Sql {
+export function gatheredRows(
+  table: RowSelection['table'],
+  node: Sql,
+  columns: readonly { readonly name: string }[],
+): Sql {
   const list = sql.join(columns.map(({ name }) => sql.id('retention_child', name)))
   return sql`select ${list} from ${gathered} as retention_row join ${rowsOf(table)} as retention_child
     on retention_child.ctid = retention_row.place and retention_child.tableoid = retention_row.home
@@ -273,7 +282,9 @@ export async function deleteGathered(db: Db, tree: PostgresTree, places: readonl
       returning 1
     )`
   })
-  const counts = places.map((at) => sql`(select count(*) from ${sql.id(`retention_${at}`)})::text as ${sql.id(`n${at}`)}`)
+  const counts = places.map(
+    (at) => sql`(select count(*) from ${sql.id(`retention_${at}`)})::text as ${sql.id(`n${at}`)}`,
+  )
   const { rows } = await sql<Record<string, string>>`with ${sql.join(deletions)} select ${sql.join(counts)}`.execute(db)
   // What is put off to the end of the transaction happens now, so that its errors are told before the commit.
   await sql`set constraints all immediate`.execute(db)

@@ -21,7 +21,9 @@ export async function relink(
   const list = sql.join(columns.map((name) => sql.id(name)))
   await sql`drop table if exists ${links}`.execute(db)
   // The table's own column types, without its constraints.
-  await sql`create temporary table retention_relinked on commit drop as select ${list} from ${table.sql} with no data`.execute(db)
+  await sql`create temporary table retention_relinked on commit drop as select ${list} from ${table.sql} with no data`.execute(
+    db,
+  )
   const rows = await copyIn(transaction, sql`${links}`, columns, csv)
   const made = link.to === 'null' ? new Map<string, string>() : await defaultsOf(db, table)
   const isSame = (name: string): Sql => sql`t.${sql.id(name)} is not distinct from s.${sql.id(name)}`
@@ -29,11 +31,15 @@ export async function relink(
     if (link.key.includes(name)) return sql`t.${sql.id(name)} = s.${sql.id(name)}`
     // A default is the catalog's own text.
     const value = sql.raw(made.get(name) ?? 'null')
-    return link.sets.includes(name) ? sql`(t.${sql.id(name)} is not distinct from ${value} or ${isSame(name)})` : isSame(name)
+    return link.sets.includes(name)
+      ? sql`(t.${sql.id(name)} is not distinct from ${value} or ${isSame(name)})`
+      : isSame(name)
   })
   const set = link.sets.map((name) => sql`${sql.id(name)} = s.${sql.id(name)}`)
   const { numAffectedRows } = await sql`
-    update ${table.sql} as t set ${sql.join(set)} from ${links} as s where ${sql.join(conditions, sql` and `)}`.execute(db)
+    update ${table.sql} as t set ${sql.join(set)} from ${links} as s where ${sql.join(conditions, sql` and `)}`.execute(
+    db,
+  )
   return { rows, set: Number(numAffectedRows ?? 0) }
 }
 

@@ -46,7 +46,9 @@ export async function insertTogether(
     ]
   })
   const counts = parts.map((_, at) => sql`(select count(*) from ${counted(at)})::text as ${sql.id(`n${at}`)}`)
-  const { rows } = await sql<Record<string, string>>`with ${sql.join(insertions)} select ${sql.join(counts)}`.execute(db)
+  const { rows } = await sql<Record<string, string>>`with ${sql.join(insertions)} select ${sql.join(counts)}`.execute(
+    db,
+  )
   await sql`set constraints all immediate`.execute(db)
   return parts.map((part, at) => ({
     rows: placedRows(db, part, at, Number(rows[0]?.[`n${at}`] ?? -1)),
@@ -75,7 +77,11 @@ function placedRows(db: Db, { table, columns }: TogetherPart, at: number, rows: 
     range: (column) => rangeOf(db, table, isPlaced, column),
     advanceSequences: async () => {
       const sequences = await sequencesOf(db, table, columns)
-      return advanceSequences(db, sequences, (column) => sql`(select max(${sql.id(column)})::bigint from ${staged(at)})`)
+      return advanceSequences(
+        db,
+        sequences,
+        (column) => sql`(select max(${sql.id(column)})::bigint from ${staged(at)})`,
+      )
     },
   }
 }
@@ -84,7 +90,13 @@ function readBack(transaction: Transaction, { table, columns }: TogetherPart, at
   const list = sql.join(columns.map((name) => sql.id('t', name)))
   const rows = sql`select ${list} from ${placed(at)} p
     join ${table.sql} t on t.ctid = p.retention_place and t.tableoid = p.retention_table order by p.i`
-  return copyOut(transaction, copyCsv(rows, table.columns.filter(({ name }) => columns.includes(name))))
+  return copyOut(
+    transaction,
+    copyCsv(
+      rows,
+      table.columns.filter(({ name }) => columns.includes(name)),
+    ),
+  )
 }
 
 function staged(at: number): Sql {

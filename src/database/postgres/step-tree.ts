@@ -28,7 +28,9 @@ export async function lockTree(
   for (;;) {
     const [, ...others] = inspection.tree?.tables ?? []
     // In one order, so that no two steps wait for each other.
-    const free = others.filter(({ table }) => !locked.has(table.oid)).toSorted((a, b) => Number(a.table.oid) - Number(b.table.oid))
+    const free = others
+      .filter(({ table }) => !locked.has(table.oid))
+      .toSorted((a, b) => Number(a.table.oid) - Number(b.table.oid))
     if (free.length === 0) return inspection
     for (const { table } of free) {
       // Whoever may not lock it is told why by the findings.
@@ -66,7 +68,12 @@ export async function gatherStep(
   const { db } = transaction
   const found = await gather(db, tree, request, skipLocked ? 'skip' : 'wait')
   const order = parentsFirst(tree)
-  const part = (table: CatalogTable, node: ReturnType<typeof nodeOf>, columns: CatalogColumn[], rows: number): StepPart => ({
+  const part = (
+    table: CatalogTable,
+    node: ReturnType<typeof nodeOf>,
+    columns: CatalogColumn[],
+    rows: number,
+  ): StepPart => ({
     table,
     link: undefined,
     columns,
@@ -78,7 +85,14 @@ export async function gatherStep(
     const rows = found.rows[at] ?? 0
     const table = tree.tables[at]?.table
     if (table === undefined || (rows === 0 && at > 0)) return []
-    return [part(table, nodeOf(at), table.columns.filter(({ generated }) => !generated), rows)]
+    return [
+      part(
+        table,
+        nodeOf(at),
+        table.columns.filter(({ generated }) => !generated),
+        rows,
+      ),
+    ]
   })
   const links = tree.keys.flatMap((key, at): StepPart[] => {
     const rows = found.links[at] ?? 0

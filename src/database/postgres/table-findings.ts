@@ -102,7 +102,12 @@ interface TableFacts {
   isReplica: boolean
 }
 
-function describeFacts(table: string, column: string | undefined, deletes: boolean, facts: TableFacts & Published): Finding[] {
+function describeFacts(
+  table: string,
+  column: string | undefined,
+  deletes: boolean,
+  facts: TableFacts & Published,
+): Finding[] {
   const findings: Finding[] = []
   const refuse = (text: string, hint: string): void => void findings.push({ level: 'refusal', text, hint })
   const warn = (text: string, hint: string): void => void findings.push({ level: 'warning', text, hint })

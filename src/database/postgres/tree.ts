@@ -3,7 +3,15 @@ import { sql } from 'kysely'
 
 import { formatTableName, type TableName } from '../../config/fields.ts'
 import type { Db, Finding, Sql } from '../database.ts'
-import { isAllowed, linkRefusal, strayFindings, type Children, type KeyEffect, type Tree, type TreeKey } from '../tree.ts'
+import {
+  isAllowed,
+  linkRefusal,
+  strayFindings,
+  type Children,
+  type KeyEffect,
+  type Tree,
+  type TreeKey,
+} from '../tree.ts'
 import { keyFindings, referencingKeys, type ForeignKey } from './foreign-keys.ts'
 import { tableFindings } from './table-findings.ts'
 import { findTable, type CatalogTable } from './table.ts'

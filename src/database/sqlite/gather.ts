@@ -50,7 +50,9 @@ export async function gather(db: Db, tree: SqliteTree, request: Gathering): Prom
     for (const [at, { table, goes }] of tree.tables.entries()) if (goes) await create(db, aboveTable(at), table)
   const { table, where } = request.rows
   const root = tableOf(tree, 0)
-  await sql`insert into ${nodeTable(0)} (${own(root)}, round) select ${places(root)}, 0 from ${table.sql} where ${where}`.execute(db)
+  await sql`insert into ${nodeTable(0)} (${own(root)}, round) select ${places(root)}, 0 from ${table.sql} where ${where}`.execute(
+    db,
+  )
   for (let round = 0; ; round += 1) {
     let added = 0
     for (const [at, key] of tree.keys.entries()) added += await gatherBy(work, key, at, round)
@@ -257,7 +259,9 @@ function matches(parent: SchemaTable, child: SchemaTable, { columns, referenced 
     const other = referenced[index] ?? ''
     const isSame = affinity(typeOf(parent, other)) === affinity(typeOf(child, column))
     const left = sql.id('retention_parent', other)
-    return isSame ? sql`${left} = ${sql.id('retention_child', column)}` : sql`${left} = +${sql.id('retention_child', column)}`
+    return isSame
+      ? sql`${left} = ${sql.id('retention_child', column)}`
+      : sql`${left} = +${sql.id('retention_child', column)}`
   })
   return sql`${sql.join(parts, sql` and `)}`
 }

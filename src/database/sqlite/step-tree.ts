@@ -5,7 +5,15 @@ import { sql } from 'kysely'
 
 import { RetentionError } from '../../errors.ts'
 import type { Sql } from '../database.ts'
-import { linkColumns, linkOf, parentsFirst, type GatheredStep, type Gathering, type Link, type StepPart } from '../tree.ts'
+import {
+  linkColumns,
+  linkOf,
+  parentsFirst,
+  type GatheredStep,
+  type Gathering,
+  type Link,
+  type StepPart,
+} from '../tree.ts'
 import type { Connection } from './connection.ts'
 import { forget, gather, goingRows, linkedRows, placeParts, tableOf } from './gather.ts'
 import { csvPieces } from './pieces.ts'

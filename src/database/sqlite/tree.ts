@@ -3,7 +3,15 @@ import { sql } from 'kysely'
 
 import { formatTableName } from '../../config/fields.ts'
 import type { Db, Finding, Sql } from '../database.ts'
-import { isAllowed, linkRefusal, strayFindings, type Children, type KeyEffect, type Tree, type TreeKey } from '../tree.ts'
+import {
+  isAllowed,
+  linkRefusal,
+  strayFindings,
+  type Children,
+  type KeyEffect,
+  type Tree,
+  type TreeKey,
+} from '../tree.ts'
 import { keyFindings, keyName, referencingKeys, type ForeignKey } from './foreign-keys.ts'
 import { findTable, triggersOn, type SchemaTable } from './table.ts'
 
@@ -105,7 +113,10 @@ async function isMatched(db: Db, parent: SchemaTable, { columns, referenced }: F
   const isThere = names.every((name) => parent.columns.some((column) => isSame(column.name, name)))
   if (!isThere || columns.length !== referenced.length) return false
   const isNames = (others: readonly string[]): boolean =>
-    others.map((name) => name.toLowerCase()).toSorted().join('\0') === names.join('\0')
+    others
+      .map((name) => name.toLowerCase())
+      .toSorted()
+      .join('\0') === names.join('\0')
   if (isNames(parent.primaryKey)) return true
   const { rows } = await sql<{ name: string; column: string | null }>`
     select i.name, c.name as column from pragma_index_list(${parent.name.name}) as i, pragma_index_info(i.name) as c
@@ -123,7 +134,12 @@ async function hasIndex(db: Db, table: SchemaTable, { columns }: ForeignKey): Pr
     where i.partial = 0 order by i.name, c.seqno
   `.execute(db)
   const indexes = Map.groupBy(rows, (row) => row.name)
-  return [...indexes.values()].some((parts) => isCovered(parts.map((part) => part.column ?? ''), names))
+  return [...indexes.values()].some((parts) =>
+    isCovered(
+      parts.map((part) => part.column ?? ''),
+      names,
+    ),
+  )
 }
 
 /** Whether an index begins with some columns, in any order. */
@@ -134,18 +150,30 @@ function isCovered(index: readonly string[], names: ReadonlySet<string>): boolea
 
 function leftOut(parent: SchemaTable, key: ForeignKey): Finding {
   const text = `Rows of "${key.table}" may hang on rows of "${parent.name.name}" by ${keyName(key)}, which blocks deleting them`
-  return { level: 'refusal', text, hint: `Name ${formatTableName({ schema: undefined, name: key.table })} in "children" as well.` }
+  return {
+    level: 'refusal',
+    text,
+    hint: `Name ${formatTableName({ schema: undefined, name: key.table })} in "children" as well.`,
+  }
 }
 
 function mismatch(parent: SchemaTable, key: ForeignKey): Finding {
   const to = key.referenced.map((name) => name || '?').join(', ')
   const text = `"${key.table}" refers to "${parent.name.name}" (${to}) by ${keyName(key)}, which is no primary key of it, nor unique`
-  return { level: 'refusal', text, hint: 'SQLite calls this a foreign key mismatch. Add a unique index over these columns.' }
+  return {
+    level: 'refusal',
+    text,
+    hint: 'SQLite calls this a foreign key mismatch. Add a unique index over these columns.',
+  }
 }
 
 function noIndex(key: ForeignKey): Finding {
   const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
   const index = quoted(`${key.table}_${key.columns.join('_')}`)
   const text = `"${key.table}" has no index for ${keyName(key)}: every step reads the whole table`
-  return { level: 'warning', text, hint: `CREATE INDEX ${index} ON ${quoted(key.table)} (${key.columns.map(quoted).join(', ')});` }
+  return {
+    level: 'warning',
+    text,
+    hint: `CREATE INDEX ${index} ON ${quoted(key.table)} (${key.columns.map(quoted).join(', ')});`,
+  }
 }
