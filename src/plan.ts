@@ -269,8 +269,8 @@ export async function countDue(
 /** Changes when the rows that a policy takes, or the way it takes them, change. */
 export function fingerprint(policy: Policy, config: Config): string {
   const { table, column, days, where, columnTimezone, children } = policy
-  const along = children === undefined || children === 'archive' ? children : children.map(formatTableName)
-  const what = [formatTableName(table), column, days, where ?? null, columnTimezone, config.timezone, along]
+  const names = children === undefined || children === 'archive' ? children : children.map(formatTableName)
+  const what = [formatTableName(table), column, days, where ?? null, columnTimezone, config.timezone, names]
   return createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, 16)
 }
 

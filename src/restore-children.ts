@@ -29,14 +29,14 @@ type Way = (
 ) => Promise<boolean>
 
 /** Errors that another way would not be spared. */
-const final: readonly ErrorCode[] = [
+const final: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'RESTORE_CONFLICT',
   'ARCHIVE_CHANGED',
   'DATABASE_UNREACHABLE',
   'DATABASE_BUSY',
   'COMMIT_UNKNOWN',
   'ALREADY_RESTORED',
-]
+])
 
 /** One restore of an archive with children. All of it comes back with the ledger's word for it, or nothing does. */
 export async function downWhole(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
@@ -57,7 +57,7 @@ export async function downWhole(archive: FoundArchive, order: RestoreOrder): Pro
 }
 
 function unlessFinal(error: unknown): undefined {
-  if (!(error instanceof RetentionError) || final.includes(error.code)) throw error
+  if (!(error instanceof RetentionError) || final.has(error.code)) throw error
 }
 
 /** One table after the other. */
