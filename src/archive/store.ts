@@ -55,11 +55,29 @@ export async function* metered(meter: Meter, source: AsyncIterable<Buffer>): Asy
 /** So large that what each call of the disk and of the hash costs does not count. */
 const blockBytes = 512 * 1024
 
-/** The same bytes in large blocks: databases give them in pieces of a few kilobytes. Each block is valid until the next. */
-async function* inBlocks(source: ByteSource): AsyncGenerator<Buffer> {
-  const block = Buffer.allocUnsafe(blockBytes)
+/** Blocks that are in no use: each step would leave some as garbage. */
+const free: Buffer[] = []
+
+/** Lends a block for as long as some work takes. */
+async function withBlock<T>(work: (block: Buffer) => Promise<T>): Promise<T> {
+  const block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes)
+  try {
+    return await work(block)
+  } finally {
+    free.push(block)
+  }
+}
+
+/** The same bytes in large blocks: SQLite's come in pieces of a few kilobytes. Each block is valid until the next. */
+async function* inBlocks(source: ByteSource, block: Buffer): AsyncGenerator<Buffer> {
   let used = 0
   for await (const chunk of source) {
+    if (chunk.length >= block.length) {
+      if (used > 0) yield block.subarray(0, used)
+      used = 0
+      yield chunk
+      continue
+    }
     for (let at = 0; at < chunk.length;) {
       const copied = chunk.copy(block, used, at)
       at += copied
@@ -80,10 +98,12 @@ export async function store(target: Target, name: string, source: ByteSource): P
   const meter = new Meter()
   const draft = await target.create(name)
   try {
-    for await (const block of inBlocks(source)) {
-      meter.update(block)
-      await draft.write(block)
-    }
+    await withBlock(async (block) => {
+      for await (const bytes of inBlocks(source, block)) {
+        meter.update(bytes)
+        await draft.write(bytes)
+      }
+    })
     await draft.publish()
   } catch (error) {
     await draft.discard().catch(() => {})
@@ -114,10 +134,12 @@ export async function storeText(target: Target, name: string, text: string): Pro
 export async function readWhole(target: Target, name: string): Promise<{ digest: Digest; records: number }> {
   const meter = new Meter()
   const counter = new RecordCounter()
-  for await (const chunk of await target.read(name, Buffer.allocUnsafe(blockBytes))) {
-    meter.update(chunk)
-    counter.update(chunk)
-  }
+  await withBlock(async (block) => {
+    for await (const chunk of await target.read(name, block)) {
+      meter.update(chunk)
+      counter.update(chunk)
+    }
+  })
   return { digest: meter.digest(), records: counter.records }
 }
 

@@ -5,6 +5,7 @@ import { DatabaseError, Pool, type PoolClient, type QueryResult } from 'pg'
 import { codeOf, messageOf, RetentionError } from '../../errors.ts'
 import type { Db, Sql } from '../database.ts'
 import { withLiterals } from './literal.ts'
+import { LendingSocket } from './socket.ts'
 
 /** Time limits, in milliseconds. */
 export interface Limits {
@@ -116,6 +117,7 @@ export class Connections {
     this.#pool = new Pool({
       connectionString: address,
       application_name: 'retention',
+      stream: () => new LendingSocket(),
       connectionTimeoutMillis: 10_000,
       keepAlive: true,
       keepAliveInitialDelayMillis: 10_000,
