@@ -92,9 +92,15 @@ async function* inBlocks(source: ByteSource, block: Buffer): AsyncGenerator<Buff
 
 /**
  * Stores bytes under a name that must be free, and proves by reading it back that the target holds every byte.
+ * @param recordsOf how many records they are, where that is known once they have come; else they are counted
  * @throws RetentionError `ARCHIVE_EXISTS`, or `ARCHIVE_CHANGED` when other bytes came back.
  */
-export async function store(target: Target, name: string, source: ByteSource): Promise<Stored> {
+export async function store(
+  target: Target,
+  name: string,
+  source: ByteSource,
+  recordsOf?: () => number,
+): Promise<Stored> {
   const meter = new Meter()
   const draft = await target.create(name)
   try {
@@ -111,8 +117,14 @@ export async function store(target: Target, name: string, source: ByteSource): P
   }
   const written = meter.digest()
   try {
-    const { digest: back, records } = await readWhole(target, name)
-    if (back.sha256 === written.sha256) return { ...written, records }
+    const meterBack = new Meter()
+    const counter = recordsOf === undefined ? new RecordCounter() : undefined
+    await readThrough(target, name, (chunk) => {
+      meterBack.update(chunk)
+      counter?.update(chunk)
+    })
+    const back = meterBack.digest()
+    if (back.sha256 === written.sha256) return { ...written, records: counter?.records ?? recordsOf?.() ?? 0 }
     throw new RetentionError(
       'ARCHIVE_CHANGED',
       `${target.locate(name)} was stored with ${written.bytes} bytes, but ${back.bytes} other bytes were read back`,
@@ -134,13 +146,18 @@ export async function storeText(target: Target, name: string, text: string): Pro
 export async function readWhole(target: Target, name: string): Promise<{ digest: Digest; records: number }> {
   const meter = new Meter()
   const counter = new RecordCounter()
-  await withBlock(async (block) => {
-    for await (const chunk of await target.read(name, block)) {
-      meter.update(chunk)
-      counter.update(chunk)
-    }
+  await readThrough(target, name, (chunk) => {
+    meter.update(chunk)
+    counter.update(chunk)
   })
   return { digest: meter.digest(), records: counter.records }
+}
+
+/** Reads a stored file to its end. @param look is shown each piece, valid until it returns */
+async function readThrough(target: Target, name: string, look: (chunk: Buffer) => void): Promise<void> {
+  await withBlock(async (block) => {
+    for await (const chunk of await target.read(name, block)) look(chunk)
+  })
 }
 
 /** A small stored file's text. @throws RetentionError `ARCHIVE_NOT_FOUND`, `ARCHIVE_CHANGED` when it is too large. */

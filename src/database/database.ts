@@ -121,8 +121,10 @@ export interface ExportedRows {
   readonly columns: readonly Column[]
   /** CSV bytes, header first. To be read once, to the end. */
   readonly csv: AsyncIterable<Buffer>
-  /** Rows in the CSV; to be asked once it has been read. */
+  /** Rows in the CSV, as the database counts them; to be asked once it has been read. */
   count(): Promise<number>
+  /** Rows as they came, where each comes by itself; to be asked once the CSV has been read. Undefined: to be counted in it. */
+  readonly records?: () => number
   /**
    * Makes sure that exactly these rows are gone; to be called once the CSV is stored.
    * @throws RetentionError `ROWS_CHANGED` when they have changed since they were read

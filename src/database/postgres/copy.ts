@@ -43,9 +43,9 @@ export async function copyIn(
 /** The bytes of a COPY, and how many rows they are. */
 export interface CopyOut extends AsyncIterable<Buffer> {
   /** By the server's count. To be asked once the bytes have been read to their end, as is the next. */
-  rows(): Promise<number>
+  readonly rows: () => Promise<number>
   /** As they came. */
-  records(): number
+  readonly records: () => number
 }
 
 /**
