@@ -57,6 +57,8 @@ export interface PolicyPlan extends Survey {
   readonly steps: readonly PlannedStep[]
   /** How many of them may be under way at a time. */
   readonly lanes: number
+  /** Whether nothing but time, and what others write, can make more rows due. */
+  readonly isSteady: boolean
   /** The most rows of a step, as the policy says and as its bytes allow by a sample of the rows. */
   readonly size: number
   /** Why more is due than the policy allows at once; undefined where it is not. */
@@ -141,7 +143,7 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
   return context.database.read(async (db) => {
     const { found, due, time, sideBySide } = await survey(db, policy, context)
     if (due === undefined || time === undefined)
-      return { ...found, steps: [], lanes: 1, size: policy.batch, tooLarge: undefined }
+      return { ...found, steps: [], lanes: 1, isSteady: false, size: policy.batch, tooLarge: undefined }
     // Where nothing is due, a sample would look for it in the whole table.
     const bytes = found.oldestDue === undefined ? 0 : await context.database.averageRowBytes(db, due)
     const size = Math.max(1, Math.floor(Math.min(policy.batch, policy.batchBytes / bytes)))
@@ -153,6 +155,7 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
       due: counted,
       // A predicate that asks other rows must see what the step before has taken.
       lanes: sideBySide && !/\bselect\b/i.test(policy.where ?? '') ? policy.concurrency : 1,
+      isSteady: sideBySide && policy.where === undefined,
       size,
       steps: cuts.map((next) => plannedStep(next, time, bytes)),
       tooLarge: await tooLarge(db, policy, { ...found, due: counted }),

@@ -329,6 +329,11 @@ export interface Database {
   isLocked(name: string): Promise<boolean>
   /** What production feels now, as far as this role may see; cheap enough to be asked every second. */
   pressure(table: TableName, limits: Throttle): Promise<Felt>
+  /**
+   * Watches others that write, from now on. What it returns tells how many of their transactions have ended since, anywhere
+   * on the server; undefined where that cannot be told for certain.
+   */
+  watchWriters(): Promise<() => Promise<number | undefined>>
   /** Whether it has one writer at a time, whom all others wait for. */
   readonly hasOneWriter: boolean
   /** Begins one step, and looks at the table once more. */
