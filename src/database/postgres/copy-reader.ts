@@ -32,7 +32,7 @@ const lineEnd = 0x0a
 export class CopyReader implements Submittable {
   /** Rows by the server's own count; known after `end`. */
   rowCount = 0
-  readonly #text: string
+  readonly text: string
   #stream: Duplex | undefined
   /** Lets pg read the connection again. */
   #giveBack: ((bytes: Buffer) => void) | undefined
@@ -51,7 +51,7 @@ export class CopyReader implements Submittable {
   #wake: (() => void) | undefined
 
   constructor(text: string) {
-    this.#text = text
+    this.text = text
   }
 
   /** Rows as they came: the server sends one message for each, and one for the header, and each is a line. */
@@ -104,7 +104,7 @@ export class CopyReader implements Submittable {
       stream.on('data', parse)
       parse(bytes)
     }
-    connection.query(this.#text)
+    connection.query(this.text)
   }
 
   /** pg's to call. */
