@@ -40,7 +40,10 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
       const due = remaining ?? planned.due
       const hasAll = planned.isSteady && rowsOf(done) - before === planned.due
       // To count, dead rows must be passed one by one: a tenth of the whole time.
-      remaining = hasAll && (await othersWrote().catch(() => undefined)) === 0 ? 0 : await countLeft(policy, context, first, rowsOf(done))
+      remaining =
+        hasAll && (await othersWrote().catch(() => undefined)) === 0
+          ? 0
+          : await countLeft(policy, context, first, rowsOf(done))
       if (remaining === 0 || done.skipped > 0 || throttle.stopped || isOver(context) || allowance.rows <= 0) break
       // Were it not for this, rows that a trigger puts back would be archived again and again.
       if (remaining >= due && !hasGrown) stays = stayFinding(remaining, rowsOf(done) - before)

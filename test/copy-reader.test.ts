@@ -19,7 +19,12 @@ function message(code: string, content: Buffer | string = ''): Buffer {
   return Buffer.concat([header, bytes])
 }
 
-const [begins, done, notice, failed] = [message('H', '\0\0\0'), message('c'), message('N', 'S…\0\0'), message('E', 'no\0')]
+const [begins, done, notice, failed] = [
+  message('H', '\0\0\0'),
+  message('c'),
+  message('N', 'S…\0\0'),
+  message('E', 'no\0'),
+]
 
 /** Reads what a server sends, in pieces of some sizes; `pg` is what was left to pg. */
 async function read(

@@ -91,7 +91,8 @@ export class CopyReader implements Submittable {
   submit(connection: Connection): void {
     const { stream } = connection
     const [parse] = stream.listeners('data') as ((bytes: Buffer) => void)[]
-    if (parse === undefined || stream.listenerCount('data') > 1) throw new Error('pg reads its connections in a new way')
+    if (parse === undefined || stream.listenerCount('data') > 1)
+      throw new Error('pg reads its connections in a new way')
     const take = (bytes: Buffer): void => this.#take(bytes)
     stream.off('data', parse)
     // Encrypted, it is a stream of TLS.
