@@ -79,11 +79,14 @@ export async function makeSteps(
   }
 
   let turn: Promise<unknown> = Promise.resolve()
-  /** Makes a step, and rests, while no other lane does anything. */
-  const makeInTurn = async (step: PlannedStep, lane: number): Promise<StepResult> => {
+  let owed = 0
+  /** Makes a step when no other lane does, and the rest after the last one is over; undefined where it is too late by then. */
+  const makeInTurn = async (step: PlannedStep, lane: number): Promise<StepResult | undefined> => {
     const made = turn.then(async () => {
+      await rest(owed, context)
+      if (isOver(context) || throttle.stopped) return undefined
       const result = await makeStep(step, lane)
-      await rest(rests[lane] ?? 0, context)
+      owed = rests[lane] ?? 0
       rests[lane] = 0
       return result
     })
@@ -107,7 +110,9 @@ export async function makeSteps(
         waiting.push(...(await smaller(step, rows)).toReversed())
         continue
       }
-      const { grew, entry } = await (isBeside() ? makeInTurn(step, lane) : makeStep(step, lane))
+      const result = await (isBeside() ? makeInTurn(step, lane) : makeStep(step, lane))
+      if (result === undefined) return false
+      const { grew, entry } = result
       archived(entry?.rows ?? 0)
       // Whoever writes rows into the range may do so for ever: that is for the next plan, of which there are only so many.
       hasGrown ||= grew === 'rows'
