@@ -22,6 +22,8 @@ export interface ExportedPart {
   readonly csv: AsyncIterable<Buffer>
   /** To be asked once the CSV has been read. */
   count(): Promise<number>
+  /** As `ExportedRows.records`. */
+  readonly records: (() => number) | undefined
 }
 
 /** What a step takes out. */
@@ -54,8 +56,8 @@ export async function exportStep(
     // First: from then on the connection takes no other command until the rows have been read.
     const ddl = await context.database.ddl(db, due.table.name)
     const rows = transaction.export(due, skipLocked, context.rollbackSignal)
-    const { columns, csv } = rows
-    const part = { table: due.table, columns, ddl, link: undefined, label: '', csv, count: () => rows.count() }
+    const { columns, csv, records } = rows
+    const part = { table: due.table, columns, ddl, link: undefined, label: '', csv, records, count: () => rows.count() }
     return { parts: [part], isEmpty: false, beyond: 0, from, to, remove: () => rows.remove() }
   }
   const all = await pastRows(db, inspection, policy, cutoff, context)
@@ -72,7 +74,7 @@ export async function exportStep(
     const { schema, name } = table.name
     const ddl = await context.database.ddl(db, table.name)
     const label = `${formatTableName({ schema: schema === own.schema ? undefined : schema, name })}${link === undefined ? '' : '.links'}`
-    parts.push({ table, link, columns, ddl, csv, label, count: async () => rows })
+    parts.push({ table, link, columns, ddl, csv, label, records: undefined, count: async () => rows })
   }
   const isEmpty = (gathered.rows[0] ?? 0) === 0
   return { parts, isEmpty, beyond, ...times, remove: () => gathered.remove() }

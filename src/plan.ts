@@ -60,6 +60,8 @@ export interface PolicyPlan extends Survey {
   readonly steps: readonly PlannedStep[]
   /** How many of them may be under way at a time. */
   readonly lanes: number
+  /** Whether nothing but time, and what others write, can make more rows due. */
+  readonly isSteady: boolean
   /** The most rows of a step, as the policy says and as its bytes allow by a sample of the rows. */
   readonly size: number
   /** Why more is due than the policy allows at once; undefined where it is not. */
@@ -159,7 +161,7 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
   return look(context.database, policy, async (db) => {
     const { found, due, time, inspection } = await survey(db, policy, context)
     if (due === undefined || time === undefined)
-      return { ...found, steps: [], lanes: 1, size: policy.batch, tooLarge: undefined }
+      return { ...found, steps: [], lanes: 1, isSteady: false, size: policy.batch, tooLarge: undefined }
     // Where nothing is due, a sample would look for it in the whole table.
     const bytes =
       found.oldestDue === undefined ? 0 : await rowBytes(db, due, found.children, inspection, context.database)
@@ -172,6 +174,7 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
       due: counted,
       // A predicate that asks other rows must see what the step before has taken.
       lanes: inspection.sideBySide && !/\bselect\b/i.test(policy.where ?? '') ? policy.concurrency : 1,
+      isSteady: inspection.sideBySide && policy.where === undefined,
       size,
       steps: cuts.map((next) => plannedStep(next, time, bytes)),
       tooLarge: await tooLarge(db, policy, { ...found, due: counted }),
@@ -236,13 +239,13 @@ async function cutUpTo(db: Db, due: RowSelection, size: number, limit: number): 
   return cuts
 }
 
-function plannedStep({ range, rows }: Cut, time: TimeColumn, rowBytes: number): PlannedStep {
+function plannedStep({ range, rows }: Cut, time: TimeColumn, bytes: number): PlannedStep {
   return {
     range,
     rows,
     from: time.format(range.from[0] ?? null),
     to: time.format(range.through),
-    estimatedBytes: Math.round(rows * rowBytes),
+    estimatedBytes: Math.round(rows * bytes),
   }
 }
 

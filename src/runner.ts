@@ -177,7 +177,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
       const file = files.length === 0 ? name : partName(name, part.label, published)
       const { table, link, columns, ddl } = part
       const csv = atMost(order, size, part.csv)
-      const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv)
+      const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv, part.records)
       published.push(file)
       const count = await part.count()
       checkCount(file, count, stored.records)
