@@ -23,6 +23,11 @@ export interface Done {
   readonly inTheWay: string[]
 }
 
+/** The size of an archive's files together. */
+function bytesOf({ bytes, files }: LedgerEntry): number {
+  return files.reduce((sum, file) => sum + file.bytes, bytes)
+}
+
 /** Rows archived so far. */
 export function rowsOf({ entries }: Pick<Done, 'entries'>): number {
   return entries.reduce((rows, entry) => rows + entry.rows, 0)
@@ -66,7 +71,7 @@ export async function makeSteps(
     const result = await archiveStep(order, context)
     const took = performance.now() - begun
     const { entry, held } = result
-    const taken: Taken = { rows: entry?.rows ?? 0, bytes: entry?.bytes ?? 0, took, held }
+    const taken: Taken = { rows: entry?.rows ?? 0, bytes: entry === undefined ? 0 : bytesOf(entry), took, held }
     const least = size.restAfter(taken, isShared())
     rests[lane] = isBeside() && policy.pause === undefined ? Math.max(least, beside.rest * took) : least
     done.skipped += result.skipped

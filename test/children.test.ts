@@ -434,7 +434,7 @@ overDatabases(
     const [one, two] = [await connectTo(db.address), await connectTo(db.address)]
     try {
       // One that was there first is waited for.
-      await one.run('begin; insert into child values (4, 1)')
+      await one.run("begin; insert into child values (4, 1); update child set body = 'new' where id = 3")
       setTimeout(() => void one.run('commit'), 100)
       // A row that somebody holds keeps what it hangs on.
       await two.run("begin; update child set body = 'x' where id = 2")

@@ -136,7 +136,8 @@ async function keepShared(work: Work): Promise<void> {
   const { db, tree } = work
   let staying = 0
   for (const [at, key] of tree.keys.entries()) {
-    if (key.child === 0 || work.locking === 'skip') staying += await keepParentsOfOthers(db, key, at)
+    // Where rows are locked, this is the proof that nothing hangs on those that go but what was gathered.
+    if (key.child === 0 || work.locking !== 'none') staying += await keepParentsOfOthers(db, key, at)
     if (key.effect === 'goes' && hangsByMore(tree, key.child)) staying += await keepChildrenOfOthers(db, key)
   }
   for (const [at, { table, goes }] of tree.tables.entries()) {
@@ -161,7 +162,7 @@ async function keepShared(work: Work): Promise<void> {
   }
 }
 
-/** A row stays if one hangs on it that does not go: it is not due, or others hold it. */
+/** A row stays if one hangs on it that was not gathered: it is not due, or others hold it. */
 async function keepParentsOfOthers(db: Db, key: PostgresKey, at: number): Promise<number> {
   const node = key.effect === 'goes' ? nodeOf(key.child) : linkNodeOf(at)
   return run(
