@@ -6,7 +6,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { apply, plan, restore, status, verify, type PolicyInput } from '../src/index.ts'
-import { connectTo, type TestDatabase } from './support/database.ts'
+import { connectTo, onCluster, type TestDatabase } from './support/database.ts'
 import { LocalTarget } from '../src/target/local.ts'
 import { readArchive } from './support/archive.ts'
 import type { TestProject } from './support/project.ts'
@@ -456,6 +456,7 @@ overDatabases(
         file.rows.map(([id]) => Number(id)).toSorted((a, b) => a - b),
         [1, 3, 4],
       )
+      assert.is(file.rows.find(([id]) => id === '3')?.[2], 'new')
       await two.run('rollback')
       assert.is((await applyOnce(made)).archived, 1)
     } finally {
@@ -545,6 +546,42 @@ overDatabases(
     assert.match(kept.error?.message ?? '', /DELETE took 0|violates foreign key|FOREIGN KEY/)
     assert.equal(await ids(db, 'parent'), [2, 4])
   },
+)
+
+overDatabases(
+  test,
+  'the GRANTs of the README are enough, and it is told which are missing',
+  async ({ db, project }) => {
+    await db.run(
+      ddl(
+        db,
+        `create table parent (id KEY, at TIME); create table child (id KEY, parent_id bigint references parent (id) on delete cascade);
+        create table note (id KEY, parent_id bigint references parent (id) on delete set null);
+        insert into parent values (1, '${old}'); insert into child values (1, 1); insert into note values (1, 1)`,
+      ),
+    )
+    const base = String(await db.value('select current_database()'))
+    const role = base.replace('test_', 'archiver_')
+    await onCluster(`create role ${role} login password 'x'`)
+    await db.run(`revoke all on schema public from public; grant usage, create on schema public to ${role};
+      revoke temporary on database ${base} from public; grant select, delete on parent, child to ${role}; grant select on note to ${role}`)
+    try {
+      const made = project({ parent: policy }, { database: db.address.replace('postgres:password@', `${role}:x@`) })
+      const refused = await applyOnce(made)
+      assert.is(refused.error?.code, 'REFUSED')
+      for (const table of ['parent', 'child', 'note'])
+        assert.match(refused.error?.message ?? '', new RegExp(`may not lock rows of public.${table},`))
+      const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+      const [, statements = ''] = /<!-- grants: children -->\s+```sql\n([^`]+)```/.exec(readme) ?? []
+      const here = statements.replace('orders, order_items', 'parent, child').replace('invoices', 'note')
+      await db.run(here.replace('DATABASE app', `DATABASE ${base}`).replaceAll('archiver;', `${role};`))
+      assert.is((await applyOnce(made)).status, 'applied')
+      assert.equal(await db.rows('select id, parent_id from note'), [['1', null]])
+    } finally {
+      await db.run(`reassign owned by ${role} to postgres; drop owned by ${role}; drop role ${role}`)
+    }
+  },
+  ['postgres'],
 )
 
 /** A schema and rows of it, at random. */
