@@ -1,12 +1,13 @@
 /** Everything the command line does, as functions. */
 export { apply, plan, type ApplyOptions, type Progress, type WaitNotice } from './apply.ts'
+export type { ChildRows } from './children.ts'
 export { defineConfig, type ConfigInput } from './config/config.ts'
 export { RetentionError, type ErrorCode } from './errors.ts'
 export type { Duration, Size, TargetInput } from './config/fields.ts'
 export type { Candidate, Finding, Space } from './database/database.ts'
 export { init, type InitChoice, type InitOptions, type InitReport } from './init.ts'
 export type { Hold } from './ledger/holds.ts'
-export type { ArchiveState, LedgerEntry } from './ledger/ledger.ts'
+export type { ArchiveState, LedgerEntry, LedgerFile } from './ledger/ledger.ts'
 export { definePolicy, type PolicyInput } from './config/policy.ts'
 export type { ThrottleInput } from './config/throttle.ts'
 export type { ProjectOptions } from './config/project.ts'
@@ -18,6 +19,7 @@ export type {
   PolicyStatus,
   Repair,
   ReportedError,
+  RestoredPart,
   RestoreReport,
   SpaceReport,
   StatusReport,

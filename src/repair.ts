@@ -96,7 +96,7 @@ async function judgeWhole(file: StoredFile, manifest: StoredFile, work: RepairWo
     return leave(file, `it is from ${archive.databaseKind ?? 'elsewhere'}`)
   const found = await whereaboutsOfAll(archive, work)
   if (typeof found === 'string') return leave(file, `there is no table ${found}`)
-  if (found.isElsewhere) return setAside(file, [...partsOf(file, work), manifest], found.text, work)
+  if (found.isElsewhere) return setAside(file, [manifest, ...partsOf(file, work)], found.text, work)
   if (!found.isNowhere) return leave(file, found.text)
   const wasOurs = await wasClaimed(file.name, work)
   const why = wasOurs
@@ -201,7 +201,8 @@ async function setAside(
 ): Promise<Repair> {
   const proposal: Repair = { ...about(file), action: 'set-aside', text, asks: false, done: false }
   if (!(await isWanted(proposal, work))) return proposal
-  // The archive last: cut off in between, it is one without a manifest, which the next repair sets aside as well.
+  // The manifest first and the archive last: cut off in between, it is one without a manifest, which the next repair sets
+  // aside as well.
   for (const { target, name } of [...beside, file]) await target.setAside(name)
   return { ...proposal, done: true }
 }

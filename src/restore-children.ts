@@ -106,8 +106,9 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
   try {
     const files = await openAll(archive, transaction)
     for (const { archive: file, into } of files) {
+      if (file.link !== undefined) continue
       checkTable(into.table, file)
-      if (file.link === undefined && onConflict !== 'error') checkKey(into.table, file, onConflict)
+      if (onConflict !== 'error') checkKey(into.table, file, onConflict)
     }
     // 2. Put all rows in, hold them, and let sequences go on behind them.
     const restored: Restored[] = []

@@ -242,7 +242,8 @@ async function* atMost(
  */
 async function undo(transaction: StepTransaction, target: Target, published: readonly string[]): Promise<void> {
   await transaction.rollback()
-  for (const file of published) await target.withdraw(file).catch(() => {})
+  // The archive last: what may be left of it then is known for what it is.
+  for (const file of published.toReversed()) await target.withdraw(file).catch(() => {})
 }
 
 function checkCount(name: string, rows: number, records: number): void {

@@ -584,6 +584,38 @@ overDatabases(
   ['postgres'],
 )
 
+overDatabases(
+  test,
+  'a row of a table that is left out, and that comes too late to be seen, stops the step',
+  async ({ db, project }) => {
+    await db.run(
+      ddl(
+        db,
+        `create table parent (id KEY, at TIME);
+    create table child (id KEY, parent_id bigint references parent (id) on delete cascade);
+    create table note (id KEY, parent_id bigint references parent (id));
+    insert into parent values (1, '${old}'); insert into child values (1, 1)`,
+      ),
+    )
+    const made = project({ parent: { ...policy, children: ['child'] } }, { lockTimeout: '200ms' })
+    const other = db.kind === 'postgres' ? await connectTo(db.address) : db
+    let late: Promise<unknown> = Promise.resolve()
+    const report = await whenStored(
+      async () => {
+        late = other.run('insert into note values (1, 1)').then(
+          () => 'in',
+          (error: unknown) => String(error),
+        )
+      },
+      () => applyOnce(made),
+    )
+    const came = await late
+    if (db.kind === 'postgres') await other.drop()
+    assert.is(report.status === 'applied', came !== 'in', JSON.stringify(report.error))
+    assert.is(Number(await db.value('select count(*) from note where parent_id not in (select id from parent)')), 0)
+  },
+)
+
 /** A schema and rows of it, at random. */
 const graph = fc.integer({ min: 1, max: 4 }).chain((tables) => {
   const table = fc.nat(tables - 1)

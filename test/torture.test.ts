@@ -8,16 +8,20 @@ import { torture } from './support/torture.ts'
 const test = suite('torture')
 
 /** As many over each database; `npm run torture` makes hundreds. */
-const kills = 30
+const scenes = [
+  { kills: 20, children: false },
+  { kills: 10, children: true },
+] as const
 
-for (const kind of kinds) {
-  test(`each row is in one place after every kill, and everything comes back [${kind}]`, async () => {
-    // Another every day, so that in time all is tried; a failure says which it was.
-    const seed = Math.floor(Date.now() / 86_400_000)
-    const totals = await torture({ kind, kills, seed })
-    assert.is(totals.kills, kills)
-    assert.ok(totals.rounds > 0)
-  })
-}
+for (const kind of kinds)
+  for (const { kills, children } of scenes) {
+    test(`each row is in one place after every kill, and everything comes back${children ? ', with children' : ''} [${kind}]`, async () => {
+      // Another every day, so that in time all is tried; a failure says which it was.
+      const seed = Math.floor(Date.now() / 86_400_000)
+      const totals = await torture({ kind, kills, seed, children })
+      assert.is(totals.kills, kills)
+      assert.ok(totals.rounds > 0)
+    })
+  }
 
 test.run()

@@ -17,6 +17,8 @@ interface Entry {
   readonly state: string
   readonly sha256: string
   readonly rows: number
+  /** Rows of other tables that went along. */
+  readonly files: readonly { path: string; table: string; rows: number; storedSha256: string }[]
 }
 
 /** A field of a CSV: its text, and whether it stood in quotes. */
@@ -80,20 +82,47 @@ export async function judge(
   const archived = entries.filter(({ state }) => state === 'archived')
   const places = [...(await tableRows(db, table))]
   for (const entry of archived) {
-    const file = path.join(folder, entry.name)
-    if (!existsSync(file)) throw new Error(`lost: ${entry.name} is in the ledger, and its file is not there`)
-    const bytes = readFileSync(file)
-    const sha256 = createHash('sha256').update(bytes).digest('hex')
-    if (sha256 !== entry.sha256) throw new Error(`lost: ${entry.name} has other bytes than the ledger recorded`)
-    if (!existsSync(`${file}.manifest.json`)) throw new Error(`${entry.name} has no manifest`)
-    const rows = archiveRows(db.kind, bytes)
-    if (rows.length !== entry.rows)
-      throw new Error(`${entry.name} has ${rows.length} rows, and the ledger ${entry.rows}`)
+    if (!existsSync(path.join(folder, `${entry.name}.manifest.json`))) throw new Error(`${entry.name} has no manifest`)
     // Not as arguments of one call: an archive may have more rows than a call may have arguments.
-    for (const row of rows) places.push(row)
+    for (const row of fileRows(db.kind, folder, entry.name, entry.sha256, entry.rows)) places.push(row)
   }
   compareRows(places, original)
   return { rows: places.length, archives: archived.length }
+}
+
+/** The same for a table whose rows went along with another's. */
+export async function judgeChild(
+  db: TestDatabase,
+  table: string,
+  folder: string,
+  original: readonly RowText[],
+): Promise<void> {
+  const places = [...(await tableRows(db, table))]
+  for (const { state, files } of await ledgerEntries(db)) {
+    for (const file of files) {
+      if (state !== 'archived' || file.table.replace('public.', '') !== table) continue
+      for (const row of fileRows(db.kind, folder, file.path, file.storedSha256, file.rows)) places.push(row)
+    }
+  }
+  compareRows(places, original)
+}
+
+/** The rows of a stored file, which must be what was recorded of it. */
+function fileRows(
+  kind: TestDatabase['kind'],
+  folder: string,
+  name: string,
+  recorded: string,
+  count: number,
+): RowText[] {
+  const file = path.join(folder, name)
+  if (!existsSync(file)) throw new Error(`lost: ${name} is in the ledger, and its file is not there`)
+  const bytes = readFileSync(file)
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  if (sha256 !== recorded) throw new Error(`lost: ${name} has other bytes than the ledger recorded`)
+  const rows = archiveRows(kind, bytes)
+  if (rows.length !== count) throw new Error(`${name} has ${rows.length} rows, and the ledger ${count}`)
+  return rows
 }
 
 /** Throws unless two lists hold the same rows, each as often. */
@@ -118,12 +147,13 @@ export async function ledgerEntries(db: TestDatabase): Promise<Entry[]> {
       : "select count(*) from pg_class where relname = 'retention_ledger'",
   )
   if (Number(exists) === 0) return []
-  const rows = await db.rows('select name, state, stored_sha256, rows from retention_ledger')
-  return rows.map(([name, state, sha256, count]) => ({
+  const rows = await db.rows('select name, state, stored_sha256, rows, files from retention_ledger')
+  return rows.map(([name, state, sha256, count, files]) => ({
     name: String(name),
     state: String(state),
     sha256: String(sha256),
     rows: Number(count),
+    files: JSON.parse(String(files)) as Entry['files'],
   }))
 }
 

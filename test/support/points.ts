@@ -149,7 +149,7 @@ const statements: readonly [RegExp, string, string?][] = [
   [/^\s*copy \(delete/i, 'copy rows'],
   [/^\s*begin deferred/i, 'begin snapshot'],
   [/^\s*begin immediate/i, 'begin write'],
-  [/^\s*delete from "(?!retention_)/i, 'delete rows'],
+  [/^\s*delete from "(?!retention_|temp")|^\s*with "retention_\d+" as \(\s*delete/i, 'delete rows'],
   [/^\s*insert into "retention_ledger" /i, 'insert ledger', 'step'],
   [/^\s*copy "pg_temp"|^\s*insert into "temp"/i, 'stage row'],
   [/insert (or (abort|fail) )?into "(public|main)"\."log" \(|^\s*copy "public"\."log" \(/i, 'insert rows', 'restore'],

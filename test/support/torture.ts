@@ -4,7 +4,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { createDatabase, type Kind, type TestDatabase } from './database.ts'
-import { compareRows, judge, ledgerEntries, tableRows, type RowText } from './judge.ts'
+import { compareRows, judge, judgeChild, ledgerEntries, tableRows, type RowText } from './judge.ts'
 import type { Plan } from './points.ts'
 import { TestProject, type Run } from './project.ts'
 
@@ -13,6 +13,8 @@ export interface TortureOptions {
   readonly kind: Kind
   readonly kills: number
   readonly seed: number
+  /** Whether rows of another table go along. Default false. */
+  readonly children?: boolean
   /** Is told of every kill. */
   readonly onKill?: (kills: number, point: string) => void
 }
@@ -37,12 +39,12 @@ const due = "at < '2021-01-01'"
 const killsInOneDatabase = 100
 
 /** @throws Error when a row is not in its one place; its message says how to play it again. */
-export async function torture({ kind, kills, seed, onKill }: TortureOptions): Promise<Totals> {
+export async function torture({ kind, kills, seed, children = false, onKill }: TortureOptions): Promise<Totals> {
   const random = randomNumbers(seed)
   const known: Knowledge = { points: new Map(), durations: new Map(), decks: new Map() }
   const totals = { kills: 0, survived: 0, points: new Map<string, number>(), rows: 0, rounds: 0 }
   while (totals.kills < kills) {
-    const victim = await Victim.create(kind, random, known)
+    const victim = await Victim.create(kind, random, known, children)
     const end = Math.min(kills, totals.kills + killsInOneDatabase)
     try {
       while (totals.kills < end) {
@@ -60,7 +62,7 @@ export async function torture({ kind, kills, seed, onKill }: TortureOptions): Pr
       await victim.leave()
       throw new Error(
         `${kind}, seed ${seed}, after ${totals.kills} kills, ${victim.last}: ${error instanceof Error ? error.message : String(error)}\n` +
-          `Play it again: npm run torture -- --database ${kind} --seed ${seed} --kills ${totals.kills + 1}\nThe project is left in ${victim.folder}`,
+          `Play it again: npm run torture -- --database ${kind} --seed ${seed} --kills ${totals.kills + 1}${children ? ' --children' : ''}\nThe project is left in ${victim.folder}`,
         { cause: error },
       )
     }
@@ -84,6 +86,8 @@ class Victim {
   readonly #db: TestDatabase
   readonly #project: TestProject
   readonly #original: readonly RowText[]
+  /** Rows that hang on those; undefined where there is no such table. */
+  readonly #children: readonly RowText[] | undefined
   readonly #random: () => number
   readonly #known: Knowledge
   /** What was done last, for a failure's message. */
@@ -94,9 +98,11 @@ class Victim {
     db: TestDatabase,
     project: TestProject,
     original: readonly RowText[],
+    children: readonly RowText[] | undefined,
     random: () => number,
     known: Knowledge,
   ) {
+    this.#children = children
     this.#known = known
     this.#db = db
     this.#project = project
@@ -104,12 +110,20 @@ class Victim {
     this.#random = random
   }
 
-  static async create(kind: Kind, random: () => number, known: Knowledge): Promise<Victim> {
+  static async create(kind: Kind, random: () => number, known: Knowledge, children: boolean): Promise<Victim> {
     const db = await createDatabase(kind)
     await fill(db, random)
-    const policy = { table: 'log', column: 'at', days: 30, batch: 25 }
+    if (children) await fillChildren(db)
+    const policy = {
+      table: 'log',
+      column: 'at',
+      days: 30,
+      batch: 25,
+      ...(children ? { children: 'archive' as const } : {}),
+    }
     const project = new TestProject({ database: db.address, lockTimeout: '500ms' }, { log: policy })
-    return new Victim(db, project, await tableRows(db, 'log'), random, known)
+    const hanging = children ? await tableRows(db, 'note') : undefined
+    return new Victim(db, project, await tableRows(db, 'log'), hanging, random, known)
   }
 
   get folder(): string {
@@ -143,6 +157,7 @@ class Victim {
   /** Has the judge look; returns how many rows it saw. */
   async judge(): Promise<number> {
     await this.#settle()
+    if (this.#children !== undefined) await judgeChild(this.#db, 'note', this.#project.path('backups'), this.#children)
     return (await judge(this.#db, 'log', this.#project.path('backups'), this.#original)).rows
   }
 
@@ -163,6 +178,7 @@ class Victim {
       if (code !== 0) throw new Error(`restore ${name} ended with ${code}: ${stderr}`)
     }
     compareRows(await tableRows(this.#db, 'log'), this.#original)
+    if (this.#children !== undefined) compareRows(await tableRows(this.#db, 'note'), this.#children)
     this.rounds += 1
     return rows + this.#original.length
   }
@@ -301,6 +317,18 @@ async function fill(db: TestDatabase, random: () => number): Promise<void> {
     values.push(`(${text(time)}, ${text(body)}, ${n % 7 === 0 ? 'null' : n * 1.5}, ${n % 5 === 0 ? 'null' : blob})`)
   }
   await db.run(`insert into log (at, body, amount, data) values ${values.join(', ')}`)
+}
+
+/** Notes on some of the log's rows, and notes on notes. */
+async function fillChildren(db: TestDatabase): Promise<void> {
+  const id = db.kind === 'sqlite' ? 'integer primary key autoincrement' : 'bigint primary key'
+  await db.run(`create table note (id ${id}, log_id bigint references log (id) on delete cascade, on_note bigint references note (id), body text);
+    create index note_log on note (log_id); create index note_note on note (on_note)`)
+  const values: string[] = []
+  for (let n = 1; n <= 200; n += 1) {
+    values.push(n % 5 === 0 ? `(${n}, null, ${n - 1}, 'on a note')` : `(${n}, ${1 + ((n * 7) % 360)}, null, 'a,"b"\n')`)
+  }
+  await db.run(`insert into note values ${values.join(', ')}`)
 }
 
 /** The same numbers, between 0 and 1, for the same seed: mulberry32. */

@@ -54,9 +54,9 @@ export async function gatherStep(
   const found = await gather(connection.db, tree, request)
   const parts = partsOf(tree, found)
   const remove = async (): Promise<void> => {
-    // Without triggers we do all that is to be done, whatever order there is, and nothing else can happen. With them, and
-    // for defaults, which may refer to nothing, SQLite is to see to what refers to what.
-    const enforces = tree.hasTriggers || tree.keys.some(({ effect }) => effect === 'default')
+    // Mostly we do all that is to be done, whatever order there is, and nothing else can happen. With triggers, with keys of
+    // other tables, and for defaults, which may refer to nothing, SQLite is to see to what refers to what.
+    const enforces = tree.hasTriggers || tree.isReferred || tree.keys.some(({ effect }) => effect === 'default')
     await step.beginWriting(enforces)
     if (!step.isUnchanged()) await proveUnchanged(step, tree, request, parts)
     if (enforces) connection.raw.pragma('defer_foreign_keys = on')

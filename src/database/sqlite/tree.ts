@@ -18,6 +18,8 @@ import { findTable, triggersOn, type SchemaTable } from './table.ts'
 export interface SqliteTree extends Tree<SchemaTable> {
   /** Whether deleting its rows, or setting references, runs triggers. */
   readonly hasTriggers: boolean
+  /** Whether keys of other tables lead to its rows, which may come to block deleting them. */
+  readonly isReferred: boolean
 }
 
 /** Declared keys count, whether or not a connection enforces them. https://www.sqlite.org/foreignkeys.html */
@@ -36,6 +38,7 @@ export async function readTree(
   const tables: { table: SchemaTable; goes: boolean }[] = [{ table, goes: true }]
   const keys: TreeKey[] = []
   const findings: Finding[] = []
+  let isReferred = false
   const walked = new Set<number>()
   for (let at = 0; at !== -1; at = tables.findIndex(({ goes }, index) => goes && !walked.has(index))) {
     walked.add(at)
@@ -43,6 +46,7 @@ export async function readTree(
     if (at > 0) findings.push(...(await childFindings(db, parent)))
     for (const key of await referencingKeys(db, parent)) {
       if (!isAllowed(children, { schema: undefined, name: key.table }, isSame)) {
+        isReferred = true
         findings.push(...(await keyFindings(db, parent, key, at === 0 ? due : undefined)))
         if (at > 0 && effects[key.action] === undefined && key.action !== 'CASCADE') findings.push(leftOut(parent, key))
         continue
@@ -64,7 +68,7 @@ export async function readTree(
       keys.push(found)
     }
   }
-  const tree: SqliteTree = { tables, keys, hasTriggers: await hasTriggers(db, tables) }
+  const tree: SqliteTree = { tables, keys, isReferred, hasTriggers: await hasTriggers(db, tables) }
   return { tree, findings: [...findings, ...strayFindings(children, tree, isSame)] }
 }
 
