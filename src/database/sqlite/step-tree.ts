@@ -15,7 +15,8 @@ import {
   type StepPart,
 } from '../tree.ts'
 import type { Connection } from './connection.ts'
-import { forget, gather, goingRows, linkedRows, placeParts, tableOf } from './gather.ts'
+import { forget, gather, goingRows, linkedRows, placeParts } from './gather.ts'
+import { tableOf } from './gathered.ts'
 import { csvPieces } from './pieces.ts'
 import { csvOf, csvQuery } from './rows.ts'
 import type { SchemaTable } from './table.ts'
