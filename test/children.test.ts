@@ -628,11 +628,16 @@ const graph = fc.integer({ min: 1, max: 4 }).chain((tables) => {
         parent: table,
         action: fc.constantFrom('cascade', 'no action', 'restrict', 'set null'),
       }),
-      { minLength: 1, maxLength: 5 },
+      { minLength: 2, maxLength: 5 },
     ),
     rows: fc.array(
-      fc.record({ table, id, isOld: fc.boolean(), to: fc.array(fc.option(id), { minLength: 5, maxLength: 5 }) }),
-      { minLength: 4, maxLength: 20 },
+      fc.record({
+        table,
+        id,
+        isOld: fc.boolean(),
+        to: fc.array(fc.option(id, { freq: 3 }), { minLength: 5, maxLength: 5 }),
+      }),
+      { minLength: 10, maxLength: 30 },
     ),
     batch: fc.constantFrom(1, 2, 100),
   })
