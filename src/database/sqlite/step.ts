@@ -53,7 +53,7 @@ class OpenStep {
 
   async begin(mode: 'deferred' | 'immediate'): Promise<void> {
     this.#endTurn = await this.connection.turns.take()
-    this.connection.begin(mode)
+    this.connection.begin(mode, mode === 'immediate')
   }
 
   commit(): void {
