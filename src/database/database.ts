@@ -157,6 +157,11 @@ export interface StepTransaction {
    * the disk, at the latest when `settle` returns. Where it fails, whether it was committed is not known.
    */
   commit(): Promise<void>
+  /**
+   * For how long nobody else could write to the database, in milliseconds; to be asked after `commit`. Always 0 where a step
+   * keeps nobody from writing elsewhere.
+   */
+  readonly held: number
   /** Undoes everything; never throws. */
   rollback(): Promise<void>
 }

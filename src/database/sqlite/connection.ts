@@ -70,6 +70,18 @@ export class Connection {
     attempt(() => this.raw.exec('commit'))
   }
 
+  /**
+   * Takes what was committed out of the write-ahead log, as far as no reader is in the way. Nobody waits for it; and whoever
+   * commits next would have to do it, were the log long. Never throws: what cannot be done now stays in the log.
+   */
+  checkpoint(): void {
+    try {
+      this.raw.pragma('wal_checkpoint(passive)')
+    } catch {
+      // The commit stands.
+    }
+  }
+
   /** Undoes what is open, if anything is. Never throws: what cannot be rolled back now is when the connection closes. */
   rollback(): void {
     try {

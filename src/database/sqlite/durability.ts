@@ -32,6 +32,8 @@ export class Durability {
     if (!waits) this.#isUnsettled = true
     if (waits === this.#waits) return
     this.#raw.pragma(`synchronous = ${waits ? 'extra' : 'normal'}`)
+    // Steps make checkpoints themselves, when nobody waits for them. https://www.sqlite.org/wal.html#ckpt
+    this.#raw.pragma(`wal_autocheckpoint = ${waits ? 1000 : 0}`)
     this.#waits = waits
   }
 
