@@ -70,16 +70,9 @@ export class Connection {
     attempt(() => this.raw.exec('commit'))
   }
 
-  /**
-   * Takes what was committed out of the write-ahead log, as far as no reader is in the way. Nobody waits for it; and whoever
-   * commits next would have to do it, were the log long. Never throws: what cannot be done now stays in the log.
-   */
+  /** Takes what steps have committed out of the write-ahead log. Never throws: see `Durability.checkpoint`. */
   checkpoint(): void {
-    try {
-      this.raw.pragma('wal_checkpoint(passive)')
-    } catch {
-      // The commit stands.
-    }
+    this.#durability.checkpoint()
   }
 
   /** Undoes what is open, if anything is. Never throws: what cannot be rolled back now is when the connection closes. */

@@ -38,6 +38,19 @@ export class Durability {
   }
 
   /**
+   * Takes what steps have committed out of the write-ahead log, as far as no reader is in the way. Nobody waits for it; were the
+   * log left to grow, whoever commits next would have to do it. Never throws: what cannot be done now stays in the log.
+   */
+  checkpoint(): void {
+    if (this.#waits) return
+    try {
+      this.#raw.pragma('wal_checkpoint(passive)')
+    } catch {
+      // The commit stands.
+    }
+  }
+
+  /**
    * Returns when all that was committed is on the disk: what SQLite's own waiting is, without keeping others from writing
    * meanwhile. A checkpoint would not do: it goes no further than the oldest reader. Closing the log gives none of SQLite's
    * locks away, which closing the database's own file would.
