@@ -106,7 +106,7 @@ function watchFiles(): void {
     const handle = await passing(name === undefined ? undefined : `${writes ? 'create' : 'open'} ${name}`, () =>
       open(...args),
     )
-    handles.set(handle, name ?? (/-wal$/.test(String(file)) ? 'log' : 'folder'))
+    handles.set(handle, name ?? (String(file).endsWith('-wal') ? 'log' : 'folder'))
     // An own property of each handle, where its other methods are the prototype's.
     const { close } = handle
     handle.close = () => passing(writes && name !== undefined ? `close ${name}` : undefined, () => close.call(handle))
