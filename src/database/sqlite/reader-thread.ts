@@ -53,10 +53,15 @@ function begin(id: number, query: CsvQuery): void {
   reading = { id, pieces: csvPieces(raw, query, takeBuffer), hash: createHash('sha256') }
 }
 
+/** Pieces differ in size: a buffer that most of them fit into can be used again. */
+const bufferBytes = 320 * 1024
+
 /** A buffer that has come back, if it is large enough: new ones all the time would keep the garbage collector busy. */
 function takeBuffer(bytes: number): Buffer<ArrayBuffer> {
   const spare = spares.pop()
-  return spare !== undefined && spare.byteLength >= bytes ? Buffer.from(spare) : Buffer.allocUnsafeSlow(bytes)
+  return spare !== undefined && spare.byteLength >= bytes
+    ? Buffer.from(spare)
+    : Buffer.allocUnsafeSlow(Math.max(bytes, bufferBytes))
 }
 
 function next({ id, pieces, hash }: Reading, spare: ArrayBuffer | undefined): void {
