@@ -53,6 +53,11 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
     failure = failureOf(error, context, done.begun)
     remaining = await countLeft(policy, context, first, rowsOf(done))
   }
+  try {
+    await context.database.settle()
+  } catch (error) {
+    failure ??= failureOf(error, context, done.begun)
+  }
   const archived = rowsOf(done)
   const after = { policy, table: first?.table?.name, archived, failure: failure?.error, deadline: context.deadline }
   const { space, warnings } = await spaceAfter(after, context)

@@ -141,6 +141,8 @@ export interface ExportedRows {
  * | `export` | the rows that DELETE returns                 | the rows of the snapshot; then the snapshot ends    |
  * | `remove` | nothing: reading has deleted them            | write lock; proof that nothing changed; DELETE      |
  * | `commit` | commit                                       | commit                                              |
+ *
+ * After the last of several steps, `Database.settle`: until it returns, they may not be reported as done.
  */
 export interface StepTransaction {
   /** For the ledger's row; after `remove` only. */
@@ -152,8 +154,16 @@ export interface StepTransaction {
    * @param signal aborted, it makes the reading of the CSV end with an error at once
    */
   export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): ExportedRows
-  /** Returns when the step is durable. Where it fails, whether it was committed is not known. */
+  /**
+   * Returns when the step is committed: durably on Postgres; on SQLite with a write-ahead log, where others would wait for
+   * the disk, at the latest when `settle` returns. Where it fails, whether it was committed is not known.
+   */
   commit(): Promise<void>
+  /**
+   * For how long nobody else could write to the database, in milliseconds; to be asked after `commit`. Always 0 where a step
+   * keeps nobody from writing elsewhere.
+   */
+  readonly held: number
   /** Undoes everything; never throws. */
   rollback(): Promise<void>
 }
@@ -311,8 +321,11 @@ export interface Database {
   readonly version: string
   /** Runs queries that only read, in one transaction. */
   read<T>(work: (db: Db) => Promise<T>): Promise<T>
-  /** Runs queries in one short transaction of their own. */
-  write<T>(work: (db: Db) => Promise<T>): Promise<T>
+  /**
+   * Runs queries in one short transaction of their own.
+   * @param isForStep durable no earlier than the step that comes after it: see `StepTransaction.commit`. Default false
+   */
+  write<T>(work: (db: Db) => Promise<T>, isForStep?: boolean): Promise<T>
   /** Looks at a policy's table, thoroughly. */
   inspect(db: Db, request: InspectRequest): Promise<Inspection>
   /** The average size of a selected row as CSV, from a sample, in bytes. */
@@ -338,6 +351,8 @@ export interface Database {
   readonly hasOneWriter: boolean
   /** Begins one step, and looks at the table once more. */
   step(request: InspectRequest): Promise<StepTransaction>
+  /** Returns when all steps that have been committed are durable. */
+  settle(): Promise<void>
   /** Begins one restore; undefined where there is no such table. */
   restore(table: TableName): Promise<RestoreTransaction | undefined>
   /**

@@ -121,6 +121,9 @@ class PostgresDatabase implements Database {
     return beginStep(this.#connections, request)
   }
 
+  // Each commit is durable when it returns.
+  async settle(): Promise<void> {}
+
   async restore(table: TableName): Promise<RestoreTransaction | undefined> {
     return beginRestore(this.#connections, table)
   }

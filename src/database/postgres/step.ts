@@ -46,6 +46,7 @@ async function countAtOnce({ db }: Transaction, serverVersion: number): Promise<
 }
 
 class PostgresStep implements StepTransaction {
+  readonly held = 0
   readonly inspection: Inspection
   readonly #transaction: Transaction
   readonly #request: InspectRequest

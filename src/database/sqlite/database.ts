@@ -58,8 +58,8 @@ class SqliteDatabase implements Database {
     return this.#transaction('deferred', work)
   }
 
-  async write<T>(work: (db: Db) => Promise<T>): Promise<T> {
-    return this.#transaction('immediate', work)
+  async write<T>(work: (db: Db) => Promise<T>, isForStep = false): Promise<T> {
+    return this.#transaction('immediate', work, isForStep)
   }
 
   async inspect(db: Db, request: InspectRequest): Promise<Inspection> {
@@ -114,6 +114,10 @@ class SqliteDatabase implements Database {
     return beginStep(this.#connection, this.#reader, request)
   }
 
+  async settle(): Promise<void> {
+    return this.#connection.settle()
+  }
+
   async restore(table: TableName): Promise<RestoreTransaction | undefined> {
     return beginRestore(this.#connection, table)
   }
@@ -131,10 +135,10 @@ class SqliteDatabase implements Database {
     this.#connection.close()
   }
 
-  async #transaction<T>(mode: 'deferred' | 'immediate', work: (db: Db) => Promise<T>): Promise<T> {
+  async #transaction<T>(mode: 'deferred' | 'immediate', work: (db: Db) => Promise<T>, isForStep = false): Promise<T> {
     const endTurn = await this.#connection.turns.take()
     try {
-      this.#connection.begin(mode)
+      this.#connection.begin(mode, isForStep)
       const result = await work(this.#connection.db)
       this.#connection.commit()
       return result

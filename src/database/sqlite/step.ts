@@ -45,7 +45,10 @@ export async function beginStep(
 /** The transactions of a step, on the connection that steps beside it use as well: each has its turn from begin to end. */
 class OpenStep {
   readonly connection: Connection
+  /** How long it has had the write lock, in milliseconds. */
+  held = 0
   #endTurn: (() => void) | undefined
+  #lockedAt: number | undefined
 
   constructor(connection: Connection) {
     this.connection = connection
@@ -53,11 +56,16 @@ class OpenStep {
 
   async begin(mode: 'deferred' | 'immediate'): Promise<void> {
     this.#endTurn = await this.connection.turns.take()
-    this.connection.begin(mode)
+    this.connection.begin(mode, mode === 'immediate')
+    if (mode === 'immediate') this.#lockedAt = performance.now()
   }
 
   commit(): void {
     this.connection.commit()
+    if (this.#lockedAt !== undefined) {
+      this.held = performance.now() - this.#lockedAt
+      this.connection.checkpoint()
+    }
     this.#end()
   }
 
@@ -94,6 +102,10 @@ class SqliteStep implements StepTransaction {
     const columns = rows.table.columns.filter((column) => !column.generated)
     const reader = this.inspection.writesLines ? this.#reader : undefined
     return new SqliteRows(this.#step, reader, this.#version, rows, columns, signal)
+  }
+
+  get held(): number {
+    return this.#step.held
   }
 
   async commit(): Promise<void> {
@@ -136,10 +148,12 @@ class SqliteRows implements ExportedRows {
   }
 
   async remove(): Promise<void> {
-    await this.#step.begin('immediate')
     const { connection } = this.#step
+    // What can be made ready before others have to wait, is.
+    const deletion = this.#places.deletion(connection)
+    await this.#step.begin('immediate')
     if (connection.pragma('data_version') !== this.#version.data) this.#proveUnchanged()
-    const deleted = this.#places.delete(connection)
+    const deleted = deletion()
     if (deleted !== this.#places.count) {
       throw new RetentionError(
         'DATABASE_FAILED',
