@@ -185,7 +185,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     published.push(manifestName(name))
     // 4. Make sure that exactly these rows go, and record the archive in the same transaction.
     locked = performance.now()
-    await exported.remove()
+    await exported.remove(() => context.ledger.holds.where(transaction.db, table, policy.name, context.now))
     entry = entryOf(facts, manifest, manifestStored)
     await context.ledger.record(transaction.db, entry)
   } catch (error) {
