@@ -97,6 +97,7 @@ export class Holds {
       first_value: range.first === null ? null : encode(range.first),
       last_value: range.last === null ? null : encode(range.last),
       created_at: hold.now.toISOString(),
+      created_by: ownName(),
       until: hold.until?.toISOString() ?? null,
     })
     if ('runs' in rows) {
@@ -114,21 +115,33 @@ export class Holds {
   }
 
   /** Places a legal hold, in a transaction of `Database.apart`: no step may be under way that has not seen it. */
-  async placeLegal(db: Db, { table, where, until, by, now, ...same }: NewLegalHold): Promise<Hold> {
-    const placed = { ...same, kind: 'legal', table_name: table, predicate: where }
-    const times = { created_at: now.toISOString(), until: until?.toISOString() ?? null }
-    return holdOf(await this.#insert(db, { ...placed, ...times, ...(by === undefined ? {} : { created_by: by }) }))
+  async placeLegal(db: Db, hold: NewLegalHold): Promise<Hold> {
+    const row = await this.#insert(db, {
+      kind: 'legal',
+      table_name: hold.table,
+      policy: hold.policy,
+      archive: hold.archive,
+      reason: hold.reason,
+      predicate: hold.where,
+      created_at: hold.now.toISOString(),
+      created_by: hold.by ?? ownName(),
+      until: hold.until?.toISOString() ?? null,
+    })
+    return holdOf(row)
   }
 
   async #insert(
     db: Db,
-    hold: Pick<HoldRow, 'kind' | 'table_name' | 'policy' | 'archive' | 'reason' | 'created_at' | 'until'> &
+    hold: Pick<
+      HoldRow,
+      'kind' | 'table_name' | 'policy' | 'archive' | 'reason' | 'created_at' | 'created_by' | 'until'
+    > &
       Partial<HoldRow>,
   ): Promise<HoldRow> {
     return this.#tables
       .in(db)
       .insertInto(this.#tables.name('holds'))
-      .values({ id: randomUUID(), created_by: ownName(), ...hold })
+      .values({ id: randomUUID(), ...hold })
       .returningAll()
       .executeTakeFirstOrThrow()
   }
