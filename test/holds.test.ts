@@ -16,7 +16,6 @@ import {
   status,
   type AddedHold,
   type AddHoldOptions,
-  type HoldList,
   type PolicyReport,
 } from '../src/index.ts'
 import { loadConfig } from '../src/config/project.ts'
@@ -95,8 +94,7 @@ overDatabases(
     assert.equal(await ids(db), [2, 3, 5])
     assert.match((await made.cli(['status'])).stdout, /rows of (public\.)?log where customer = 42 held until released/)
 
-    const listed = await made.cli(['hold', 'list', '--json'])
-    const [only] = listed.json<HoldList>().holds
+    const [only] = (await listHolds({ cwd: made.folder })).holds
     assert.equal(only, { ...placed, state: 'in-force' })
     const { id: _, createdAt, ...words } = placed
     assert.ok(Math.abs(Date.parse(createdAt) - Date.now()) < 60_000)
@@ -118,11 +116,8 @@ overDatabases(
     const released = await made.cli(['hold', 'release', placed.id.slice(0, 5), '--reason', 'settled'])
     assert.is(released.code, 0, released.stderr)
     assert.match(released.stdout, new RegExp(`${short} released`))
-    assert.is((await made.cli(['hold', 'list'])).stdout, 'Nothing is held.\n')
     assert.match((await made.cli(['hold', 'list', '--all'])).stdout, /released .* by .*@.*: settled/)
-    const again = await made.cli(['hold', 'release', short])
-    assert.is(again.code, 2)
-    assert.match(again.stderr, /was released at/)
+    await fails(releaseHold({ cwd: made.folder, id: short }), 'HOLD_UNKNOWN', /was released at/)
     assert.is((await applyIn(made, new Date())).archived, 3)
     assert.equal(await ids(db), [])
   },
@@ -364,7 +359,6 @@ overDatabases(test, 'what cannot be a hold is told, and nothing is held', async 
   for (const [args, message] of [
     [['hold'], /Say what to do with holds: add, list or release/],
     [['hold', 'add', 'log'], /Missing required argument: reason/],
-    [['hold', 'keep'], /Unknown argument|Did you mean/],
     [['hold', 'add', 'logg', '--reason', 'x'], /neither a policy nor a table/],
   ] as const) {
     const run = await made.cli(args)
@@ -429,7 +423,7 @@ for (const kind of kinds) {
         assert.equal([report.archived, report.held, report.remaining], [rows.length - stays.length, held, 0])
         await judge(db, 'log', made.path('backups'), original)
       }
-      await fc.assert(fc.asyncProperty(rowsOf, predicate, run), { numRuns: 25 })
+      await fc.assert(fc.asyncProperty(rowsOf, predicate, run), { numRuns: 12 })
     } finally {
       made.remove()
       await db.drop()
