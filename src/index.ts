@@ -13,7 +13,7 @@ export {
   type ReleaseHoldOptions,
 } from './hold.ts'
 export { init, type InitChoice, type InitOptions, type InitReport } from './init.ts'
-export type { Hold } from './ledger/holds.ts'
+export type { Hold } from './ledger/hold.ts'
 export type { ArchiveState, LedgerEntry } from './ledger/ledger.ts'
 export { definePolicy, type PolicyInput } from './config/policy.ts'
 export type { ThrottleInput } from './config/throttle.ts'

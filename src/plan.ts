@@ -20,7 +20,8 @@ import type {
 } from './database/database.ts'
 import { wherePredicate } from './database/where.ts'
 import { formatTableName } from './config/fields.ts'
-import type { Hold, HoldOnRows } from './ledger/holds.ts'
+import type { Hold } from './ledger/hold.ts'
+import type { HoldOnRows } from './ledger/holds.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import type { Policy } from './config/policy.ts'
 

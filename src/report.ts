@@ -1,7 +1,7 @@
 /** The reports that commands give: what `--json` prints, and what the library returns. */
 import { withoutSecrets, type RetentionError } from './errors.ts'
 import type { Finding, Space } from './database/database.ts'
-import type { Hold } from './ledger/holds.ts'
+import type { Hold } from './ledger/hold.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 
 /** How a policy's run ended; in a dry run, how it would end. */

@@ -298,8 +298,8 @@ overDatabases(
     try {
       const ledger = await Ledger.forReading(database, { schema: undefined, name: 'retention_ledger' })
       const held = async (): Promise<string[]> =>
-        database.read(async (db) =>
-          [...(await ledger.holds.onArchives(db, await ledger.entries(db), now))].map(
+        database.read(async (own) =>
+          [...(await ledger.holds.onArchives(own, await ledger.entries(own), now))].map(
             ([name, holds]) => `${name} ${holds.length}`,
           ),
         )
@@ -402,7 +402,7 @@ for (const kind of kinds) {
         where: string,
       ): Promise<void> => {
         await db.run('delete from log; delete from retention_ledger; delete from retention_ledger_holds')
-        const value = (one: unknown): string => (one === null ? 'null' : `'${String(one)}'`)
+        const value = (text: string | null): string => (text === null ? 'null' : `'${text}'`)
         const values = rows.map(
           ({ word, n, isDue }) =>
             `(${value(isDue ? '2020-01-01T00:00:00Z' : '2026-06-14T00:00:00Z')}, ${value(word)}, ${n})`,

@@ -29,7 +29,7 @@ const addCommand: CommandModule<CommonArguments, AddArguments> = {
       .option('archive', { type: 'string', describe: 'Hold this archive, as a whole', requiresArg: true })
       .option('where', {
         type: 'string',
-        describe: 'An SQL predicate: let rows go for which it is false; by default none',
+        describe: 'An SQL predicate: only rows for which it is true or unknown; by default all',
         requiresArg: true,
       })
       .option('reason', { type: 'string', demandOption: true, describe: 'Why', requiresArg: true })

@@ -5,16 +5,8 @@ import { formatTableName, parseTableName } from '../config/fields.ts'
 import type { Database, Db, Sql, SqlValue, Table } from '../database/database.ts'
 import { heldPredicate } from '../database/where.ts'
 import { RetentionError } from '../errors.ts'
+import { shortId, type HoldRow } from './hold.ts'
 import { columnNames, type LedgerNames } from './names.ts'
-import type { LedgerTables } from './schema.ts'
-
-/** A hold, as the ledger keeps it. */
-export type HoldRow = LedgerTables['holds']
-
-/** What a hold is called for people: the beginning of its id. */
-export function shortId({ id }: { readonly id: string }): string {
-  return id.slice(0, 8)
-}
 
 /**
  * True for the rows of a table that a hold of a restore is on.

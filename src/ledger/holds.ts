@@ -1,40 +1,14 @@
 /** Holds: rows that apply leaves alone, as those that have been restored, and rows and archives under a legal hold. */
 import { randomUUID } from 'node:crypto'
-import { hostname, userInfo } from 'node:os'
 
 import { sql } from 'kysely'
 
 import { formatTableName, parseTableName, type TableName } from '../config/fields.ts'
 import type { Database, Db, KnownRows, Sql, SqlValue, Table } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
-import { encode, legalRows, restoredRows, shortId, type HoldRow } from './held-rows.ts'
-import { instant, type LedgerNames } from './names.ts'
-
-/** A hold, as the ledger knows it. */
-export interface Hold {
-  readonly id: string
-  /** `restored`: on the rows that a restore has put back. `legal`: placed by somebody, for a reason. */
-  readonly kind: 'restored' | 'legal'
-  /** The table of the rows, or the one that the archive is from. */
-  readonly table: string
-  /** The policy whose rows were restored, or by whose name the hold was placed; null where it was by the table's. */
-  readonly policy: string | null
-  /** `restored`: the archive whose rows are held. `legal`: the archive that is held, as a whole; null for one on rows. */
-  readonly archive: string | null
-  /** `legal`: the SQL predicate of the rows that are held; null: all of the table, or of the archive. */
-  readonly where: string | null
-  readonly reason: string
-  /** ISO 8601, as are the instants below. */
-  readonly createdAt: string
-  readonly createdBy: string
-  /** When it ends; null: never. */
-  readonly until: string | null
-  readonly releasedAt: string | null
-  readonly releasedBy: string | null
-  readonly releaseReason: string | null
-  /** `restored`: whether it holds a range of times instead of single rows. */
-  readonly byRange: boolean
-}
+import { encode, legalRows, restoredRows } from './held-rows.ts'
+import { holdOf, ownName, shortId, type Hold, type HoldRow } from './hold.ts'
+import type { LedgerNames } from './names.ts'
 
 /** What a hold of a restore is placed on: single rows, or all rows whose time is in a range. */
 export type HeldRows = KnownRows | { readonly column: string; readonly first: SqlValue; readonly last: SqlValue }
@@ -302,27 +276,6 @@ interface HeldTable {
   readonly names: readonly TableName[]
 }
 
-function holdOf(row: HoldRow): Hold {
-  const at = (value: string | Date | null): string | null => (value === null ? null : instant(value))
-  return {
-    id: row.id,
-    // The column's CHECK allows no other.
-    kind: row.kind as Hold['kind'],
-    table: row.table_name,
-    policy: row.policy,
-    archive: row.archive,
-    where: row.predicate,
-    reason: row.reason,
-    createdAt: instant(row.created_at),
-    createdBy: row.created_by,
-    until: at(row.until),
-    releasedAt: at(row.released_at),
-    releasedBy: row.released_by,
-    releaseReason: row.release_reason,
-    byRange: row.range_column !== null,
-  }
-}
-
 function noTable(hold: HoldRow): RetentionError {
   return new RetentionError(
     'REFUSED',
@@ -331,18 +284,4 @@ function noTable(hold: HoldRow): RetentionError {
       hint: `Nothing is archived until it is known where its rows are. If the table was renamed, add the hold anew under its name now; then: retention hold release ${shortId(hold)}`,
     },
   )
-}
-
-/** The user of this process, at this host. */
-function ownName(): string {
-  return `${userName()}@${hostname()}`
-}
-
-function userName(): string {
-  try {
-    return userInfo().username
-  } catch {
-    // Containers run under numbers that have no name.
-    return String(process.getuid?.() ?? 'unknown')
-  }
 }

@@ -40,7 +40,7 @@ export function printHolds({ holds }: HoldList): string {
 }
 
 function untilText(hold: ListedHold): string {
-  const until = hold.until === null ? 'released' : moment(hold.until)
+  const until = hold.until === null ? 'its release' : moment(hold.until)
   if (hold.state === 'in-force') return until
   if (hold.state === 'ended') return style('dim', `ended ${until}`)
   const why = hold.releaseReason === null ? '' : `: ${oneLine(hold.releaseReason)}`
