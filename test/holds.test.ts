@@ -92,7 +92,10 @@ overDatabases(
     assert.match(applied.stdout, new RegExp(`legal hold ${short} \\(Smith v\\. Acme\\): 3 rows`))
     // By the clock, the newest is due as well.
     assert.equal(await ids(db), [2, 3, 5])
-    assert.match((await made.cli(['status'])).stdout, /rows of (public\.)?log where customer = 42 held until released/)
+    assert.match(
+      (await made.cli(['status'])).stdout,
+      /rows of (public\.)?log where customer = 42 are held until released/,
+    )
 
     const [only] = (await listHolds({ cwd: made.folder })).holds
     assert.equal(only, { ...placed, state: 'in-force' })

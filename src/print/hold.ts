@@ -11,7 +11,7 @@ function shortId({ id }: Pick<Hold, 'id'>): string {
 
 export function printAdded({ hold, rows, unknown, archives }: AddedHold): string {
   const lines = [
-    `${style('green', '✔')} ${shortId(hold)}: ${scope(hold)} held ${end(hold)}`,
+    `${style('green', '✔')} ${shortId(hold)}: ${heldText(hold)}`,
     ...(hold.archive === null ? [`  ${counted(rows, 'row')} by now${unknownText(unknown)}`] : []),
     ...(hold.archive === null && archives.length > 0
       ? [`  ${counted(archives.length, 'archive')} of the table may hold such rows, and will be kept as well`]
@@ -53,7 +53,7 @@ export function printReleased({ hold }: ReleasedHold): string {
 
 /** A hold in one line, for the status of a policy. */
 export function holdLine(hold: Hold): string {
-  return `${scope(hold)} held ${end(hold)} (${shortId(hold)}: ${oneLine(hold.reason)}, by ${oneLine(hold.createdBy)})`
+  return `${heldText(hold)} (${shortId(hold)}: ${oneLine(hold.reason)}, by ${oneLine(hold.createdBy)})`
 }
 
 /** The legal holds that keep a policy's rows, in one line; nothing where there are none. */
@@ -68,8 +68,9 @@ function scope({ kind, table: name, archive, where }: Hold): string {
   return where === null ? `all rows of ${name}` : `rows of ${name} where ${oneLine(where)}`
 }
 
-function end({ until }: Pick<Hold, 'until'>): string {
-  return until === null ? 'until released' : `until ${moment(until)}`
+function heldText(hold: Hold): string {
+  const verb = hold.archive !== null && hold.kind === 'legal' ? 'is' : 'are'
+  return `${scope(hold)} ${verb} held until ${hold.until === null ? 'released' : moment(hold.until)}`
 }
 
 /** Somebody's own words on one line: a terminal takes some characters for commands. */

@@ -37,7 +37,7 @@ function printDetails(policy: PolicyStanding): string {
     ...policy.warnings,
     ...policy.holds.map((hold) => ({
       level: 'warning' as const,
-      text: `Held: ${holdLine(hold)}`,
+      text: holdLine(hold),
     })),
   ]
   const text = `${policy.error === undefined ? '' : errorLines(policy.error)}${warnings(notes)}`
