@@ -94,7 +94,7 @@ overDatabases(
     assert.equal(await ids(db), [2, 3, 5])
     assert.match(
       (await made.cli(['status'])).stdout,
-      /rows of (public\.)?log where customer = 42 are held until released/,
+      /Rows of (public\.)?log where customer = 42 are held until released/,
     )
 
     const [only] = (await listHolds({ cwd: made.folder })).holds

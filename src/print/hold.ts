@@ -53,7 +53,8 @@ export function printReleased({ hold }: ReleasedHold): string {
 
 /** A hold in one line, for the status of a policy. */
 export function holdLine(hold: Hold): string {
-  return `${heldText(hold)} (${shortId(hold)}: ${oneLine(hold.reason)}, by ${oneLine(hold.createdBy)})`
+  const text = heldText(hold)
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)} (${shortId(hold)}: ${oneLine(hold.reason)}, by ${oneLine(hold.createdBy)})`
 }
 
 /** The legal holds that keep a policy's rows, in one line; nothing where there are none. */
