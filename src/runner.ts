@@ -184,7 +184,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     published.push(manifestName(name))
     // 4. Make sure that exactly these rows go, and record the archive in the same transaction.
     entry = entryOf(facts, manifest, manifestStored)
-    await exported.remove()
+    await exported.remove(() => context.ledger.holds.where(transaction.db, table, policy.name, context.now))
     await context.ledger.record(transaction.db, entry)
   } catch (error) {
     await undo(transaction, target, published)

@@ -73,6 +73,8 @@ export interface Table<AColumn extends Column = Column> {
   readonly hasPartitions: boolean
   /** Itself, the tables that it is a partition of, and its own partitions: a hold on one of them is a hold on its rows. */
   readonly relatives: readonly TableName[]
+  /** True for those of its rows that are in a relative too; undefined where all are. */
+  rowsIn(relative: TableName): Sql<boolean> | undefined
   /** A column as something to order and compare rows by; undefined where there is none of that name. */
   orderBy(column: string): OrderPart | undefined
   /** Rows that must stay although they are past the cutoff, and why. */
@@ -127,9 +129,10 @@ export interface ExportedRows {
   readonly records?: () => number
   /**
    * Makes sure that exactly these rows are gone; to be called once the CSV is stored.
-   * @throws RetentionError `ROWS_CHANGED` when they have changed since they were read
+   * @param held which rows of the table are held, if any; asked where a hold may have come since the rows were read
+   * @throws RetentionError `ROWS_CHANGED` when they have changed since they were read, or are held now
    */
-  remove(): Promise<void>
+  remove(held: () => Promise<Sql<boolean> | undefined>): Promise<void>
 }
 
 /**
@@ -332,6 +335,12 @@ export interface Database {
   averageRowBytes(db: Db, rows: RowSelection): Promise<number>
   /** The statements that make a table as it is now, for the manifest. */
   ddl(db: Db, table: TableName): Promise<string[]>
+  /** Runs queries as `write` does, while no step of that table is under way: each has ended, or sees what was written. */
+  apart<T>(table: TableName, work: (db: Db) => Promise<T>): Promise<T>
+  /** Finds a table that has rows of its own, or partitions that have; undefined where there is none of that name. */
+  findTable(db: Db, name: TableName): Promise<Table | undefined>
+  /** What keeps a text from being one whole predicate on a table; undefined where it is one. Nothing is run. */
+  predicateError(db: Db, where: string, table: Table): Promise<string | undefined>
   /** Whether a table is there. */
   tableExists(db: Db, table: TableName): Promise<boolean>
   /** Tables with a column that could age their rows. */

@@ -17,10 +17,11 @@ import type {
   Space,
   Sql,
   StepTransaction,
+  Table,
 } from '../database.ts'
 import { candidates } from './candidates.ts'
 import { connect, type Connection } from './connection.ts'
-import { inspect } from './inspect.ts'
+import { inspect, predicateError } from './inspect.ts'
 import { isLockedBeside, lockBeside } from './lock.ts'
 import { Reader } from './reader.ts'
 import { OtherWriters } from './pressure.ts'
@@ -84,6 +85,20 @@ class SqliteDatabase implements Database {
       order by type = 'table' desc, name
     `.execute(db)
     return rows.map((row) => `${row.ddl};`)
+  }
+
+  async apart<T>(_table: TableName, work: (db: Db) => Promise<T>): Promise<T> {
+    // A step of before has deleted its rows; another one proves under the write lock that nothing was written since.
+    return this.write(work)
+  }
+
+  async findTable(db: Db, name: TableName): Promise<Table | undefined> {
+    const table = await findTable(db, name)
+    return table?.kind === 'table' ? table : undefined
+  }
+
+  async predicateError(db: Db, where: string, table: Table): Promise<string | undefined> {
+    return predicateError(db, where, table)
   }
 
   async tableExists(db: Db, table: TableName): Promise<boolean> {

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto'
 import { sql } from 'kysely'
 
 import { RetentionError } from '../../errors.ts'
-import type { Db, ExportedRows, InspectRequest, RowSelection, StepTransaction } from '../database.ts'
+import type { Db, ExportedRows, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
 import type { Connection } from './connection.ts'
 import { attempt } from './driver.ts'
 import { inspect, type SqliteInspection } from './inspect.ts'
@@ -147,12 +147,18 @@ class SqliteRows implements ExportedRows {
     return this.#places.count
   }
 
-  async remove(): Promise<void> {
+  async remove(held: () => Promise<Sql<boolean> | undefined>): Promise<void> {
     const { connection } = this.#step
     // What can be made ready before others have to wait, is.
     const deletion = this.#places.deletion(connection)
     await this.#step.begin('immediate')
-    if (connection.pragma('data_version') !== this.#version.data) this.#proveUnchanged()
+    if (connection.pragma('data_version') !== this.#version.data) {
+      this.#proveUnchanged()
+      // The rows are the same; a hold on them may be new.
+      const where = await held()
+      if (where !== undefined && this.#hasAny(where))
+        throw changed('Rows of the step were held while they were archived')
+    }
     const deleted = deletion()
     if (deleted !== this.#places.count) {
       throw new RetentionError(
@@ -206,15 +212,20 @@ class SqliteRows implements ExportedRows {
       for (const { bytes } of pieces) hash.update(bytes)
       if (hash.digest('hex') === this.#sha256) return
     }
-    throw new RetentionError('ROWS_CHANGED', 'Rows of the step were changed while they were archived')
+    throw changed('Rows of the step were changed while they were archived')
   }
 
   /** Whether a row that must stay is among them now, because what was above it has gone. */
   #hasHighest(): boolean {
+    const { kept } = this.#places.selection.table
+    return kept !== undefined && this.#hasAny(kept.where)
+  }
+
+  /** Whether that is true for any of the rows, as they are now. */
+  #hasAny(condition: Sql<boolean>): boolean {
     const { table, where } = this.#places.selection
-    if (table.kept === undefined) return false
     const { statement, parameters } = this.#step.connection.prepare(
-      sql`select 1 from ${table.sql} where ${where} and ${table.kept.where}`,
+      sql`select 1 from ${table.sql} where ${where} and ${condition}`,
     )
     return attempt(() => statement.get(...parameters)) !== undefined
   }
@@ -226,4 +237,8 @@ class SqliteRows implements ExportedRows {
   get #csvColumns(): CsvColumn[] {
     return this.#names.map((name) => ({ name, value: sql.id(name) }))
   }
+}
+
+function changed(text: string): RetentionError {
+  return new RetentionError('ROWS_CHANGED', text)
 }
