@@ -6,8 +6,8 @@ import type { Finding } from './database/database.ts'
 import { refusalOf, warningsOf } from './database/findings.ts'
 import { RetentionError } from './errors.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
-import { countDue, planPolicy, type PolicyPlan } from './plan.ts'
-import { failureOf, reportOf, type Failure } from './policy-report.ts'
+import { countDue, countHeld, planPolicy, type PolicyPlan } from './plan.ts'
+import { failureOf, holdReport, reportOf, type Failure } from './policy-report.ts'
 import { spaceAfter } from './reclaim.ts'
 import type { PolicyReport } from './report.ts'
 import { isOver, type RunContext } from './step.ts'
@@ -55,11 +55,18 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
     failure = failureOf(error, context, done.begun)
     remaining = await countLeft(policy, context, first, rowsOf(done))
   }
+  try {
+    await context.database.settle()
+  } catch (error) {
+    failure ??= failureOf(error, context, done.begun)
+  }
+  const kept = done.begun ? await countKept(policy, context, first) : undefined
   const archived = rowsOf(done)
   const after = { policy, table: first?.table?.name, archived, failure: failure?.error, deadline: context.deadline }
   const { space, warnings } = await spaceAfter(after, context)
   return {
     ...reportOf(policy, context, first, remaining ?? first?.due ?? 0, failure),
+    ...(kept === undefined ? {} : { held: kept.held, holds: kept.legal.map(holdReport) }),
     archived,
     skipped: done.skipped,
     waits: throttle.waits,
@@ -105,6 +112,16 @@ function wentAlong(children: readonly ChildRows[], entries: readonly LedgerEntry
       0,
     )
   return children.map((child) => ({ ...child, rows: sum(child.table, false), references: sum(child.table, true) }))
+}
+
+/** What stays at the end, also under holds that have come since it was planned; undefined where nobody can say. */
+async function countKept(
+  policy: Policy,
+  context: RunContext,
+  planned: PolicyPlan | undefined,
+): Promise<Awaited<ReturnType<typeof countHeld>> | undefined> {
+  if (planned?.time === undefined) return undefined
+  return countHeld(policy, planned.cutoff, planned.time.storage, context).catch(() => undefined)
 }
 
 function stayFinding(remaining: number, archived: number): Finding {

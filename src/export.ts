@@ -57,8 +57,10 @@ export async function exportStep(
     const ddl = await context.database.ddl(db, due.table.name)
     const rows = transaction.export(due, skipLocked, context.rollbackSignal)
     const { columns, csv, records } = rows
+    const { holds } = context.ledger
+    const held = (): ReturnType<typeof holds.where> => holds.where(transaction.db, due.table, policy.name, context.now)
     const part = { table: due.table, columns, ddl, link: undefined, label: '', csv, records, count: () => rows.count() }
-    return { parts: [part], isEmpty: false, beyond: 0, from, to, remove: () => rows.remove() }
+    return { parts: [part], isEmpty: false, beyond: 0, from, to, remove: () => rows.remove(held) }
   }
   const all = await pastRows(db, inspection, policy, cutoff, context)
   const request = gatheringOf(inspection, due, all?.due ?? due, policy, context)
