@@ -64,7 +64,7 @@ export async function gatherAlong(db: Db, database: Database, request: Gathering
 }
 
 /** The tables that hang on a policy's, and how many of their rows go along. */
-export function childRows(tree: Tree, found: Pick<Gathered, 'rows' | 'links'>): ChildRows[] {
+function childRows(tree: Tree, found: Pick<Gathered, 'rows' | 'links'>): ChildRows[] {
   const nameOf = (at: number): string => formatTableName(tree.tables[at]?.table.name ?? { schema: undefined, name: '' })
   return tree.tables.flatMap((_, at) => {
     if (at === 0) return []

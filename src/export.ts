@@ -10,7 +10,7 @@ import { pastRows } from './plan.ts'
 import type { RunContext, StepOrder } from './step.ts'
 
 /** One CSV of a step, on its way. */
-export interface ExportedPart {
+interface ExportedPart {
   readonly table: Table
   readonly columns: readonly Column[]
   readonly ddl: readonly string[]

@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { apply, plan, restore, status, verify, type PolicyInput } from '../src/index.ts'
+import { addHold, apply, plan, restore, status, verify, type PolicyInput } from '../src/index.ts'
 import { connectTo, onCluster, type TestDatabase } from './support/database.ts'
 import { LocalTarget } from '../src/target/local.ts'
 import { readArchive } from './support/archive.ts'
@@ -484,6 +484,19 @@ overDatabases(
     const [report] = (await apply({ cwd: made.folder, now, policies: ['parent'] })).policies
     assert.equal([report?.archived, report?.held, report?.status], [1, 1, 'applied'], JSON.stringify(report))
     assert.equal(await ids(db, 'child'), [1])
+    // A legal hold on what hangs on a row keeps that row as well, and one on the row what hangs on it.
+    await db.run(`delete from retention_ledger_holds; insert into parent values (3, '${old}'), (4, '${old}');
+      insert into child values (3, 3, '${young}'), (4, 4, '${young}')`)
+    await addHold({ cwd: made.folder, on: 'child', where: 'id = 3', reason: 'test', now })
+    await addHold({ cwd: made.folder, on: 'parent', where: 'id = 4', reason: 'test', now })
+    assert.equal((await apply({ cwd: made.folder, now, policies: ['parent'] })).policies[0]?.held, 2)
+    assert.equal(
+      [await ids(db, 'parent'), await ids(db, 'child')],
+      [
+        [3, 4],
+        [3, 4],
+      ],
+    )
   },
 )
 

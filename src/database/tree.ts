@@ -23,7 +23,7 @@ export interface TreeKey {
 }
 
 /** A table of a tree. */
-export interface TreeTable<ATable extends Table = Table> {
+interface TreeTable<ATable extends Table = Table> {
   readonly table: ATable
   /** Whether rows of it go along; else they only lose their references. */
   readonly goes: boolean

@@ -8,6 +8,7 @@ import type { Database, Db, KnownRows, Sql, SqlValue, Table } from '../database/
 import { RetentionError } from '../errors.ts'
 import { encode, legalRows, restoredRows } from './held-rows.ts'
 import { holdOf, ownName, shortId, type Hold, type HoldRow } from './hold.ts'
+import type { LedgerEntry } from './ledger.ts'
 import type { LedgerNames } from './names.ts'
 
 /** What a hold of a restore is placed on: single rows, or all rows whose time is in a range. */
@@ -185,17 +186,18 @@ export class Holds {
    */
   async onArchives(
     db: Db,
-    archives: readonly { readonly name: string; readonly policy: string; readonly table: string }[],
+    archives: readonly Pick<LedgerEntry, 'name' | 'policy' | 'table' | 'files'>[],
     now: Date,
   ): Promise<Map<string, Hold[]>> {
     const holds = (await this.#inForce(db, now)).map(holdOf).filter(({ kind }) => kind === 'legal')
     const names = new Map<string, Set<string>>()
     const held = new Map<string, Hold[]>()
-    for (const { name, policy, table } of archives) {
-      if (!names.has(table)) names.set(table, await this.#namesOf(db, table))
+    for (const { name, policy, table, files } of archives) {
+      const tables = [table, ...files.map((file) => file.table)]
+      for (const one of tables) if (!names.has(one)) names.set(one, await this.#namesOf(db, one))
       const own = holds.filter((hold) =>
         hold.archive === null
-          ? hold.policy === policy || names.get(table)?.has(this.#plain(hold.table)) === true
+          ? hold.policy === policy || tables.some((one) => names.get(one)?.has(this.#plain(hold.table)))
           : hold.archive === name,
       )
       if (own.length > 0) held.set(name, own)

@@ -127,7 +127,7 @@ function treeChanged(): RetentionError {
 }
 
 /** All children and partitions at any depth, as text that changes when they do. */
-export async function readFamily(db: Db, { oid }: Pick<CatalogTable, 'oid'>): Promise<string | undefined> {
+async function readFamily(db: Db, { oid }: Pick<CatalogTable, 'oid'>): Promise<string | undefined> {
   const { rows } = await sql<{ family: string }>`
     with recursive family(oid) as (
       select ${oid}::oid union select i.inhrelid from family join pg_inherits i on i.inhparent = family.oid
