@@ -101,9 +101,7 @@ export function isAllowed(children: Children, table: TableName, isSame: (a: stri
 export function strayFindings(children: Children, tree: Tree, isSame: (a: string, b: string) => boolean): Finding[] {
   if (children === 'archive') return []
   const [root, ...others] = tree.tables
-  const stray = children.filter(
-    (name) => !others.some(({ table }) => isAllowed([name], table.name, isSame)) && root !== undefined,
-  )
+  const stray = children.filter((name) => !others.some(({ table }) => isAllowed([name], table.name, isSame)))
   return stray.map((name) => ({
     level: 'refusal',
     text: `"children" names ${formatTableName(name)}, but no foreign key leads from it to ${formatTableName(root?.table.name ?? name)} or its other children`,

@@ -24,17 +24,20 @@ export async function gather(db: Db, tree: PostgresTree, request: Gathering, loc
     primary key (node, home, place)
   ) on commit drop`.execute(db)
   const { table, where } = request.rows
-  await run(
+  let count = await run(
     db,
     sql`insert into ${gathered} (node, home, place, round)
     select 0, tableoid, ctid, 0 from ${rowsOf(table)} where ${where} ${lockClause(locking)}`,
   )
+  let added = count
   for (let round = 0; ; round += 1) {
-    await sql`analyze ${gathered}`.execute(db)
-    let added = 0
+    // For the planner; of a long chain, each round adds but a few.
+    if (added * 10 >= count) await sql`analyze ${gathered}`.execute(db)
+    added = 0
     for (const [at, key] of tree.keys.entries()) added += await gatherBy(work, key, at, round)
     for (const key of upwardKeys(tree)) added += await lookAbove(work, key, round)
     if (added === 0) break
+    count += added
   }
   await keepShared(work)
   for (const [at, key] of tree.keys.entries()) if (key.effect !== 'goes') await dropLoose(db, key, at)

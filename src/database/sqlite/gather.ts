@@ -8,12 +8,12 @@ import { fromChildren, fromParents, nodeTable, own, places, run, tableOf, tuple,
 import { keepShared } from './staying.ts'
 import type { SqliteTree } from './tree.ts'
 
-/** The same for rows that lose a reference by a key. */
+/** What `nodeTable` is for rows that go, for rows that lose a reference by a key. */
 function linkTable(key: number): Sql {
   return sql.id('temp', `retention_links_${key}`)
 }
 
-/** The same for rows that rows hang on which go along, and that are only looked at. */
+/** The same for rows that others hang on which go along, and that are only looked at. */
 function aboveTable(at: number): Sql {
   return sql.id('temp', `retention_above_${at}`)
 }
