@@ -196,6 +196,40 @@ for (const [name, { sql, left, only }] of Object.entries(shapes)) {
   )
 }
 
+overDatabases(test, 'the plan shows the tree, and the commands that make the indexes', async ({ db, project }) => {
+  await db.run(
+    ddl(
+      db,
+      `create table parent (id KEY, at TIME); create index parent_at on parent (at);
+      create table child (id KEY, parent_id bigint references parent (id) on delete cascade);
+      create table "grand child" (id KEY, child_id bigint references child (id), "other id" bigint references child (id) on delete set null);
+      insert into parent values (1, '${old}'); insert into child values (1, 1), (2, 1);
+      insert into "grand child" values (1, 1, null), (2, null, 2)`,
+    ),
+  )
+  const made = project({ parent: policy })
+  const { stdout } = await made.cli(['plan'])
+  assert.match(stdout, /1 row due, and 3 rows of 2 tables along with them/)
+  assert.match(
+    stdout,
+    /└ (public\.)?child {2}2 rows {2}parent_id → (public\.)?parent\n +└ (public\.)?grand child {2}1 row, 1 reference set/,
+  )
+  const hints = async (): Promise<string[]> =>
+    ((await plan({ cwd: made.folder, now })).policies[0]?.warnings ?? []).map(({ hint }) => hint ?? '')
+  const commands = await hints()
+  assert.is(commands.length, 3)
+  for (const command of commands) await db.run(command)
+  assert.equal(await hints(), [])
+  assert.is((await applyOnce(made)).status, 'applied')
+  assert.equal(
+    made
+      .list()
+      .map((name) => name.replace('parent_backup_20260516', ''))
+      .toSorted(),
+    ['.child.csv', '.csv', '.csv.manifest.json', '.grand-child.csv', '.grand-child.links.csv'],
+  )
+})
+
 overDatabases(
   test,
   'what is shared with rows that stay keeps the row; what is due together goes together',
