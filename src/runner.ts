@@ -155,6 +155,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
   const { policy, cutoff, target } = order
   // 1. Lock the table against changes of its form, and look again whether the policy may work on it.
   const transaction = await context.database.step({ ...inspectRequest(policy, cutoff), storage: order.storage })
+  let endReading = (): void => {}
   const published: string[] = []
   let entry: LedgerEntry
   try {
@@ -166,8 +167,9 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     const { table } = rows.due
     const ddl = await context.database.ddl(transaction.db, table.name)
     // 2. Stream the rows into the archive, make it durable, publish it under a name of its own, read it back.
+    endReading = await order.reading.take()
     const exported = transaction.export(rows.due, skipLocked, context.rollbackSignal)
-    const csv = atMost(order, exported.csv)
+    const csv = atMost(order, exported.csv, endReading)
     const stored = await store(target, name, order.bom ? prefixed(byteOrderMark, csv) : csv, exported.records)
     published.push(name)
     const count = await exported.count()
@@ -189,6 +191,8 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
   } catch (error) {
     await undo(transaction, target, published)
     throw error
+  } finally {
+    endReading()
   }
   // 5. Commit: the rows go and the ledger knows, or neither. Until that is known, the files stay.
   const isDone = (): Promise<boolean> => context.ledger.isRecorded(entry)
@@ -206,14 +210,23 @@ class StepGrew extends Error {
   }
 }
 
-/** A step's CSV as long as it is no larger than it may be, or has one row alone. @throws StepGrew */
-async function* atMost({ step, mostBytes }: StepOrder, csv: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+/**
+ * A step's CSV as long as it is no larger than it may be, or has one row alone.
+ * @param atEnd is called when all of it has been read
+ * @throws StepGrew
+ */
+async function* atMost(
+  { step, mostBytes }: StepOrder,
+  csv: AsyncIterable<Buffer>,
+  atEnd: () => void,
+): AsyncGenerator<Buffer> {
   let bytes = 0
   for await (const chunk of csv) {
     bytes += chunk.length
     if (bytes > mostBytes && step.rows > 1) throw new StepGrew('bytes', bytes, mostBytes)
     yield chunk
   }
+  atEnd()
 }
 
 /**
