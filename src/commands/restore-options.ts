@@ -15,6 +15,11 @@ function repeated<T>(
   return { type: 'string', requiresArg: true, describe, coerce: (given) => read([given].flat()) }
 }
 
+/** The last value of an option that takes one only. */
+export function lastOf(given: unknown): unknown {
+  return Array.isArray(given) ? (given as unknown[]).at(-1) : given
+}
+
 /** `--map old=new` */
 export const mapOption = repeated('old=new: a column of the archive that has another name now', (texts) =>
   Object.fromEntries(texts.map((text) => pair('map', text))),

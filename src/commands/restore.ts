@@ -5,7 +5,7 @@ import { exitCode } from '../exit-codes.ts'
 import type { RestoreReport } from '../report.ts'
 import type { RestoreKey } from '../restore-options.ts'
 import { given, present, projectOptions, type CommonArguments } from './command.ts'
-import { dropOption, keysOption, mapOption, setOption } from './restore-options.ts'
+import { dropOption, keysOption, lastOf, mapOption, setOption } from './restore-options.ts'
 
 interface RestoreArguments extends CommonArguments {
   file: string
@@ -25,6 +25,9 @@ export const restoreCommand: CommandModule<CommonArguments, RestoreArguments> = 
   describe: "Put an archive's rows back",
   builder: (parser) =>
     parser
+      // Some options may be given several times; of all others the last counts, as for every command.
+      .parserConfiguration({ 'duplicate-arguments-array': true })
+      .coerce(['config', 'json', 'quiet', 'dry-run', 'on-conflict', 'into', 'where', 'hold'], lastOf)
       .positional('file', { type: 'string', demandOption: true, describe: "The archive's name, path or location" })
       .option('dry-run', { type: 'boolean', default: false, describe: 'Do everything and undo it' })
       .option('on-conflict', {

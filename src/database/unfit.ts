@@ -6,8 +6,8 @@ import { RetentionError } from '../errors.ts'
 export interface Unfit {
   /** The column or constraint, and what is wrong: read on after "does not fit". */
   readonly what: string
-  /** How many rows; undefined where only the first was looked for. */
-  readonly count: number | undefined
+  /** How many rows. */
+  readonly count: number
   /** Whether there may be more than `count`: looking for all would take too long. */
   readonly isAtLeast?: boolean
   /** The first of them, at most `shownRows`. */
@@ -24,10 +24,9 @@ export const shownCharacters = 40
 export function rowsUnfit(table: TableName, reasons: readonly Unfit[]): RetentionError {
   const name = formatTableName(table)
   const lines = reasons.map(({ what, count, isAtLeast, rows }) => {
-    const number =
-      count === undefined ? 'a row' : `${isAtLeast === true ? 'at least ' : ''}${count} row${count === 1 ? '' : 's'}`
-    const more = rows.length > 0 && (count ?? 2) > rows.length ? ', …' : ''
-    return `${what}: ${number}${rows.length === 0 ? '' : `: ${rows.join(', ')}${more}`}`
+    const number = `${isAtLeast === true ? 'at least ' : ''}${count} row${count === 1 ? '' : 's'}`
+    const more = count > rows.length ? ', …' : ''
+    return `${what}: ${number}: ${rows.join(', ')}${more}`
   })
   return new RetentionError(
     'ROWS_UNFIT',

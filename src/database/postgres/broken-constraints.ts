@@ -50,7 +50,7 @@ export async function brokenConstraints(
     select ${keyText(table, incoming)} as key from ${incoming.rows} where ${incoming.n} = ${n}
   `.execute(db)
   return rowsUnfit(table.name, [
-    { what: messageOf(error), count: undefined, rows: rows.map(({ key }) => shownRow(key)) },
+    { what: messageOf(error), count: 1, isAtLeast: true, rows: rows.map(({ key }) => shownRow(key)) },
   ])
 }
 
@@ -179,7 +179,7 @@ async function twins(db: Db, table: CatalogTable, { rows, columns, replaces }: I
         )})
       ) as s`
       return {
-        what: `unique index "${name}" (${parts.join(', ')}), in which there is one already`,
+        what: `duplicate key for unique index "${name}" (${parts.join(', ')})`,
         from,
         where: sql`(s.retention_twins > 1 or exists (
           select from (select ${sql.join(values)} ${keptParts} from ${table.sql} where ${where}) as t

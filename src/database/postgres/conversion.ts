@@ -34,8 +34,8 @@ export interface OldType {
 }
 
 const text: OldType = { type: 'text', category: 'S' }
-const numbers = ['smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision']
-const times = ['date', 'timestamp without time zone', 'timestamp with time zone']
+const numbers = new Set(['smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision'])
+const times = new Set(['date', 'timestamp without time zone', 'timestamp with time zone'])
 
 /** What has become of types that a manifest names. */
 export async function oldTypes(db: Db, types: readonly (string | undefined)[]): Promise<OldType[]> {
@@ -73,9 +73,9 @@ export async function conversionOf(
   const isText = old.category === 'S' || old.type === 'json'
   const comparison = ((): Sql<boolean> => {
     if (isKept) return isWritten(value, cell.text)
-    if (numbers.includes(column.base) && (numbers.includes(old.type) || old.category === 'S'))
-      return sql<boolean>`concat(${value})::numeric = ${cell.text}::numeric`
-    if (times.includes(column.base) && (times.includes(old.type) || old.category === 'S'))
+    if (numbers.has(column.base) && (numbers.has(old.type) || old.category === 'S'))
+      return sql<boolean>`nullif(concat(${value}), '')::numeric = ${cell.text}::numeric`
+    if (times.has(column.base) && (times.has(old.type) || old.category === 'S'))
       return sql<boolean>`${value}::timestamptz = ${cell.text}::timestamptz`
     if (isString(column)) return sql<boolean>`${value}::text = ${typed}::text`
     // What such text says only the type that reads it knows.

@@ -139,9 +139,11 @@ class PostgresArchived implements ArchivedRows {
       )
       if ('value' in tried && tried.value.rows[0]?.same === true) continue
       const why = 'error' in tried ? tried.error.message : 'it would become another value'
-      throw new RetentionError('USAGE', `--set ${column.name}: no value for a column of type ${column.type}: ${why}`, {
-        ...('error' in tried ? { cause: tried.error } : {}),
-      })
+      throw new RetentionError(
+        'USAGE',
+        `--set ${column.name}: no value for a column of type ${column.type}: ${why}`,
+        'error' in tried ? { cause: tried.error } : {},
+      )
     }
   }
 

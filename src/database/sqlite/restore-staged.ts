@@ -174,11 +174,10 @@ class SqliteStaged implements StagedRows {
     this.#overwrites = onConflict === 'overwrite' && this.#key().length > 0
     if (this.#overwrites) await sql`update ${staged} set skip = 0`.execute(this.db)
     const names = sql.join(this.#columns.map((name) => sql.id(name)))
-    const cells = sql.join(this.#columns.map((_, index) => cell(index)))
     // OR ABORT: a column's own ON CONFLICT clause could delete rows that are in the way, and nobody would know.
     // Prepared once and run with each row's number; the zeros only hold the parameters' places.
     const put = this.#connection.prepare(
-      sql`insert or abort into ${this.#table.sql} (${names}) select ${cells} from ${staged} where n = ${0}
+      sql`insert or abort into ${this.#table.sql} (${names}) select ${cells(this.#columns.length)} from ${staged} where n = ${0}
         ${this.#overwrites ? this.#overwrite() : sql``}`,
     )
     const place = this.#connection.prepare(sql`update ${staged} set placed = ${0} where n = ${0}`)

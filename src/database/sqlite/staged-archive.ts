@@ -174,7 +174,7 @@ class SqliteArchived implements ArchivedRows {
   }
 
   #keyValues(): Sql {
-    return sql.join(this.#archive.key.map((_, index) => sql`given.value ->> ${index}`))
+    return sql.join(this.#archive.key.map((_, index) => sql`given.value ->> ${BigInt(index)}`))
   }
 
   #typeOf(name: string): string {
