@@ -52,6 +52,30 @@ export async function stageReshaped(
   return { staged, sha256: meter.digest().sha256, missing, rewritten }
 }
 
+/**
+ * Stages an archive's rows to compare them with a table that may have changed since, by the columns that have not.
+ * @returns undefined where these do not have the table's key; `isWhole`: they are all of the archive's
+ */
+export async function stageCommon(
+  archive: FoundArchive,
+  transaction: RestoreTransaction,
+): Promise<{ staged: StagedRows; isWhole: boolean } | undefined> {
+  const form = formOf(archive)
+  const { table } = transaction
+  const common = form.columns.filter(({ name, type }) => {
+    const column = table.columns.find((candidate) => candidate.name === name)
+    return column !== undefined && !column.generated && (type === undefined || type === column.type)
+  })
+  const isWhole = common.length === form.columns.length
+  if (!isWhole && !(table.key.length > 0 && table.key.every((key) => common.some(({ name }) => name === key))))
+    return undefined
+  const csv = await archive.target.read(archive.name)
+  if (isWhole) return { staged: await transaction.stage(archive.columns, csv), isWhole }
+  const archived = await transaction.stageArchive(form, csv)
+  const { staged } = await archived.reshape(common.map(({ name }) => ({ column: name, archive: name })))
+  return { staged, isWhole }
+}
+
 function checkKeys({ name }: FoundArchive, { key }: ArchiveForm, { keys }: Selection): void {
   if (keys === undefined) return
   if (key.length === 0) {

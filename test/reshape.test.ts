@@ -3,7 +3,15 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { apply, restore, RetentionError, status, type RestoreOptions, type RestoreReport } from '../src/index.ts'
+import {
+  apply,
+  restore,
+  RetentionError,
+  status,
+  verify,
+  type RestoreOptions,
+  type RestoreReport,
+} from '../src/index.ts'
 import { planShape, type ColumnChange } from '../src/reshape.ts'
 import type { Kind } from './support/database.ts'
 import type { TestProject } from './support/project.ts'
@@ -171,6 +179,12 @@ overDatabases(test, 'added, renamed, dropped and set columns', async (scene) => 
   assert.is((await apply({ cwd: made.folder, now })).policies[0]?.held, 3)
   await fails(scene, made, 'RESTORE_CONFLICT', [/3 of the 3 rows/], options)
   // Another table has a plan of its own.
+  await fails(scene, made, 'USAGE', [/--set tenant: no value for a column of type int/i], {
+    ...options,
+    set: { tenant: 'x' },
+  })
+  const [found] = (await verify({ cwd: made.folder, deep: true })).findings
+  assert.match(found?.text ?? '', /^3 of its keys are in use in .*, 3 of them by the very same rows, in the columns/)
   await restored(made, { into: 'copy', map: { id: 'number', body: 'content' }, drop: ['n'] })
   assert.is(await rows(scene, 'number, content, tenant', 'copy'), '[[1,"one",null],[2,"two",null],[3,"three",null]]')
 })

@@ -31,9 +31,9 @@ export function stateOf(error: RetentionError): string {
 }
 
 /**
- * Data exceptions, broken constraints, casts and operators that there are none of, and what functions raise.
+ * Data exceptions, broken constraints, tables that may not be read, casts and operators that there are none of, and what functions raise.
  * https://www.postgresql.org/docs/current/errcodes-appendix.html
  */
 function isOfValues(error: unknown): error is RetentionError {
-  return error instanceof Error && /^(22|23|42846|42883|P0)/.test(codeOf(error.cause) ?? '')
+  return error instanceof Error && /^(22|23|42501|42846|42883|P0)/.test(codeOf(error.cause) ?? '')
 }

@@ -72,6 +72,7 @@ class SqliteArchived implements ArchivedRows {
       const type = this.#table.columns.find(({ name }) => name === column)?.type ?? ''
       return affinityOf(type, isStrict)
     })
+    checkValues(this.#table, sources, affinities)
     const values = sources.map((source) => ('archive' in source ? this.#cell(source.archive) : sql`${source.value}`))
     const staged = await stageQuery(
       this.#connection,
@@ -190,6 +191,16 @@ class SqliteArchived implements ArchivedRows {
     let free = name
     while (this.#archive.columns.some((column) => column.name.toLowerCase() === free)) free += '_'
     return free
+  }
+}
+
+/** SQLite itself would take any text in a column for numbers. @throws RetentionError `USAGE` */
+function checkValues({ columns }: SchemaTable, sources: readonly ColumnSource[], affinities: readonly string[]): void {
+  for (const [index, source] of sources.entries()) {
+    if ('archive' in source || source.value === null || !['INTEGER', 'REAL'].includes(affinities[index] ?? '')) continue
+    if (/^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i.test(source.value)) continue
+    const type = columns.find(({ name }) => name === source.column)?.type ?? ''
+    throw new RetentionError('USAGE', `--set ${source.column}: no value for a column of type ${type}: it is no number`)
   }
 }
 
