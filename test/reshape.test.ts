@@ -12,6 +12,7 @@ import {
   type RestoreOptions,
   type RestoreReport,
 } from '../src/index.ts'
+import { keysOption, mapOption, setOption } from '../src/commands/restore-options.ts'
 import { planShape, type ColumnChange } from '../src/reshape.ts'
 import type { Kind } from './support/database.ts'
 import type { TestProject } from './support/project.ts'
@@ -125,14 +126,40 @@ overDatabases(test, 'all that is in the way is told at once, with the options th
     set: { n: '1' },
   })
   await fails(scene, made, 'USAGE', [/"n", "body" would both go into "n"/], { map: { body: 'n' } })
-  for (const args of [
-    ['--map', 'x'],
-    ['--set', 'n'],
-    ['--keys', '[1'],
-    ['--keys', '@none'],
-    ['--where', ' '],
-  ]) {
-    assert.is((await made.cli(['restore', file, ...args])).code, 2, args.join(' '))
+  await fails(scene, made, 'USAGE', [/"where" is " "/, /"keys" is \[\]/, /"map" is \{"a":""\}/], {
+    where: ' ',
+    keys: [],
+    map: { a: '' },
+  })
+})
+
+test('options as they are written', () => {
+  const cases: [{ coerce: (given: string) => unknown }, string, unknown][] = [
+    [mapOption, 'a=b=c', { a: 'b=c' }],
+    [mapOption, 'a', undefined],
+    [mapOption, '=a', undefined],
+    [setOption, 'a=', { a: '' }],
+    [setOption, 'a:null', { a: null }],
+    [setOption, 'a=b:null', { a: 'b:null' }],
+    [setOption, 'a', undefined],
+    [keysOption, '1, x', ['1', 'x']],
+    [
+      keysOption,
+      '[1,"a"],["2","b"]',
+      [
+        [1, 'a'],
+        ['2', 'b'],
+      ],
+    ],
+    [keysOption, '[1', undefined],
+    [keysOption, '[{}]', undefined],
+    [keysOption, '[9007199254740993]', undefined],
+    [keysOption, '@/nowhere', undefined],
+  ]
+  const isUsage = (error: unknown): boolean => error instanceof RetentionError && error.code === 'USAGE'
+  for (const [option, text, expected] of cases) {
+    if (expected === undefined) assert.throws(() => option.coerce(text), isUsage, text)
+    else assert.equal(option.coerce(text), expected, text)
   }
 })
 

@@ -165,6 +165,10 @@ class PostgresArchived implements ArchivedRows {
   /** Why some rows cannot go in. @param unfit how many values of each column are others, where all could be read */
   async #reasons(conversions: readonly Conversion[], unfit: readonly number[] | undefined): Promise<Unfit[]> {
     const reasons: Unfit[] = []
+    // Rows are now looked for by their numbers, again and again.
+    await sql`create index on ${archived} (n)`.execute(this.#db)
+    await sql`analyze ${archived}`.execute(this.#db)
+    if (this.#isSelected) await sql`create index on ${selected} (n)`.execute(this.#db)
     for (const [index, conversion] of conversions.entries()) {
       const { archive, column, types, value, isSame } = conversion
       if (archive === undefined) continue
