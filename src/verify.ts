@@ -4,14 +4,15 @@ import path from 'node:path'
 import { archiveOfManifest, manifestName } from './archive/name.ts'
 import { readText, readWhole, sha256Of } from './archive/store.ts'
 import type { Config } from './config/config.ts'
-import type { Database } from './database/database.ts'
+import type { Conflicts, Database } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
 import { findEntry, folderTarget, targetOfEntry } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadProject, type ProjectOptions } from './config/project.ts'
 import { listFiles, policiesRunning, unknownAmong, type StoredFile } from './orphans.ts'
-import { repairOrphans, withStaged } from './repair.ts'
+import { stageCommon } from './placing-reshaped.ts'
+import { repairOrphans } from './repair.ts'
 import type { Repair, VerifyFinding, VerifyReport } from './report.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
@@ -84,14 +85,24 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
 /** Whether rows of an archive are in the table again, though nobody has restored it. */
 async function checkReturned(entry: LedgerEntry, config: Config, database: Database): Promise<VerifyFinding[]> {
   if (entry.state !== 'archived') return []
-  const location = entry.location
   const archive = await findEntry(entry, config)
-  const conflicts = await withStaged(archive, database, (staged) => staged.conflicts(false))
-  if (conflicts === undefined || conflicts.count === 0) return []
+  const transaction = await database.restore(archive.table)
+  if (transaction === undefined) return []
+  try {
+    const common = await stageCommon(archive, transaction)
+    const conflicts = await common?.staged.conflicts(false)
+    if (common === undefined || conflicts === undefined || conflicts.count === 0) return []
+    return [returned(entry, conflicts, common.isWhole)]
+  } finally {
+    await transaction.rollback()
+  }
+}
+
+function returned(entry: LedgerEntry, conflicts: Conflicts, isWhole: boolean): VerifyFinding {
   const { count, same, keys } = conflicts
   const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`
-  const text = `${count} of its keys are in use in ${entry.table}, ${same} of them by the very same rows: ${shown}`
-  return [{ kind: 'returned', name: entry.name, location, text }]
+  const text = `${count} of its keys are in use in ${entry.table}, ${same} of them by the very same rows${isWhole ? '' : ', in the columns that have not changed'}: ${shown}`
+  return { kind: 'returned', name: entry.name, location: entry.location, text }
 }
 
 async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEntry[]> {

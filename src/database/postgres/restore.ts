@@ -2,11 +2,21 @@
 import { sql } from 'kysely'
 
 import { formatTableName, type TableName } from '../../config/fields.ts'
-import type { Db, IncomingRows, PlacedRows, RestoreTable, RestoreTransaction, StagedRows } from '../database.ts'
+import type {
+  ArchivedRows,
+  ArchiveForm,
+  Db,
+  IncomingRows,
+  PlacedRows,
+  RestoreTable,
+  RestoreTransaction,
+  StagedRows,
+} from '../database.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { lockRestores } from './locks.ts'
 import { load } from './restore-direct.ts'
 import { stage } from './restore-staged.ts'
+import { stageArchive } from './staged-archive.ts'
 import { findTable, type CatalogTable } from './table.ts'
 
 /** Begins a restore: locks the table against changes of its form, and looks at it; undefined where there is none. */
@@ -63,6 +73,10 @@ class PostgresRestore implements RestoreTransaction {
 
   async stage(columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<StagedRows> {
     return stage(this.#transaction, this.#table, columns, csv)
+  }
+
+  async stageArchive(archive: ArchiveForm, csv: AsyncIterable<Buffer>): Promise<ArchivedRows> {
+    return stageArchive(this.#transaction, this.#table, archive, csv)
   }
 
   async commit(): Promise<void> {
