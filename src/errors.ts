@@ -46,6 +46,8 @@ export type ErrorCode =
   | 'ALREADY_RESTORED'
   /** Rows of the archive are in the table already. */
   | 'RESTORE_CONFLICT'
+  /** Rows of the archive do not fit their table as it is now: a value its column, or a row a constraint. */
+  | 'ROWS_UNFIT'
   /** The restored rows are not, byte for byte, those of the archive. */
   | 'RESTORE_MISMATCH'
   /** The run was interrupted by a signal. */

@@ -37,6 +37,8 @@ export interface ExportedStep {
   /** The times that no row lies outside of, ISO 8601. */
   readonly from: string
   readonly to: string
+  /** Lets the next step read; to be called when all parts have been read, or the step has ended. */
+  readonly endReading: () => void
   /** Makes sure that exactly these rows are gone, once all parts are stored. */
   remove(): Promise<void>
 }
@@ -55,12 +57,13 @@ export async function exportStep(
   if (inspection.tree === undefined) {
     // First: from then on the connection takes no other command until the rows have been read.
     const ddl = await context.database.ddl(db, due.table.name)
+    const endReading = await order.reading.take()
     const rows = transaction.export(due, skipLocked, context.rollbackSignal)
     const { columns, csv, records } = rows
     const { holds } = context.ledger
     const held = (): ReturnType<typeof holds.where> => holds.where(transaction.db, due.table, policy.name, context.now)
     const part = { table: due.table, columns, ddl, link: undefined, label: '', csv, records, count: () => rows.count() }
-    return { parts: [part], isEmpty: false, beyond: 0, from, to, remove: () => rows.remove(held) }
+    return { parts: [part], isEmpty: false, beyond: 0, from, to, endReading, remove: () => rows.remove(held) }
   }
   const all = await pastRows(db, inspection, policy, cutoff, context)
   const request = gatheringOf(inspection, due, all?.due ?? due, policy, context)
@@ -79,7 +82,8 @@ export async function exportStep(
     parts.push({ table, link, columns, ddl, csv, label, records: undefined, count: async () => rows })
   }
   const isEmpty = (gathered.rows[0] ?? 0) === 0
-  return { parts, isEmpty, beyond, ...times, remove: () => gathered.remove() }
+  // Steps with children follow one another.
+  return { parts, isEmpty, beyond, ...times, endReading: () => {}, remove: () => gathered.remove() }
 }
 
 /** The times of the first and last row of a selection, of which there is one at least. */

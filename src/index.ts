@@ -40,6 +40,8 @@ export type {
   VerifyReport,
   WaitReport,
 } from './report.ts'
+export type { ColumnChange } from './reshape.ts'
 export { restore, type RestoreOptions } from './restore.ts'
+export type { RestoreKey } from './restore-options.ts'
 export { status, type StatusOptions } from './status.ts'
 export { verify, type VerifyOptions } from './verify.ts'

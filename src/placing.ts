@@ -9,14 +9,21 @@ import type {
   PlacedRows,
   RestoreTable,
   RestoreTransaction,
+  Selection,
 } from './database/database.ts'
 import { RetentionError } from './errors.ts'
 import { checkHeader, type FoundArchive } from './find-archive.ts'
+import { isPartial, stageReshaped, type Reshaped } from './placing-reshaped.ts'
+import type { Shape } from './reshape.ts'
 
 /** Rows that have been put into their table, and what was found there. */
 export interface Placed {
   readonly rows: PlacedRows
   readonly conflicts: Conflicts
+  /** How many of the archive's rows were to be put there. */
+  readonly selected: number
+  readonly missing: Reshaped['missing']
+  readonly rewritten: Reshaped['rewritten']
 }
 
 /** A way to put an archive's rows into their table; undefined where it is not for this archive or this table. */
@@ -26,8 +33,10 @@ export type Placing = (
   wanted: Wanted,
 ) => Promise<Placed | undefined>
 
-/** What is to be done with rows that are there already. */
+/** Which rows are wanted, as what, and what is to be done with those that are there already. */
 export interface Wanted {
+  readonly shape: Shape
+  readonly selection: Selection
   readonly onConflict: OnConflict
   /** Another table than the archive's own. */
   readonly into: TableName | undefined
@@ -37,36 +46,49 @@ export interface Wanted {
 export async function placeStraight(
   archive: FoundArchive,
   transaction: RestoreTransaction,
+  { shape, selection }: Wanted,
 ): Promise<Placed | undefined> {
   const incoming = incomingRows(archive)
-  if (!transaction.canLoad(incoming)) return undefined
+  if (shape.isReshaped || isPartial(selection) || !transaction.canLoad(incoming)) return undefined
   await checkHeader(archive)
   const meter = new Meter()
   const rows = await transaction.load(incoming, metered(meter, await archive.target.read(archive.name)))
   if (rows === undefined) return undefined
   checkRead(archive, rows.rows, meter)
-  return { rows, conflicts: { count: 0, same: 0, keys: [] } }
+  const conflicts = { count: 0, same: 0, keys: [] }
+  return { rows, conflicts, selected: archive.rows, missing: [], rewritten: [] }
 }
 
 /** Through a place of their own beside the table, and compared with what has come of them. */
 export async function placeStaged(
   archive: FoundArchive,
   transaction: RestoreTransaction,
-  { onConflict, into }: Wanted,
+  wanted: Wanted,
 ): Promise<Placed> {
+  const { onConflict, into } = wanted
   const { table } = transaction
-  const meter = new Meter()
-  const csv = metered(meter, await archive.target.read(archive.name))
-  const staged = await transaction.stage(archive.columns, csv)
-  checkRead(archive, staged.rows, meter)
+  const { staged, sha256, missing, rewritten } = await stageRows(archive, transaction, wanted)
   // What the ledger does not know may never have left the table: a run may have been cut off before its commit.
   const conflicts = await staged.conflicts(archive.entry === undefined && into === undefined)
-  if (conflicts.count > 0 && onConflict === 'error') throw conflict(archive, table, conflicts)
+  if (conflicts.count > 0 && onConflict === 'error') throw conflict(archive, table, conflicts, staged.rows)
   const rows = await staged.insert(onConflict)
-  const expected = archive.rows - (onConflict === 'skip' ? conflicts.count : 0)
+  const expected = staged.rows - (onConflict === 'skip' ? conflicts.count : 0)
   if (rows.rows !== expected) throw mismatch(archive, table)
-  await compare(archive, table, staged.readBack())
-  return { rows, conflicts }
+  await compare(archive, table, staged.readBack(), sha256)
+  return { rows, conflicts, selected: staged.rows, missing, rewritten }
+}
+
+/** The archive's rows beside the table: as they are, or where that is not what goes in, reshaped. */
+async function stageRows(archive: FoundArchive, transaction: RestoreTransaction, wanted: Wanted): Promise<Reshaped> {
+  const { shape, selection } = wanted
+  const meter = new Meter()
+  const csv = metered(meter, await archive.target.read(archive.name))
+  if (shape.isReshaped || shape.isConverted || isPartial(selection)) {
+    return stageReshaped(archive, transaction, wanted, csv, (rows) => checkRead(archive, rows, meter))
+  }
+  const staged = await transaction.stage(archive.columns, csv)
+  checkRead(archive, staged.rows, meter)
+  return { staged, sha256: archive.sha256, missing: [], rewritten: [] }
 }
 
 function incomingRows({ columns, manifest, column, entry }: FoundArchive): IncomingRows {
@@ -82,7 +104,12 @@ export function checkRead(archive: FoundArchive, rows: number, meter: Meter): vo
   throw new RetentionError('ARCHIVE_CHANGED', `${archive.name} changed while it was read`)
 }
 
-export async function compare(archive: FoundArchive, table: RestoreTable, csv: AsyncIterable<Buffer>): Promise<void> {
+export async function compare(
+  archive: FoundArchive,
+  table: RestoreTable,
+  csv: AsyncIterable<Buffer>,
+  sha256: string,
+): Promise<void> {
   // The archive may begin with a byte order mark, which databases do not write.
   const [marked, plain] = [new Meter(), new Meter()]
   marked.update(byteOrderMark)
@@ -90,7 +117,7 @@ export async function compare(archive: FoundArchive, table: RestoreTable, csv: A
     marked.update(chunk)
     plain.update(chunk)
   }
-  if (![marked.digest().sha256, plain.digest().sha256].includes(archive.sha256)) throw mismatch(archive, table)
+  if (![marked.digest().sha256, plain.digest().sha256].includes(sha256)) throw mismatch(archive, table)
 }
 
 export function mismatch(archive: FoundArchive, table: RestoreTable): RetentionError {
@@ -108,12 +135,17 @@ export function mismatch(archive: FoundArchive, table: RestoreTable): RetentionE
   )
 }
 
-function conflict(archive: FoundArchive, table: RestoreTable, { count, keys }: Conflicts): RetentionError {
+function conflict(
+  archive: FoundArchive,
+  table: RestoreTable,
+  { count, keys }: Conflicts,
+  rows: number,
+): RetentionError {
   const more = count > keys.length ? ` and ${count - keys.length} more` : ''
   if (table.key.length === 0) {
     return new RetentionError(
       'RESTORE_CONFLICT',
-      `${count} of the ${archive.rows} rows of ${archive.name} are in "${formatTableName(table.name)}", the very same, and the ledger does not know the archive`,
+      `${count} of the ${rows} rows of ${archive.name} are in "${formatTableName(table.name)}", the very same, and the ledger does not know the archive`,
       {
         hint: 'A run that was cut off may have left it: then its rows have never left the table. Else restore it --into a table of its own.',
       },
@@ -121,7 +153,7 @@ function conflict(archive: FoundArchive, table: RestoreTable, { count, keys }: C
   }
   return new RetentionError(
     'RESTORE_CONFLICT',
-    `${count} of the ${archive.rows} rows of ${archive.name} have a key that is in "${formatTableName(table.name)}" already: (${table.key.join(', ')}) = ${keys.map((key) => `(${key})`).join(', ')}${more}`,
+    `${count} of the ${rows} rows of ${archive.name} have a key that is in "${formatTableName(table.name)}" already: (${table.key.join(', ')}) = ${keys.map((key) => `(${key})`).join(', ')}${more}`,
     { hint: 'Use --on-conflict skip to keep the rows of the table, or --on-conflict overwrite to replace them.' },
   )
 }

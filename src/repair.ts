@@ -224,7 +224,7 @@ async function isWanted(proposal: Repair, { yes, decide }: RepairWork): Promise<
  * Lays an archive's rows beside its table, and undoes it again unless the work has committed.
  * @returns undefined where there is no such table
  */
-export async function withStaged<T>(
+async function withStaged<T>(
   archive: FoundArchive,
   database: Database,
   work: (staged: StagedRows, transaction: RestoreTransaction) => Promise<T>,

@@ -3,7 +3,8 @@ import { withoutSecrets, type RetentionError } from './errors.ts'
 import type { Finding, Space } from './database/database.ts'
 import type { ChildRows } from './children.ts'
 import type { Hold } from './ledger/hold.ts'
-import type { LedgerEntry } from './ledger/ledger.ts'
+import type { ArchiveState, LedgerEntry } from './ledger/ledger.ts'
+import type { ColumnChange } from './reshape.ts'
 
 /** How a policy's run ended; in a dry run, how it would end. */
 export type PolicyStatus = 'applied' | 'nothing-due' | 'partial' | 'refused' | 'locked' | 'failed' | 'interrupted'
@@ -156,14 +157,20 @@ export interface RestoreReport {
   readonly location: string
   readonly table: string
   readonly dryRun: boolean
+  /** What became of the archive's columns, and where the table's others got their values from. */
+  readonly columns: readonly ColumnChange[]
   /** Rows in the archive. */
   readonly rows: number
+  /** Rows of it that were asked for: all, or those that `where` and `keys` choose. */
+  readonly selected: number
   /** Rows that were put into the table. */
   readonly restored: number
   /** Rows whose key was in the table already. */
   readonly conflicts: number
   /** Until when apply leaves the rows alone: an instant, `forever`, or null where no hold was placed. */
   readonly heldUntil: string | null
+  /** What the ledger has the archive as then: `restored` once all it holds is in the table; null where it does not know it. */
+  readonly state: ArchiveState | null
   readonly warnings: readonly Finding[]
   /** What came back along with the rows; only of an archive that has more than one file. */
   readonly children?: readonly RestoredPart[]

@@ -3,11 +3,15 @@ import { metered, Meter } from './archive/store.ts'
 import { commit } from './commit.ts'
 import { formatTableName } from './config/fields.ts'
 import type { Finding, RestoreTransaction } from './database/database.ts'
+import { refusalOf } from './database/findings.ts'
 import { RetentionError, type ErrorCode } from './errors.ts'
 import { checkBytes, checkHeader, type FoundArchive } from './find-archive.ts'
 import { checkRead, compare, mismatch, placeStaged, placeStraight, type Placed, type Placing } from './placing.ts'
+import { formOf, isPartial } from './placing-reshaped.ts'
 import type { RestoredPart, RestoreReport } from './report.ts'
-import { checkKey, checkTable, heldRows, newEntry, noSuchTable, type RestoreOrder } from './restore-runner.ts'
+import { shapeOf, type Shape } from './reshape.ts'
+import { outcomeOf } from './restore-outcome.ts'
+import { checkKey, heldRows, newEntry, noSuchTable, type RestoreOrder } from './restore-runner.ts'
 
 /** A file of an archive, and the table that it goes back into. */
 interface File {
@@ -15,17 +19,22 @@ interface File {
   readonly into: RestoreTransaction
 }
 
+/** One whose rows go into their table. */
+interface RowFile extends File {
+  readonly shape: Shape
+}
+
 /** What became of a file. */
 interface Restored extends RestoredPart {
-  /** Rows that were skipped as they are in the table, the very same. */
-  readonly same: number
+  /** Whether all that it holds is in its table again. */
+  readonly isWhole: boolean
 }
 
 /** A way to put the rows of all files back; tells of each as soon as it is there. */
 type Way = (
-  files: readonly File[],
+  files: readonly RowFile[],
   order: RestoreOrder,
-  tell: (file: File, placed: Placed) => Promise<void>,
+  tell: (file: RowFile, placed: Placed) => Promise<void>,
 ) => Promise<boolean>
 
 /** Errors that another way would not be spared. */
@@ -41,14 +50,16 @@ const final: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 /** One restore of an archive with children. All of it comes back with the ledger's word for it, or nothing does. */
 export async function downWhole(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
   if (order.into !== undefined) throw notInto(archive)
+  const { map, drop, set } = order.reshaping
+  if (map.size + drop.length + set.size > 0 || isPartial(order.selection)) throw notInPart(archive)
   if (archive.entry !== undefined && order.onConflict === 'error') {
     const report = await attempt(archive, order, oneByOne(placeStraight)).catch(unlessFinal)
     if (report !== undefined) return report
   }
   await checkBytes(archive)
   const report = await attempt(archive, order, oneByOne(placeStaged)).catch((error: unknown) => {
-    // Rows that refer to each other in a circle can only go in together; nothing else is done for them there.
-    if (order.database.kind === 'postgres' && order.onConflict === 'error') return unlessFinal(error)
+    // Rows that refer to each other in a circle can only go in together.
+    if (order.database.kind === 'postgres') return unlessFinal(error)
     throw error
   })
   const whole = report ?? (await attempt(archive, order, together))
@@ -64,7 +75,7 @@ function unlessFinal(error: unknown): undefined {
 function oneByOne(place: Placing): Way {
   return async (files, order, tell) => {
     for (const file of files) {
-      const placed = await place(file.archive, file.into, order)
+      const placed = await place(file.archive, file.into, { ...order, shape: file.shape })
       if (placed === undefined) return false
       await tell(file, placed)
     }
@@ -73,24 +84,28 @@ function oneByOne(place: Placing): Way {
 }
 
 /** All tables at once. */
-const together: Way = async (files, _order, tell) => {
+const together: Way = async (files, { onConflict }, tell) => {
+  // What has to be reshaped is put in by itself.
+  if (files.some(({ shape }) => shape.isReshaped || shape.isConverted)) return false
   const meters = files.map(() => new Meter())
   const parts = []
   for (const [at, { archive, into }] of files.entries()) {
     const csv = metered(meters[at] ?? new Meter(), await archive.target.read(archive.name))
     parts.push({ into, columns: archive.columns, csv })
   }
-  const placed = await files[0]?.into.loadTogether(parts)
+  const placed = await files[0]?.into.loadTogether(parts, onConflict)
   if (placed === undefined) return false
   for (const [at, file] of files.entries()) {
     const { archive, into } = file
     const one = placed[at]
     const meter = meters[at]
     if (one === undefined || meter === undefined) throw new TypeError('each file has its rows')
-    if (one.rows.rows !== archive.rows) throw mismatch(archive, into.table)
-    checkRead(archive, one.rows.rows, meter)
-    await compare(archive, into.table, one.readBack())
-    await tell(file, { rows: one.rows, conflicts: { count: 0, same: 0, keys: [] } })
+    const expected = archive.rows - (onConflict === 'skip' ? one.conflicts.count : 0)
+    if (one.rows.rows !== expected) throw mismatch(archive, into.table)
+    checkRead(archive, archive.rows, meter)
+    await compare(archive, into.table, one.readBack(), archive.sha256)
+    const { conflicts } = one
+    await tell(file, { rows: one.rows, conflicts, selected: archive.rows, missing: [], rewritten: [] })
   }
   return true
 }
@@ -102,81 +117,62 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
   const transaction = await database.restore(archive.table)
   if (transaction === undefined) throw noSuchTable(archive, archive.table)
   let report: RestoreReport
-  let isWhole: boolean
   try {
     const files = await openAll(archive, transaction)
-    for (const { archive: file, into } of files) {
-      if (file.link !== undefined) continue
-      checkTable(into.table, file)
-      if (onConflict !== 'error') checkKey(into.table, file, onConflict)
-    }
+    const rowFiles = files.flatMap((file) => (file.archive.link === undefined ? [shaped(file, order)] : []))
     // 2. Put all rows in, hold them, and let sequences go on behind them.
     const restored: Restored[] = []
     const warnings: Finding[] = []
-    const tell = async ({ archive: file, into }: File, { rows, conflicts }: Placed): Promise<void> => {
+    const tell = async (file: RowFile, placed: Placed): Promise<void> => {
+      const { rows, conflicts } = placed
       const same = onConflict === 'skip' ? conflicts.same : 0
-      const table = formatTableName(into.table.name)
-      restored.push({
-        table,
-        rows: file.rows,
-        restored: rows.rows,
-        conflicts: conflicts.count,
-        references: false,
-        same,
-      })
+      const table = formatTableName(file.into.table.name)
+      const outcome = outcomeOf(file.archive, file.shape, placed, order)
+      const isWhole = outcome.state !== 'archived' && rows.rows + same === file.archive.rows
+      if (!isWhole) warnings.push(...outcome.warnings)
+      const counts = { rows: file.archive.rows, restored: rows.rows, conflicts: conflicts.count }
+      restored.push({ table, ...counts, references: false, isWhole })
       if (dryRun) return
       const notes = await rows.advanceSequences()
       warnings.push(...notes.map((text): Finding => ({ level: 'warning', text })))
-      if (hold === undefined || rows.rows === 0) return
       // What hangs on a held row stays with it; a hold of its own keeps other policies off.
-      if (file !== archive && into.table.key.length === 0) return
-      const held = await heldRows(file, into.table, rows)
+      const isHeld = hold !== undefined && rows.rows > 0 && (file.archive === archive || file.into.table.key.length > 0)
+      if (!isHeld) return
+      const held = await heldRows(file.archive, file.into.table, file.shape, rows)
       warnings.push(...held.warnings)
       if (held.rows === undefined) return
       const until = hold === 'forever' ? null : hold
-      await ledger.holds.place(transaction.db, held.rows, {
-        table,
-        policy: archive.policy,
-        archive: archive.name,
-        reason: 'restored',
-        until,
-        now,
-      })
+      const placing = { table, policy: archive.policy, archive: archive.name, reason: 'restored', until, now }
+      await ledger.holds.place(transaction.db, held.rows, placing)
     }
-    const rows = files.filter(({ archive: file }) => file.link === undefined)
-    if (!(await way(rows, order, tell))) {
+    if (!(await way(rowFiles, order, tell))) {
       await transaction.rollback()
       return undefined
     }
+    const state = stateOf(archive, restored)
     // 3. Set references again, now that the rows they are to are there.
     for (const file of files) if (file.archive.link !== undefined) restored.push(await relink(file, warnings))
     // 4. Mark the archive, in the same transaction.
-    const rowFiles = restored.filter(({ references }) => !references)
-    const missing = rowFiles.reduce((sum, file) => sum + file.rows - file.restored - file.same, 0)
-    isWhole = missing === 0
-    const isNothing = rowFiles.every((file) => file.restored === 0)
-    if (missing > 0) {
-      warnings.push({
-        level: 'warning',
-        text: `${archive.name} stays archived: ${missing} of its rows are nowhere else as they were then`,
-      })
-    }
-    if (!dryRun && archive.entry !== undefined && isWhole) await ledger.markRestored(transaction.db, archive.name, now)
-    else if (!dryRun && archive.entry === undefined && !isNothing)
-      await ledger.record(transaction.db, newEntry(archive, isWhole ? 'restored' : 'archived', now))
+    if (!dryRun && archive.entry !== undefined && state === 'restored')
+      await ledger.markRestored(transaction.db, archive.name, now)
+    else if (!dryRun && archive.entry === undefined && state !== null)
+      await ledger.record(transaction.db, newEntry(archive, state, now))
     const [first] = restored
-    const held = dryRun || hold === undefined || isNothing ? null : hold
+    const held = dryRun || hold === undefined || restored.every((file) => file.restored === 0) ? null : hold
     report = {
       archive: archive.name,
       location: archive.target.locate(archive.name),
       table: formatTableName(transaction.table.name),
       dryRun,
+      columns: rowFiles[0]?.shape.columns ?? [],
       rows: archive.rows,
+      selected: archive.rows,
       restored: first?.restored ?? 0,
       conflicts: first?.conflicts ?? 0,
       heldUntil: held === null || held === 'forever' ? held : held.toISOString(),
+      state,
       warnings,
-      children: restored.slice(1).map(({ same: _same, ...part }) => part),
+      children: restored.slice(1).map(({ isWhole: _isWhole, ...part }) => part),
     }
   } catch (error) {
     await transaction.rollback()
@@ -188,13 +184,32 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
     return report
   }
   const isDone = (): Promise<boolean> => {
-    if (!isWhole) return Promise.reject(new RetentionError('LEDGER_INVALID', 'The ledger has no record of this'))
+    if (report.state !== 'restored')
+      return Promise.reject(new RetentionError('LEDGER_INVALID', 'The ledger has no record of this'))
     return archive.entry === undefined
       ? ledger.isRecorded(newEntry(archive, 'restored', now))
       : ledger.isRestored(archive.name, now)
   }
   await commit(transaction, `the rows of ${archive.name}`, isDone, async () => {})
   return report
+}
+
+/** A file of rows, and how its columns fit its table as it is now. @throws RetentionError `REFUSED` where it cannot */
+function shaped(file: File, order: RestoreOrder): RowFile {
+  const { archive, into } = file
+  const { table } = into
+  const refusal = refusalOf(table.findings)
+  if (refusal !== undefined) throw refusal
+  const now = { name: formatTableName(table.name), columns: table.columns }
+  const shape = shapeOf(archive.name, formOf(archive), now, order.reshaping)
+  if (order.onConflict !== 'error') checkKey(table, archive, shape, order.onConflict)
+  return { ...file, shape }
+}
+
+/** What the ledger is to say of the archive; null where it does not know it and has no reason to. */
+function stateOf({ entry }: FoundArchive, restored: readonly Restored[]): 'restored' | 'archived' | null {
+  if (entry === undefined && restored.every((file) => file.restored === 0)) return null
+  return restored.every(({ isWhole }) => isWhole) ? 'restored' : 'archived'
 }
 
 /** The archive's files with their tables: the policy's own first. */
@@ -220,7 +235,17 @@ async function relink({ archive, into }: File, warnings: Finding[]): Promise<Res
     const text = `${rows - done.set} references of ${table} (${link.columns.join(', ')}) were not set again: their rows are gone, or have been changed since`
     warnings.push({ level: 'warning', text })
   }
-  return { table, rows, restored: done.set, conflicts: 0, references: true, same: 0 }
+  return { table, rows, restored: done.set, conflicts: 0, references: true, isWhole: true }
+}
+
+function notInPart(archive: FoundArchive): RetentionError {
+  return new RetentionError(
+    'USAGE',
+    `${archive.name} holds rows of several tables, which come back whole: --map, --drop, --set, --where and --keys are for one`,
+    {
+      hint: 'Columns that were added since take their default. For the rest, load its CSV files into tables of your own.',
+    },
+  )
 }
 
 function notInto(archive: FoundArchive): RetentionError {

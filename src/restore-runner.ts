@@ -8,6 +8,7 @@ import type {
   PlacedRows,
   RestoreTable,
   RestoreTransaction,
+  Selection,
 } from './database/database.ts'
 import { refusalOf } from './database/findings.ts'
 import { hasCode, RetentionError } from './errors.ts'
@@ -16,8 +17,11 @@ import type { HeldRows } from './ledger/holds.ts'
 import type { ArchiveState, Ledger, LedgerEntry } from './ledger/ledger.ts'
 import { migrate } from './migrate.ts'
 import { placeStaged, placeStraight, type Placing } from './placing.ts'
+import { formOf, isPartial } from './placing-reshaped.ts'
 import { adoptedEntry, restoredEntry } from './records.ts'
 import type { RestoreReport } from './report.ts'
+import { shapeOf, type Reshaping, type Shape } from './reshape.ts'
+import { outcomeOf, type Outcome } from './restore-outcome.ts'
 
 /** How an archive is to be put back. */
 export interface RestoreOrder {
@@ -29,6 +33,8 @@ export interface RestoreOrder {
   /** Until when the rows are held; undefined: not at all. */
   readonly hold: Date | 'forever' | undefined
   readonly onConflict: OnConflict
+  readonly reshaping: Reshaping
+  readonly selection: Selection
   readonly dryRun: boolean
 }
 
@@ -58,8 +64,8 @@ export async function restoreArchive(
       // An archive that the ledger does not know was executed all the same: its manifest says so.
       executed: async () => (archive.entry === undefined ? [archive.name] : inState('archived')),
       assert: async () => {
-        // Of which rows were skipped, it may stay archived.
-        if (report === undefined || report.conflicts > 0 || (await inState('restored')).length > 0) return
+        // While it has anything that the table has not, it stays archived.
+        if (report?.state !== 'restored' || (await inState('restored')).length > 0) return
         throw new RetentionError('LEDGER_INVALID', `${archive.name} is not marked as restored in the ledger`)
       },
     })
@@ -71,23 +77,9 @@ export async function restoreArchive(
   return report
 }
 
-/** What a restore did. */
-interface Done {
-  /** Rows in the archive. */
-  readonly rows: number
-  readonly restored: number
-  /** Rows that were skipped as they are in the table, the very same. */
-  readonly same: number
-}
-
-/** Whether all of an archive's rows are in the table again. */
-function isWhole({ rows, restored, same }: Done): boolean {
-  return rows === restored + same
-}
-
 /** One restore, in its order. All rows come back with the ledger's word for it, or none does. */
 async function downOne(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
-  if (archive.entry !== undefined && order.onConflict === 'error') {
+  if (archive.entry !== undefined && order.onConflict === 'error' && !isPartial(order.selection)) {
     const report = await attempt(archive, order, placeStraight)
     if (report !== undefined) return report
   }
@@ -107,14 +99,16 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
   if (transaction === undefined) throw noSuchTable(archive, name)
   const { table } = transaction
   let report: RestoreReport
-  let isRecordedWhole = false
   try {
-    checkTable(table, archive)
+    const refusal = refusalOf(table.findings)
+    if (refusal !== undefined) throw refusal
     if (order.into !== undefined && formatTableName(table.name) === formatTableName(archive.table))
       throw ownTable(archive)
-    if (onConflict !== 'error') checkKey(table, archive, onConflict)
+    const shaped = { name: formatTableName(table.name), columns: table.columns }
+    const shape = shapeOf(archive.name, formOf(archive), shaped, order.reshaping)
+    if (onConflict !== 'error') checkKey(table, archive, shape, onConflict)
     // 2. Put the rows in, in one of two ways. No byte is used that is not checked.
-    const placed = await place(archive, transaction, order)
+    const placed = await place(archive, transaction, { ...order, shape })
     if (placed === undefined) {
       await transaction.rollback()
       return undefined
@@ -122,20 +116,28 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
     // 3. Hold them and mark the archive, in the same transaction.
     const { rows, conflicts } = placed
     const notes = dryRun ? [] : await rows.advanceSequences()
-    const done = { rows: archive.rows, restored: rows.rows, same: onConflict === 'skip' ? conflicts.same : 0 }
-    isRecordedWhole = order.into === undefined && isWhole(done)
+    const outcome = outcomeOf(archive, shape, placed, order)
     const recorded =
-      order.into === undefined && !dryRun ? await record(archive, order, transaction, rows, done) : undefined
+      order.into === undefined && !dryRun
+        ? await record(archive, order, transaction, { shape, rows, outcome })
+        : undefined
     report = {
       archive: archive.name,
       location: archive.target.locate(archive.name),
       table: formatTableName(table.name),
       dryRun,
+      columns: shape.columns,
       rows: archive.rows,
+      selected: placed.selected,
       restored: rows.rows,
       conflicts: conflicts.count,
       heldUntil: recorded?.heldUntil ?? null,
-      warnings: [...notes.map((text): Finding => ({ level: 'warning', text })), ...(recorded?.warnings ?? [])],
+      state: outcome.state,
+      warnings: [
+        ...notes.map((text): Finding => ({ level: 'warning', text })),
+        ...outcome.warnings,
+        ...(recorded?.warnings ?? []),
+      ],
     }
   } catch (error) {
     await transaction.rollback()
@@ -143,7 +145,7 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
   }
   // 4. Commit: the rows are back and the ledger knows, or neither.
   if (dryRun) await transaction.rollback()
-  else await commitRestore(archive, order, transaction, report, isRecordedWhole)
+  else await commitRestore(archive, order, transaction, report)
   return report
 }
 
@@ -152,33 +154,6 @@ export function noSuchTable(archive: FoundArchive, name: TableName): RetentionEr
   return new RetentionError('REFUSED', `There is no table "${formatTableName(name)}" to restore ${archive.name} into`, {
     hint: `Make it first${ddl.length === 0 ? '' : `; this is how it was made:\n${ddl.join('\n')}`}`,
   })
-}
-
-export function checkTable(table: RestoreTable, archive: FoundArchive): void {
-  const refusal = refusalOf(table.findings)
-  if (refusal !== undefined) throw refusal
-  const missing = archive.columns.filter((column) => !table.columns.some((candidate) => candidate.name === column))
-  if (missing.length > 0) {
-    throw new RetentionError(
-      'REFUSED',
-      `"${formatTableName(table.name)}" has no column ${list(missing)}, which ${archive.name} has`,
-      {
-        hint: 'Add it again, or restore --into a table that has it.',
-      },
-    )
-  }
-  const generated = archive.columns.filter((column) =>
-    table.columns.some((candidate) => candidate.name === column && candidate.generated),
-  )
-  if (generated.length > 0) {
-    throw new RetentionError(
-      'REFUSED',
-      `Column ${list(generated)} of "${formatTableName(table.name)}" is generated now, and cannot take the values of ${archive.name}`,
-      {
-        hint: 'Restore --into a table where it is an ordinary column.',
-      },
-    )
-  }
 }
 
 /** What was written down of a restore. */
@@ -193,29 +168,15 @@ async function record(
   archive: FoundArchive,
   order: RestoreOrder,
   transaction: RestoreTransaction,
-  rows: PlacedRows,
-  done: Done,
+  { shape, rows, outcome }: { readonly shape: Shape; readonly rows: PlacedRows; readonly outcome: Outcome },
 ): Promise<Recorded> {
   const { ledger, now, hold } = order
   const { db } = transaction
-  const warnings: Finding[] = []
-  if (done.restored === 0 && archive.entry === undefined) {
-    const why = done.same === done.rows ? 'its rows are in the table' : 'its keys are in use by other rows'
-    const text = `Nothing was restored, and ${archive.name} stays unknown to the ledger: ${why}`
-    return { heldUntil: null, warnings: [{ level: 'warning', text }] }
-  }
-  if (!isWhole(done)) {
-    warnings.push({
-      level: 'warning',
-      text: `${archive.name} stays archived: ${done.rows - done.restored - done.same} of its rows are nowhere else as they were then`,
-    })
-  }
-  const state = isWhole(done) ? 'restored' : 'archived'
-  if (archive.entry === undefined) await ledger.record(db, newEntry(archive, state, now))
-  else if (state === 'restored') await ledger.markRestored(db, archive.name, now)
-  const held = hold === undefined || done.restored === 0 ? undefined : await heldRows(archive, transaction.table, rows)
-  if (hold === undefined || held === undefined) return { heldUntil: null, warnings }
-  warnings.push(...held.warnings)
+  const { state } = outcome
+  if (archive.entry !== undefined && state === 'restored') await ledger.markRestored(db, archive.name, now)
+  else if (archive.entry === undefined && state !== null) await ledger.record(db, newEntry(archive, state, now))
+  if (hold === undefined || rows.rows === 0) return { heldUntil: null, warnings: [] }
+  const { warnings, ...held } = await heldRows(archive, transaction.table, shape, rows)
   if (held.rows === undefined) return { heldUntil: null, warnings }
   await ledger.holds.place(db, held.rows, {
     table: formatTableName(transaction.table.name),
@@ -232,14 +193,17 @@ async function record(
 export async function heldRows(
   archive: FoundArchive,
   table: RestoreTable,
+  shape: Shape,
   rows: PlacedRows,
 ): Promise<{ rows: HeldRows | undefined; warnings: Finding[] }> {
   if (table.key.length > 0) return { rows: await rows.known(), warnings: [] }
-  const { column } = archive
-  if (column === undefined || !table.columns.some(({ name }) => name === column)) {
-    const text = 'No hold was placed: the table has no key, and the column that ages its rows is not known'
+  const source = shape.sources.find((one) => 'archive' in one && one.archive === archive.column)
+  if (source === undefined) {
+    const text =
+      'No hold was placed: the table has no key, and the column that aged its rows is not known, or not there'
     return { rows: undefined, warnings: [{ level: 'warning', text }] }
   }
+  const { column } = source
   const text = `"${formatTableName(table.name)}" has no key: every row whose ${column} lies between those of the restored rows is held`
   const hint = 'A primary key would let a hold be on the restored rows alone.'
   return { rows: { column, ...(await rows.range(column)) }, warnings: [{ level: 'warning', text, hint }] }
@@ -247,14 +211,13 @@ export async function heldRows(
 
 async function commitRestore(
   archive: FoundArchive,
-  { ledger, now }: RestoreOrder,
+  { ledger, now, into }: RestoreOrder,
   transaction: RestoreTransaction,
   report: RestoreReport,
-  isRecordedWhole: boolean,
 ): Promise<void> {
   const isDone = (): Promise<boolean> => {
     // The ledger knows only of rows that have gone back to where they were from, and all of them.
-    if (!isRecordedWhole)
+    if (report.state !== 'restored' || into !== undefined)
       return Promise.reject(new RetentionError('LEDGER_INVALID', 'The ledger has no record of this'))
     return archive.entry === undefined
       ? ledger.isRecorded(newEntry(archive, 'restored', now))
@@ -274,15 +237,11 @@ function ownTable(archive: FoundArchive): RetentionError {
 }
 
 /** Only by a key can a row be known to be there already. */
-export function checkKey(table: RestoreTable, archive: FoundArchive, onConflict: OnConflict): void {
-  if (table.key.length > 0 && table.key.every((name) => archive.columns.includes(name))) return
+export function checkKey(table: RestoreTable, archive: FoundArchive, { sources }: Shape, onConflict: OnConflict): void {
+  if (table.key.length > 0 && table.key.every((name) => sources.some(({ column }) => column === name))) return
   const key =
     table.key.length === 0 ? 'has no key' : `has the key (${table.key.join(', ')}), which ${archive.name} has not`
   throw new RetentionError('REFUSED', `"${formatTableName(table.name)}" ${key}: there is nothing to ${onConflict} by`, {
     hint: 'Restore --into a table of its own, and copy the rows from there.',
   })
-}
-
-function list(names: readonly string[]): string {
-  return names.map((name) => `"${name}"`).join(', ')
 }

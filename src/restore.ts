@@ -8,10 +8,11 @@ import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadConfig, nowOption, type ProjectOptions } from './config/project.ts'
 import type { RestoreReport } from './report.ts'
 import { downWhole } from './restore-children.ts'
+import { reshapeOptions, type ReshapeOptions } from './restore-options.ts'
 import { restoreArchive, type RestoreOrder } from './restore-runner.ts'
 
 /** What `restore` can be told. */
-export interface RestoreOptions extends ProjectOptions {
+export interface RestoreOptions extends ProjectOptions, ReshapeOptions {
   /** The archive: its name, its path, or its location as the ledger has it. */
   file: string
   /** Does everything and undoes it. Default false. */
@@ -27,7 +28,8 @@ export interface RestoreOptions extends ProjectOptions {
 }
 
 /**
- * Puts an archive's rows back, all or none, and holds them, as they are past their time still.
+ * Puts an archive's rows back, or those that are asked for, all or none, and holds them, as they are past their time
+ * still. Where the table has changed since, the rows are reshaped.
  * @throws RetentionError when it cannot; nothing has been changed then.
  */
 export async function restore(options: RestoreOptions): Promise<RestoreReport> {
@@ -41,6 +43,7 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
   const into = intoOption(options.into)
   const hold = holdOption(options.hold, now)
   const onConflict = conflictOption(options.onConflict)
+  const wanted = reshapeOptions(options)
   const config = await loadConfig(options)
   const database = await openDatabase(config, 'write')
   try {
@@ -49,7 +52,7 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
         ? await Ledger.forReading(database, config.ledger)
         : await Ledger.forWriting(database, config.ledger)
     const archive = await findArchive(options.file, { config, database, ledger, cwd: options.cwd ?? '.' })
-    const order = { database, ledger, now, into, hold, onConflict, dryRun: options.dryRun === true }
+    const order = { database, ledger, now, into, hold, onConflict, ...wanted, dryRun: options.dryRun === true }
     try {
       return await restoreLocked(archive, order)
     } catch (error) {

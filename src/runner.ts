@@ -156,6 +156,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
   const { policy, cutoff, target } = order
   // 1. Lock the table against changes of its form, and look again whether the policy may work on it.
   const transaction = await context.database.step({ ...inspectRequest(policy, cutoff), storage: order.storage })
+  let endReading = (): void => {}
   const published: string[] = []
   let entry: LedgerEntry
   try {
@@ -166,21 +167,23 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     if (rows === undefined) throw new RetentionError('REFUSED', `Policy "${policy.name}" cannot work on its table now`)
     // 2. Stream the rows into the archive, make it durable, publish it under a name of its own, read it back.
     const exported = await exportStep(transaction, rows.due, order, context, skipLocked)
+    endReading = exported.endReading
     if (exported.isEmpty) {
       await undo(transaction, target, published)
       return undefined
     }
     const files: StoredPart[] = []
     const size = { bytes: 0 }
-    for (const part of exported.parts) {
-      const file = files.length === 0 ? name : partName(name, part.label, published)
+    for (const [index, part] of exported.parts.entries()) {
+      const file = index === 0 ? name : partName(name, part.label, published)
       const { table, link, columns, ddl } = part
-      const csv = atMost(order, size, part.csv)
+      const isLast = index === exported.parts.length - 1
+      const csv = atMost(order, size, part.csv, isLast ? exported.endReading : undefined)
       const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv, part.records)
       published.push(file)
       const count = await part.count()
       checkCount(file, count, stored.records)
-      if (files.length === 0 && count - exported.beyond > order.most) throw new StepGrew('rows', count, order.most)
+      if (index === 0 && count - exported.beyond > order.most) throw new StepGrew('rows', count, order.most)
       files.push({ name: file, table, columns, link, ddl, rows: count, stored })
     }
     if (files[0]?.rows === 0) {
@@ -200,6 +203,8 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
   } catch (error) {
     await undo(transaction, target, published)
     throw error
+  } finally {
+    endReading()
   }
   // 5. Commit: the rows go and the ledger knows, or neither. Until that is known, the files stay.
   const isDone = (): Promise<boolean> => context.ledger.isRecorded(entry)
@@ -220,18 +225,21 @@ class StepGrew extends Error {
 /**
  * A step's CSV as long as it is no larger than it may be, or the step has one row alone.
  * @param size of its files so far
+ * @param atEnd is called when all of it has been read
  * @throws StepGrew
  */
 async function* atMost(
   { step, mostBytes }: StepOrder,
   size: { bytes: number },
   csv: AsyncIterable<Buffer>,
+  atEnd: (() => void) | undefined,
 ): AsyncGenerator<Buffer> {
   for await (const chunk of csv) {
     size.bytes += chunk.length
     if (size.bytes > mostBytes && step.rows > 1) throw new StepGrew('bytes', size.bytes, mostBytes)
     yield chunk
   }
+  atEnd?.()
 }
 
 /**

@@ -6,6 +6,7 @@ import type { Policy } from './config/policy.ts'
 import type { Cutoff } from './cutoff.ts'
 import type { PlanContext, PlannedStep } from './plan.ts'
 import type { Target } from './target/target.ts'
+import type { Turns } from './turns.ts'
 
 /** How far a run has come. */
 export interface Progress {
@@ -58,6 +59,8 @@ export interface StepOrder {
   readonly target: Target
   /** Whether the archive begins with a byte order mark. */
   readonly bom: boolean
+  /** Of the run's steps, those whose rows are being read. */
+  readonly reading: Turns
 }
 
 /** A name for one run, that sorts by time. */

@@ -7,6 +7,7 @@ import { StepSize, type Taken } from './step-size.ts'
 import { isOver, rest, type RunContext } from './step.ts'
 import type { Target } from './target/target.ts'
 import type { Throttle } from './throttle.ts'
+import { Turns } from './turns.ts'
 
 /**
  * On a server where others write at the same time: the most rows of a step, and how many times as long as a step took is
@@ -46,12 +47,16 @@ export async function makeSteps(
   done: Done,
   due: number,
 ): Promise<{ hasGrown: boolean }> {
-  const { policy, cutoff, time, lanes } = plan
+  const { policy, cutoff, time } = plan
   const { allowance, database } = context
+  // While one step is stored, read back and committed, another's rows can come.
+  const hasSpareLane = plan.lanes > 1 && !database.hasOneWriter && policy.pause === undefined
+  const lanes = plan.lanes + (hasSpareLane ? 1 : 0)
   const storage = time?.storage
   const { bom } = policy.archive ?? context.config.archive
   const size = new StepSize(policy, plan.size)
   const isLimited = allowance.rows !== Infinity
+  const reading = new Turns(plan.lanes)
   const rests = Array.from({ length: lanes }, () => 0)
   let ended = 0
   let hasGrown = false
@@ -66,7 +71,7 @@ export async function makeSteps(
     done.begun = true
     // Steps beside this one must not take the same rest of a limit.
     const most = isLimited ? step.rows : policy.batch
-    const order = { policy, cutoff, step, most, mostBytes: size.mostBytes, storage, target, bom }
+    const order = { policy, cutoff, step, most, mostBytes: size.mostBytes, storage, target, bom, reading }
     const begun = performance.now()
     const result = await archiveStep(order, context)
     const took = performance.now() - begun

@@ -4,15 +4,16 @@ import path from 'node:path'
 import { archiveOfManifest, archiveOfPart, manifestName } from './archive/name.ts'
 import { readText, readWhole, sha256Of } from './archive/store.ts'
 import type { Config } from './config/config.ts'
-import type { Database } from './database/database.ts'
+import type { Conflicts, Database } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { formatTableName } from './config/fields.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
-import { findEntry, folderTarget, targetOfEntry } from './find-archive.ts'
+import { findEntry, folderTarget, targetOfEntry, type FoundArchive } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadProject, type ProjectOptions } from './config/project.ts'
 import { listFiles, policiesRunning, unknownAmong, type StoredFile } from './orphans.ts'
-import { repairOrphans, withStaged } from './repair.ts'
+import { stageCommon } from './placing-reshaped.ts'
+import { repairOrphans } from './repair.ts'
 import type { Repair, VerifyFinding, VerifyReport } from './report.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
@@ -85,21 +86,34 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
 /** Whether rows of an archive are in the table again, though nobody has restored it. */
 async function checkReturned(entry: LedgerEntry, config: Config, database: Database): Promise<VerifyFinding[]> {
   if (entry.state !== 'archived') return []
-  const location = entry.location
   const archive = await findEntry(entry, config)
   const findings: VerifyFinding[] = []
   for (const file of [archive, ...archive.parts]) {
     // References are of rows that have stayed.
-    if (file.link !== undefined) continue
-    const conflicts = await withStaged(file, database, (staged) => staged.conflicts(false))
-    if (conflicts === undefined || conflicts.count === 0) continue
-    const { count, same, keys } = conflicts
-    const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`
-    const table = formatTableName(file.table)
-    const text = `${count} of its keys are in use in ${table}, ${same} of them by the very same rows: ${shown}`
-    findings.push({ kind: 'returned', name: file.name, location: path.join(path.dirname(location), file.name), text })
+    if (file.link === undefined) findings.push(...(await checkFileReturned(entry, file, database)))
   }
   return findings
+}
+
+async function checkFileReturned(entry: LedgerEntry, file: FoundArchive, database: Database): Promise<VerifyFinding[]> {
+  const transaction = await database.restore(file.table)
+  if (transaction === undefined) return []
+  try {
+    const common = await stageCommon(file, transaction)
+    const conflicts = await common?.staged.conflicts(false)
+    if (common === undefined || conflicts === undefined || conflicts.count === 0) return []
+    return [returned(entry, file, conflicts, common.isWhole)]
+  } finally {
+    await transaction.rollback()
+  }
+}
+
+function returned(entry: LedgerEntry, file: FoundArchive, conflicts: Conflicts, isWhole: boolean): VerifyFinding {
+  const { count, same, keys } = conflicts
+  const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`
+  const text = `${count} of its keys are in use in ${formatTableName(file.table)}, ${same} of them by the very same rows${isWhole ? '' : ', in the columns that have not changed'}: ${shown}`
+  const location = path.join(path.dirname(entry.location), file.name)
+  return { kind: 'returned', name: file.name, location, text }
 }
 
 async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEntry[]> {

@@ -3,13 +3,20 @@ import type { CommandModule } from 'yargs'
 
 import { exitCode } from '../exit-codes.ts'
 import type { RestoreReport } from '../report.ts'
+import type { RestoreKey } from '../restore-options.ts'
 import { given, present, projectOptions, type CommonArguments } from './command.ts'
+import { dropOption, keysOption, lastOf, mapOption, setOption } from './restore-options.ts'
 
 interface RestoreArguments extends CommonArguments {
   file: string
   'dry-run': boolean
   'on-conflict': 'error' | 'skip' | 'overwrite'
   into: string | undefined
+  map: Record<string, string> | undefined
+  drop: readonly string[] | undefined
+  set: Record<string, string | null> | undefined
+  where: string | undefined
+  keys: RestoreKey[] | undefined
   hold: string
 }
 
@@ -18,6 +25,9 @@ export const restoreCommand: CommandModule<CommonArguments, RestoreArguments> = 
   describe: "Put an archive's rows back",
   builder: (parser) =>
     parser
+      // Some options may be given several times; of all others the last counts, as for every command.
+      .parserConfiguration({ 'duplicate-arguments-array': true })
+      .coerce(['config', 'json', 'quiet', 'dry-run', 'on-conflict', 'into', 'where', 'hold'], lastOf)
       .positional('file', { type: 'string', demandOption: true, describe: "The archive's name, path or location" })
       .option('dry-run', { type: 'boolean', default: false, describe: 'Do everything and undo it' })
       .option('on-conflict', {
@@ -25,6 +35,15 @@ export const restoreCommand: CommandModule<CommonArguments, RestoreArguments> = 
         default: 'error' as const,
         describe: 'What to do with rows whose key is in the table already',
       })
+      .option('map', mapOption)
+      .option('drop', dropOption)
+      .option('set', setOption)
+      .option('where', {
+        type: 'string',
+        describe: "Only rows that this is true for, in the archive's columns",
+        requiresArg: true,
+      })
+      .option('keys', keysOption)
       .option('into', { type: 'string', describe: 'Put the rows into this table instead', requiresArg: true })
       .option('hold', {
         type: 'string',
@@ -39,7 +58,14 @@ export const restoreCommand: CommandModule<CommonArguments, RestoreArguments> = 
         const { restore } = await import('../restore.ts')
         return restore({
           ...projectOptions(argv),
-          ...given({ into: argv.into }),
+          ...given({
+            into: argv.into,
+            map: argv.map,
+            drop: argv.drop,
+            set: argv.set,
+            where: argv.where,
+            keys: argv.keys,
+          }),
           file: argv.file,
           dryRun: argv['dry-run'],
           onConflict: argv['on-conflict'],

@@ -57,7 +57,10 @@ export interface PolicyInput {
    * Default 256 MB; 4 MB where `gentle`.
    */
   batchBytes?: Size
-  /** How many steps may be under way side by side, each on a connection of its own: 1 to 8. Default 2; 1 where `gentle`. */
+  /**
+   * How many steps' rows are taken side by side, each on a connection of its own: 1 to 8. On Postgres, from 2 on, one more step
+   * may be on its way to the disk meanwhile, unless there is a `pause`. Default 2; 1 where `gentle`.
+   */
   concurrency?: number
   /**
    * How long to rest after a step before the next one. With `concurrency`, each of the lanes rests on its own, while the

@@ -33,6 +33,8 @@ export interface Column {
   readonly nullable: boolean
   /** Computed by the database, and so never archived nor restored. */
   readonly generated: boolean
+  /** Filled by the database where a new row brings no value: a default, an identity, SQLite's row number. */
+  readonly hasDefault: boolean
 }
 
 /** One of the expressions that order a table's rows: the time column, then the key. */
@@ -241,17 +243,61 @@ export interface RestoreTransaction {
    */
   loadTogether(
     parts: readonly { into: RestoreTransaction; columns: readonly string[]; csv: AsyncIterable<Buffer> }[],
-  ): Promise<readonly { rows: PlacedRows; readBack(): AsyncIterable<Buffer> }[] | undefined>
+    onConflict: OnConflict,
+  ): Promise<readonly { rows: PlacedRows; conflicts: Conflicts; readBack(): AsyncIterable<Buffer> }[] | undefined>
   /** Sets references again where they still are what a foreign key made of them; how many there were, and were set. */
   relink(
     link: Link,
     columns: readonly string[],
     csv: AsyncIterable<Buffer>,
   ): Promise<{ readonly rows: number; readonly set: number }>
+  /** Loads an archive's CSV beside the table as it is, for rows that are to be chosen among, or to be reshaped. */
+  stageArchive(archive: ArchiveForm, csv: AsyncIterable<Buffer>): Promise<ArchivedRows>
   /** Returns when the restore is durable. Where it fails, whether it was committed is not known. */
   commit(): Promise<void>
   /** Undoes everything; never throws. */
   rollback(): Promise<void>
+}
+
+/** What is recorded of an archive's form. */
+export interface ArchiveForm {
+  /** The table that it is from. */
+  readonly table: TableName
+  /** The CSV's columns, in its order; their types where they are known. */
+  readonly columns: readonly { readonly name: string; readonly type: string | undefined }[]
+  /** The columns that tell its rows apart; empty where none are known to. */
+  readonly key: readonly string[]
+}
+
+/** Which rows of an archive are wanted; without either, all. */
+export interface Selection {
+  /** A predicate over the archive's columns, under their names and of their types then. */
+  readonly where: string | undefined
+  /** The values of the archive's key, as text. */
+  readonly keys: readonly (readonly string[])[] | undefined
+}
+
+/** What a column of the table gets in restored rows: a column of the archive, or one value for all. */
+export type ColumnSource =
+  | { readonly column: string; readonly archive: string }
+  | { readonly column: string; readonly value: string | null }
+
+/** An archive's rows as they are in it, beside the table. */
+export interface ArchivedRows {
+  readonly rows: number
+  /**
+   * Leaves only some of them; to be called once.
+   * @returns how many are left, and which of the keys no row has
+   * @throws RetentionError `USAGE` where predicate or keys cannot be used
+   */
+  select(selection: Selection): Promise<{ rows: number; missing: readonly string[] }>
+  /**
+   * Makes rows of the table's form of them, and nothing else.
+   * @returns the rows; of `rewritten` columns, text is written otherwise now than the archive has it, JSON or a time say
+   * @throws RetentionError `ROWS_UNFIT` where a value cannot become one of its column's type, or would be another one;
+   *   `USAGE` where a value for all of them cannot
+   */
+  reshape(sources: readonly ColumnSource[]): Promise<{ staged: StagedRows; rewritten: readonly string[] }>
 }
 
 /** An archive's rows beside the table that they are from. */
@@ -266,7 +312,7 @@ export interface StagedRows {
   matchRows(): Promise<number>
   /** The staged rows that `matchRows` has not marked, as CSV. */
   unmatched(): AsyncIterable<Buffer>
-  /** Puts the staged rows into the table. */
+  /** Puts the staged rows into the table. @throws RetentionError `ROWS_UNFIT` where its constraints do not allow some */
   insert(onConflict: OnConflict): Promise<PlacedRows>
   /** The staged rows as they now are in the table, as the archive's CSV. Rows that were skipped come as staged. */
   readBack(): AsyncIterable<Buffer>

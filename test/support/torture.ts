@@ -203,8 +203,8 @@ class Victim {
     const isDue = Number(await this.#db.value(`select count(*) from log where ${due}`)) > 0
     if (archived.length === 0 || (isDue && dice < 0.75)) return ['apply']
     const restore = ['restore', this.#pick(archived), '--hold', this.#random() < 0.2 ? '1s' : 'none']
-    // Nothing is in the way: what this changes is that the rows are staged.
-    return this.#random() < 0.5 ? [...restore, '--on-conflict', 'skip'] : restore
+    // Nothing is in the way, and all rows are chosen: what these change is that the rows are staged, or reshaped.
+    return [...restore, ...this.#pick([[], [], ['--on-conflict', 'skip'], ['--where', 'true']])]
   }
 
   async #archived(): Promise<string[]> {

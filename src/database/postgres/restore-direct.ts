@@ -44,7 +44,7 @@ export async function load(
     // https://www.postgresql.org/docs/current/sql-set-constraints.html
     await sql`set constraints all immediate`.execute(db)
   } catch (error) {
-    if (isUniqueViolation(error)) return undefined
+    if (isViolation(error)) return undefined
     throw error
   }
   const known = numbers.known(count)
@@ -63,9 +63,9 @@ export async function load(
   }
 }
 
-/** https://www.postgresql.org/docs/current/errcodes-appendix.html */
-function isUniqueViolation(error: unknown): boolean {
-  return error instanceof Error && codeOf(error.cause) === '23505'
+/** Of any constraint; staging tells which rows break it. https://www.postgresql.org/docs/current/errcodes-appendix.html */
+function isViolation(error: unknown): boolean {
+  return error instanceof Error && codeOf(error.cause)?.startsWith('23') === true
 }
 
 /**

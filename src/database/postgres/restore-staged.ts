@@ -1,11 +1,14 @@
 /** An archive on its way back through a table of its own: looked at, inserted from there, and read back. */
 import { sql } from 'kysely'
 
+import type { RetentionError } from '../../errors.ts'
 import type { Conflicts, KnownRows, OnConflict, PlacedRows, Sql, StagedRows } from '../database.ts'
 import { runsOf } from '../runs.ts'
+import { brokenConstraints } from './broken-constraints.ts'
 import type { Transaction } from './connection.ts'
 import { copyCsv, copyIn, copyOut } from './copy.ts'
 import { keysOf, rangeOf } from './placed.ts'
+import { stateOf, tryOut } from './savepoint.ts'
 import { advanceSequences, sequencesOf } from './sequences.ts'
 import type { CatalogColumn, CatalogTable } from './table.ts'
 
@@ -29,6 +32,23 @@ export async function stage(
   const rows = await copyIn(transaction, sql`${staged}`, columns, csv)
   await sql`analyze ${staged}`.execute(db)
   staging.rows = rows
+  return staging
+}
+
+/** The same, with the rows of a query. @param query its rows have the columns' values, in the archive's order */
+export async function stageQuery(
+  transaction: Transaction,
+  table: CatalogTable,
+  columns: readonly string[],
+  query: Sql,
+): Promise<StagedRows> {
+  const { db } = transaction
+  const staging = new PostgresStaged(transaction, table, columns)
+  await staging.create()
+  const names = sql.join(columns.map((name) => sql.id(name)))
+  const { numAffectedRows } = await sql`insert into ${staged} (${names}) ${query}`.execute(db)
+  await sql`analyze ${staged}`.execute(db)
+  staging.rows = Number(numAffectedRows ?? 0)
   return staging
 }
 
@@ -115,7 +135,7 @@ class PostgresStaged implements StagedRows {
   }
 
   unmatched(): AsyncIterable<Buffer> {
-    const rows = sql`select ${this.#list()} from ${staged} where not ${this.#own('skip')}`
+    const rows = sql`select ${this.#list()} from ${staged} where not ${this.#own('skip')} order by ${this.#own('n')}`
     return copyOut(this.#transaction, copyCsv(rows, this.#catalogColumns()))
   }
 
@@ -143,12 +163,29 @@ class PostgresStaged implements StagedRows {
     await sql`create temporary table retention_placed (
       i bigint generated always as identity, retention_table oid, retention_place tid
     ) on commit drop`.execute(db)
+    const inserted = await tryOut(db, () => this.#put(onConflict))
+    if ('error' in inserted) throw await this.#refused(inserted.error, onConflict)
+    return {
+      rows: inserted.value,
+      known: async () => this.#known(),
+      range: (column) => rangeOf(db, this.#table, isPlaced, column),
+      advanceSequences: async () => {
+        const sequences = await sequencesOf(db, this.#table, this.#columns)
+        return advanceSequences(db, sequences, (column) => sql`(select max(${sql.id(column)})::bigint from ${staged})`)
+      },
+    }
+  }
+
+  /** Inserts rows, all or up to a number; returns how many. */
+  async #put(onConflict: OnConflict, last?: number): Promise<number> {
+    const { db } = this.#transaction
+    const part = last === undefined ? sql`` : sql`and ${this.#own('n')} <= ${last}`
     // Rows are inserted, returned and numbered in the archive's order, so that the i-th place is the i-th row's.
     // If that were ever otherwise, reading back would show it.
     const { numAffectedRows } = await sql`
       with put as (
         insert into ${this.#table.sql} (${this.#list()}) overriding system value
-        select ${this.#list()} from ${staged} where not ${this.#own('skip')} order by ${this.#own('n')}
+        select ${this.#list()} from ${staged} where not ${this.#own('skip')} ${part} order by ${this.#own('n')}
         ${onConflict === 'overwrite' && this.#key().length > 0 ? this.#overwrite() : sql``}
         returning tableoid, ctid
       )
@@ -157,15 +194,20 @@ class PostgresStaged implements StagedRows {
     // What is put off to the end of the transaction happens now: a trigger that changes rows is then seen when they are
     // read back. https://www.postgresql.org/docs/current/sql-set-constraints.html
     await sql`set constraints all immediate`.execute(db)
-    return {
-      rows: Number(numAffectedRows ?? 0),
-      known: async () => this.#known(),
-      range: (column) => rangeOf(db, this.#table, isPlaced, column),
-      advanceSequences: async () => {
-        const sequences = await sequencesOf(db, this.#table, this.#columns)
-        return advanceSequences(db, sequences, (column) => sql`(select max(${sql.id(column)})::bigint from ${staged})`)
-      },
+    return Number(numAffectedRows ?? 0)
+  }
+
+  /** What an insert that has been undone was refused for: by name and by row where a constraint was broken. */
+  async #refused(error: RetentionError, onConflict: OnConflict): Promise<RetentionError> {
+    if (!stateOf(error).startsWith('23')) return error
+    const incoming = {
+      rows: sql`(select * from ${staged} where not ${this.#own('skip')}) as s`,
+      columns: this.#columns,
+      n: this.#own('n'),
+      last: this.rows,
+      replaces: onConflict === 'overwrite' ? this.#key() : [],
     }
+    return brokenConstraints(this.#transaction.db, this.#table, incoming, error, (last) => this.#put(onConflict, last))
   }
 
   readBack(): AsyncIterable<Buffer> {

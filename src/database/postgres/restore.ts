@@ -2,7 +2,17 @@
 import { sql } from 'kysely'
 
 import { formatTableName, type TableName } from '../../config/fields.ts'
-import type { Db, IncomingRows, PlacedRows, RestoreTable, RestoreTransaction, StagedRows } from '../database.ts'
+import type {
+  ArchivedRows,
+  ArchiveForm,
+  Db,
+  IncomingRows,
+  OnConflict,
+  PlacedRows,
+  RestoreTable,
+  RestoreTransaction,
+  StagedRows,
+} from '../database.ts'
 import type { Link } from '../tree.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { lockRestores } from './locks.ts'
@@ -10,6 +20,7 @@ import { load } from './restore-direct.ts'
 import { relink } from './relink.ts'
 import { stage } from './restore-staged.ts'
 import { insertTogether, type TogetherRows } from './restore-together.ts'
+import { stageArchive } from './staged-archive.ts'
 import { findTable, type CatalogTable } from './table.ts'
 
 /** Begins a restore: locks the table against changes of its form, and looks at it; undefined where there is none. */
@@ -77,12 +88,15 @@ class PostgresRestore implements RestoreTransaction {
     return openTable(this.#transaction, name)
   }
 
-  async loadTogether(parts: Parameters<RestoreTransaction['loadTogether']>[0]): Promise<TogetherRows[]> {
+  async loadTogether(
+    parts: Parameters<RestoreTransaction['loadTogether']>[0],
+    onConflict: OnConflict,
+  ): Promise<TogetherRows[]> {
     const together = parts.map(({ into, columns, csv }) => {
       if (!(into instanceof PostgresRestore)) throw new TypeError('a restore of another database')
       return { table: into.#table, columns, csv }
     })
-    return insertTogether(this.#transaction, together)
+    return insertTogether(this.#transaction, together, onConflict)
   }
 
   async relink(link: Link, columns: readonly string[], csv: AsyncIterable<Buffer>): ReturnType<typeof relink> {
@@ -91,7 +105,13 @@ class PostgresRestore implements RestoreTransaction {
 
   /** Takes away what was staged for another table. */
   async #clear(): Promise<void> {
-    await sql`drop table if exists pg_temp.retention_staged, pg_temp.retention_placed`.execute(this.db)
+    await sql`drop table if exists pg_temp.retention_staged, pg_temp.retention_placed, pg_temp.retention_archived,
+      pg_temp.retention_selected`.execute(this.db)
+  }
+
+  async stageArchive(archive: ArchiveForm, csv: AsyncIterable<Buffer>): Promise<ArchivedRows> {
+    await this.#clear()
+    return stageArchive(this.#transaction, this.#table, archive, csv)
   }
 
   async commit(): Promise<void> {

@@ -114,6 +114,7 @@ async function readColumns(db: Db, oid: string): Promise<CatalogColumn[]> {
       format_type(a.atttypid, a.atttypmod) as type,
       not a.attnotnull as nullable,
       a.attgenerated <> '' as generated,
+      a.attgenerated = '' and (a.atthasdef or a.attidentity <> '' or type.typdefault is not null) as "hasDefault",
       case a.attidentity when 'a' then 'always' when 'd' then 'by default' else '' end as identity,
       (
         with recursive base(oid) as (
@@ -123,7 +124,7 @@ async function readColumns(db: Db, oid: string): Promise<CatalogColumn[]> {
         )
         select format_type(t.oid, null) from base join pg_type t on t.oid = base.oid where t.typtype <> 'd'
       ) as base
-    from pg_attribute a
+    from pg_attribute a join pg_type type on type.oid = a.atttypid
     where a.attrelid = ${oid}::oid and a.attnum > 0 and not a.attisdropped
     order by a.attnum
   `.execute(db)

@@ -5,10 +5,10 @@ import type Sqlite from 'better-sqlite3'
 import { Kysely, SqliteDialect, type CompiledQuery, type SqliteDatabase } from 'kysely'
 
 import { RetentionError } from '../../errors.ts'
+import { Turns } from '../../turns.ts'
 import type { Db, Sql } from '../database.ts'
 import { attempt, open, type Statement } from './driver.ts'
 import { Durability } from './durability.ts'
-import { Turns } from './turns.ts'
 
 /** One connection to a SQLite file. */
 export class Connection {

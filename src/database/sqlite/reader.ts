@@ -7,8 +7,8 @@ import path from 'node:path'
 import { Worker } from 'node:worker_threads'
 
 import { RetentionError, type ErrorCode } from '../../errors.ts'
+import { Turns } from '../../turns.ts'
 import type { CsvPiece, CsvQuery } from './pieces.ts'
-import { Turns } from './turns.ts'
 
 /** What the thread is asked: to begin a reading, to give its next piece, to end it early. */
 export type Question = { readonly id: number } & (

@@ -4,9 +4,9 @@ import { sql } from 'kysely'
 
 import { InvalidText, type Cell } from '../../archive/csv.ts'
 import { parseRows } from '../../archive/parse.ts'
-import { codeOf } from '../../errors.ts'
 import type { PlacedRows, Sql } from '../database.ts'
 import { Runs } from '../runs.ts'
+import { isBroken } from './broken-constraints.ts'
 import type { Connection } from './connection.ts'
 import { attempt } from './driver.ts'
 import { keysOf, rangeOf } from './placed.ts'
@@ -31,15 +31,10 @@ export async function load(
     }
     if (!loading.end()) return undefined
   } catch (error) {
-    if (isUniqueViolation(error)) return undefined
+    if (isBroken(error)) return undefined
     throw error
   }
   return loading.placed()
-}
-
-/** https://www.sqlite.org/rescode.html */
-function isUniqueViolation(error: unknown): boolean {
-  return error instanceof Error && /^SQLITE_CONSTRAINT_(PRIMARYKEY|ROWID|UNIQUE)$/.test(codeOf(error.cause) ?? '')
 }
 
 class Loading {

@@ -1,11 +1,11 @@
 /** An archive on its way back through a temporary table: looked at, inserted from there row by row, and read back. */
 import { sql } from 'kysely'
 
-import { InvalidText, type Cell } from '../../archive/csv.ts'
-import { parseRows } from '../../archive/parse.ts'
 import { RetentionError } from '../../errors.ts'
 import type { Conflicts, Db, KnownRows, OnConflict, PlacedRows, Sql, StagedRows } from '../database.ts'
 import { runsOf } from '../runs.ts'
+import { BrokenRows } from './broken-constraints.ts'
+import { cell, cells, fillCells } from './cells.ts'
 import type { Connection } from './connection.ts'
 import { attempt } from './driver.ts'
 import { keysOf, rangeOf } from './placed.ts'
@@ -26,7 +26,29 @@ export async function stage(
   csv: AsyncIterable<Buffer>,
 ): Promise<StagedRows> {
   const staging = new SqliteStaged(connection, table, columns)
-  await staging.fill(csv)
+  await staging.create()
+  staging.rows = await fillCells(connection, sql`${staged}`, columns.length, csv)
+  return staging
+}
+
+/**
+ * The same, with the rows of a query.
+ * @param affinities those of the columns: values become what they would in the table
+ * @param query gives each row's number, then the columns' values
+ */
+export async function stageQuery(
+  connection: Connection,
+  table: SchemaTable,
+  columns: readonly string[],
+  affinities: readonly string[],
+  query: Sql,
+): Promise<StagedRows> {
+  const staging = new SqliteStaged(connection, table, columns)
+  await staging.create(affinities)
+  const { numAffectedRows } = await sql`insert into ${staged} (n, ${cells(columns.length)}) ${query}`.execute(
+    connection.db,
+  )
+  staging.rows = Number(numAffectedRows ?? 0n)
   return staging
 }
 
@@ -52,30 +74,12 @@ class SqliteStaged implements StagedRows {
     return this.#connection.db
   }
 
-  async fill(csv: AsyncIterable<Buffer>): Promise<void> {
-    // Columns without a type keep every storage class as it is.
-    const cells = sql.join(this.#columns.map((_, index) => sql`${cell(index)}`))
+  async create(affinities: readonly string[] = []): Promise<void> {
     await unstage(this.db)
+    // Columns without a type keep every storage class as it is.
     await sql`create temporary table retention_staged (
-      n integer primary key, skip integer not null default 0, placed integer, ${cells}
+      n integer primary key, skip integer not null default 0, placed integer, ${cells(this.#columns.length, affinities)}
     )`.execute(this.db)
-    const insertion = (row: readonly Cell[]): Sql =>
-      sql`insert into ${staged} (${cells}) values (${sql.join(row.map(valueSql))})`
-    const usual = this.#connection.prepare(insertion(this.#columns.map(() => null))).statement
-    let records = 0
-    for await (const rows of parseRows(csv)) {
-      for (const row of rows) {
-        records += 1
-        if (records === 1) continue
-        if (row.some((value) => value instanceof InvalidText)) {
-          const { statement, parameters } = this.#connection.prepare(insertion(row))
-          attempt(() => statement.run(...parameters))
-        } else {
-          attempt(() => usual.run(...row))
-        }
-      }
-    }
-    this.rows = Math.max(0, records - 1)
   }
 
   async conflicts(byRow: boolean): Promise<Conflicts> {
@@ -170,11 +174,10 @@ class SqliteStaged implements StagedRows {
     this.#overwrites = onConflict === 'overwrite' && this.#key().length > 0
     if (this.#overwrites) await sql`update ${staged} set skip = 0`.execute(this.db)
     const names = sql.join(this.#columns.map((name) => sql.id(name)))
-    const cells = sql.join(this.#columns.map((_, index) => cell(index)))
     // OR ABORT: a column's own ON CONFLICT clause could delete rows that are in the way, and nobody would know.
     // Prepared once and run with each row's number; the zeros only hold the parameters' places.
     const put = this.#connection.prepare(
-      sql`insert or abort into ${this.#table.sql} (${names}) select ${cells} from ${staged} where n = ${0}
+      sql`insert or abort into ${this.#table.sql} (${names}) select ${cells(this.#columns.length)} from ${staged} where n = ${0}
         ${this.#overwrites ? this.#overwrite() : sql``}`,
     )
     const place = this.#connection.prepare(sql`update ${staged} set placed = ${0} where n = ${0}`)
@@ -182,15 +185,25 @@ class SqliteStaged implements StagedRows {
     const waiting = this.#connection.prepare(
       sql`select n from ${staged} where skip = 0 and n > ${0} order by n limit ${insertedAtOnce}`,
     )
+    const broken = new BrokenRows()
     let rows = 0
     for (let numbers: bigint[] = [0n]; numbers.length > 0;) {
       numbers = attempt(() => waiting.statement.pluck().all(numbers.at(-1), insertedAtOnce)) as bigint[]
       for (const n of numbers) {
-        const { changes, lastInsertRowid } = attempt(() => put.statement.run(n))
-        place.statement.run(lastInsertRowid, n)
-        rows += changes
+        try {
+          const { changes, lastInsertRowid } = attempt(() => put.statement.run(n))
+          place.statement.run(lastInsertRowid, n)
+          rows += changes
+        } catch (error) {
+          broken.note(n, error)
+        }
       }
     }
+    const error = await broken.error(this.db, this.#table, {
+      rows: sql`(select * from ${staged} where skip = 0) as s`,
+      cell: (name) => (this.#columns.includes(name) ? sql`s.${this.#cell(name)}` : undefined),
+    })
+    if (error !== undefined) throw error
     return {
       rows,
       known: () => this.#known(),
@@ -277,13 +290,4 @@ function unknownKey({ name, key }: SchemaTable): RetentionError {
     `The archive has not all of (${key.join(', ')}), by which alone the rows of "${name.name}" are known`,
     { hint: 'Restore --into a table that is not WITHOUT ROWID, and copy the rows from there.' },
   )
-}
-
-function cell(index: number): Sql {
-  return sql.id(`c${index}`)
-}
-
-/** A cell for an INSERT. Bytes that are text, though not valid UTF-8, become text again inside SQLite. */
-function valueSql(value: Cell): Sql {
-  return value instanceof InvalidText ? sql`cast(${value.bytes} as text)` : sql`${value}`
 }

@@ -1,11 +1,21 @@
 /** One restore on SQLite: the database locked, the table looked at, and the two ways into it. */
 import type { TableName } from '../../config/fields.ts'
-import type { Db, IncomingRows, PlacedRows, RestoreTable, RestoreTransaction, StagedRows } from '../database.ts'
+import type {
+  ArchivedRows,
+  ArchiveForm,
+  Db,
+  IncomingRows,
+  PlacedRows,
+  RestoreTable,
+  RestoreTransaction,
+  StagedRows,
+} from '../database.ts'
 import type { Link } from '../tree.ts'
 import type { Connection } from './connection.ts'
 import { relink } from './relink.ts'
 import { load } from './restore-direct.ts'
 import { stage, unstage } from './restore-staged.ts'
+import { stageArchive, unstageArchive } from './staged-archive.ts'
 import { findTable, triggersOn, type SchemaTable } from './table.ts'
 
 /** Begins a restore; undefined where there is no such table. */
@@ -66,8 +76,13 @@ class SqliteRestore implements RestoreTransaction {
     return relink(this.#connection, this.#table, link, columns, csv)
   }
 
+  async stageArchive(archive: ArchiveForm, csv: AsyncIterable<Buffer>): Promise<ArchivedRows> {
+    return stageArchive(this.#connection, this.#table, archive, csv)
+  }
+
   async commit(): Promise<void> {
     await unstage(this.db)
+    await unstageArchive(this.db)
     this.#connection.commit()
   }
 

@@ -81,12 +81,26 @@ export function textOf(values: readonly Sql[]): Sql<string> {
 }
 
 async function readColumns(db: Db, table: string): Promise<Column[]> {
-  const { rows } = await sql<{ name: string; type: string; notnull: bigint; hidden: bigint }>`
-    select name, type, "notnull", hidden from pragma_table_xinfo(${table}) order by cid
+  const { rows } = await sql<{
+    name: string
+    type: string
+    notnull: bigint
+    hidden: bigint
+    default: string | null
+    pk: bigint
+  }>`
+    select name, type, "notnull", hidden, dflt_value as "default", pk from pragma_table_xinfo(${table}) order by cid
   `.execute(db)
   return rows
     .filter((row) => row.hidden !== 1n)
-    .map((row) => ({ name: row.name, type: row.type, nullable: row.notnull === 0n, generated: row.hidden > 1n }))
+    .map((row) => ({
+      name: row.name,
+      type: row.type,
+      nullable: row.notnull === 0n,
+      generated: row.hidden > 1n,
+      // A primary key that is the row's number is filled as well.
+      hasDefault: row.default !== null || (row.pk === 1n && row.type.toUpperCase() === 'INTEGER'),
+    }))
 }
 
 async function readPrimaryKey(db: Db, table: string): Promise<string[]> {
