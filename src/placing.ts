@@ -69,7 +69,8 @@ export async function placeStaged(
   return { rows, conflicts }
 }
 
-function incomingRows({ columns, manifest, column, entry }: FoundArchive): IncomingRows {
+/** What is known of an archive's rows before they are read. */
+export function incomingRows({ columns, manifest, column, entry }: FoundArchive): IncomingRows {
   const from = entry?.from ?? manifest?.firstTimestamp
   const to = entry?.to ?? manifest?.lastTimestamp
   const isTimeKnown = column !== undefined && from !== undefined && to !== undefined

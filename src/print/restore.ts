@@ -3,7 +3,7 @@ import type { RestoreReport } from '../report.ts'
 import { counted, moment, style, warnings } from './style.ts'
 
 export function printRestore(report: RestoreReport): string {
-  const { archive, table, rows, restored, conflicts, dryRun, heldUntil } = report
+  const { archive, table, rows, restored, conflicts, partitions, dryRun, heldUntil } = report
   const verb = dryRun ? 'would be restored' : 'restored'
   const skipped = rows - restored
   const aside = [
@@ -12,6 +12,7 @@ export function printRestore(report: RestoreReport): string {
   ].filter((text) => text !== '')
   const lines = [
     `${style(dryRun ? 'cyan' : 'green', dryRun ? '→' : '✔')} ${archive}: ${counted(restored, 'row')} ${verb} into ${table}, byte for byte`,
+    ...partitions.map((name) => `  partition ${name} ${dryRun ? 'would be made' : 'made'} again`),
     ...aside.map((text) => `  ${text}`),
     ...(heldUntil === null
       ? []

@@ -53,7 +53,7 @@ export class Transaction {
 
   static async begin(
     connections: Connections,
-    mode: 'read only' | 'read write',
+    mode: 'read only' | 'read write' | 'one snapshot',
     limits?: Limits,
   ): Promise<Transaction> {
     const client = await connections.connect()
@@ -61,7 +61,8 @@ export class Transaction {
     try {
       // In one message: a role may be set to end transactions that wait for the next.
       const pin = withLiterals(pinning(connections.serverVersion, limits ?? connections.limits))
-      await client.query(`START TRANSACTION ISOLATION LEVEL READ COMMITTED ${mode.toUpperCase()}; ${pin}`)
+      const isolation = mode === 'one snapshot' ? 'REPEATABLE READ READ ONLY' : `READ COMMITTED ${mode.toUpperCase()}`
+      await client.query(`START TRANSACTION ISOLATION LEVEL ${isolation}; ${pin}`)
       return transaction
     } catch (error) {
       await transaction.rollback()
