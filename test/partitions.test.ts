@@ -1,15 +1,26 @@
 /** Partitions on Postgres: archived whole and dropped where that is certain, made again by restore; row by row elsewhere. */
+import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { apply, plan, restore, verify, type ApplyReport, type PolicyReport } from '../src/index.ts'
+import {
+  apply,
+  plan,
+  restore,
+  verify,
+  type ApplyOptions,
+  type ApplyReport,
+  type PolicyInput,
+  type PolicyReport,
+} from '../src/index.ts'
 import { describe } from './support/catalogue.ts'
-import type { TestDatabase } from './support/database.ts'
-import { judge, tableRows } from './support/judge.ts'
-import { atPoints } from './support/points.ts'
-import { logPolicy, now, overDatabases, type Scene } from './support/scene.ts'
+import { connectTo, type TestDatabase } from './support/database.ts'
+import { compareRows, judge, tableRows } from './support/judge.ts'
+import { atPoints, type Plan } from './support/points.ts'
+import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
 
 const test = suite('partitions')
 
@@ -261,4 +272,251 @@ overPostgres('what is done to a partition between its copy and its lock is never
   )
 })
 
+overPostgres('killed at any point, each row is in one place', async ({ db, project }) => {
+  await seedYears(db, `create table log_2023 partition of log for values from ('2023-01-01Z') to ('2024-01-01Z')`)
+  await db.run("insert into log (at) values ('2023-05-05Z'), ('2023-06-06Z')")
+  const before = { rows: await tableRows(db, 'log'), catalogue: await describe(db, 'log') }
+  const made = project({ log: { ...logPolicy, concurrency: 1 } })
+  const kills: Plan[] = [
+    { point: 'link manifest', phase: 'after' },
+    { point: 'lock whole', phase: 'after' },
+    { point: 'drop partition', phase: 'after' },
+    { point: 'insert ledger', phase: 'after' },
+    { point: 'commit step', phase: 'during' },
+    { point: 'commit step', phase: 'after' },
+  ]
+  for (const kill of kills) {
+    const run = await made.cli(['apply'], {
+      node: ['--import', path.join(import.meta.dirname, 'support/points.ts')],
+      env: { RETENTION_WATCH: 'postgres', RETENTION_POINTS: JSON.stringify([kill]) },
+    })
+    assert.is(run.signal, 'SIGKILL', `${kill.point}: ${run.stdout}${run.stderr}`)
+    await untilAlone(db)
+    await judge(db, 'log', made.path('backups'), before.rows)
+  }
+  const { stdout } = await made.cli(['apply'])
+  assert.match(stdout, /\(partition public\.log_202/)
+  await judge(db, 'log', made.path('backups'), before.rows)
+  assert.equal(await partitionsOf(db), ['log_2026'])
+  for (const [name] of await db.rows('select name from retention_ledger')) {
+    await restore({ cwd: made.folder, file: String(name) })
+  }
+  compareRows(await tableRows(db, 'log'), before.rows)
+  assert.equal(await describe(db, 'log'), before.catalogue)
+})
+
+overPostgres('a table that somebody is in: tried again for a while, then row by row', async ({ db, project }) => {
+  await seedYears(db)
+  const made = project({ log: { ...logPolicy, concurrency: 1 } }, { lockTimeout: '100ms' })
+  const reader = await connectTo(db.address)
+  await reader.run('begin; select count(*) from log')
+  const policy = only(await apply({ cwd: made.folder, now, before: '2025-01-01' }))
+  assert.is(policy.archived, 12, policy.error?.message)
+  assert.equal(dropped(policy), [])
+  assert.match(texts(policy), /log_2024|lock timeout/)
+  // One who leaves in time is waited for.
+  const { result } = await atPoints([{ point: 'link manifest', act: 'run', with: 'true' }], async () => {
+    setTimeout(() => void reader.drop(), 500)
+    return apply({ cwd: made.folder, now, before: '2026-01-01' })
+  })
+  assert.equal(dropped(only(result)), ['public.log_2025'], texts(only(result)))
+  assert.equal(await partitionsOf(db), ['log_2024', 'log_2026'])
+})
+
+overPostgres("without the owner's rights: row by row, and told; with them, with no more", async ({ db, project }) => {
+  const name = `archiver_${new URL(db.address).pathname.slice(-12)}`
+  await db.run(`create role ${name} login password 'x'; create role ${name}_owner`)
+  try {
+    await seedYears(db)
+    await db.run(`
+      grant create, usage on schema public to ${name}, ${name}_owner; grant select, delete, insert on log to ${name};
+      alter table log owner to ${name}_owner; alter table log_2024 owner to ${name}_owner; alter table log_2025 owner to ${name}_owner`)
+    const before = await describe(db, 'log')
+    const address = db.address.replace('postgres:password', `${name}:x`)
+    const made = project(undefined, { database: address })
+    const policy = only(await apply({ cwd: made.folder, now, before: '2025-01-01' }))
+    assert.is(policy.archived, 12, policy.error?.message)
+    assert.equal(dropped(policy), [])
+    const [warning] = policy.warnings
+    assert.match(
+      warning?.text ?? '',
+      /Rows of public\.log_2024 are deleted, and the partition stays: .* rights of its owner/,
+    )
+    const [grant = ''] = /GRANT [^;]*;/.exec(warning?.hint ?? '') ?? []
+    await db.run(grant)
+    const second = only(await apply({ cwd: made.folder, now, before: '2026-01-01' }))
+    assert.equal(dropped(second), ['public.log_2025'], texts(second))
+    const [archive] = second.archives
+    const report = await restore({ cwd: made.folder, file: archive?.name ?? '', now })
+    assert.equal([report.partitions, report.warnings], [['public.log_2025'], []])
+    assert.equal(await describe(db, 'log'), before)
+  } finally {
+    await db.run(`drop owned by ${name}, ${name}_owner; drop role ${name}, ${name}_owner`)
+  }
+})
+
+/** What depends on a partition, or would be gone round; and what is said of it. */
+const obstacles: readonly (readonly [make: string, undo: string, said: RegExp])[] = [
+  ['create view v as select * from log_2024', 'drop view v', /it would take with it .*view v/],
+  ['create statistics s on id, at from log_2024', 'drop statistics s', /take with it statistics object .*s/],
+  [
+    'create table note (id int, at timestamptz, foreign key (id, at) references log_2024 (id, at))',
+    'drop table note',
+    /take with it constraint .* on table note/,
+  ],
+  [
+    'create table note (id int, at timestamptz, foreign key (id, at) references log (id, at))',
+    'drop table note',
+    /take with it constraint .* on table note/,
+  ],
+  ['create sequence s owned by log_2024.id', 'drop sequence s', /take with it sequence s/],
+  ['create policy p on log_2024', 'drop policy p on log_2024', /take with it policy p/],
+  [
+    'create publication p for table log_2024 with (publish = insert)',
+    'drop publication p',
+    /take with it publication of table/,
+  ],
+  ['create publication p for table log', 'drop publication p', /deletes are published by p/],
+  [
+    'create function t() returns trigger language plpgsql as $$ begin return null; end $$; create trigger t after delete on log execute function t()',
+    'drop function t cascade',
+    /it has trigger "t"/,
+  ],
+  [
+    'create function t() returns trigger language plpgsql as $$ begin return null; end $$; create trigger t before insert on log_2024 execute function t()',
+    'drop function t cascade',
+    /it has trigger "t"/,
+  ],
+]
+
+overPostgres('what would go with a partition, or be passed over, keeps it', async ({ db, project }) => {
+  await seedYears(db)
+  const made = project()
+  for (const [make, undo, said] of obstacles) {
+    await db.run(make)
+    const policy = only(await plan({ cwd: made.folder, now, before: '2025-01-01' }))
+    assert.match(texts(policy), said, make)
+    assert.equal(dropped(policy), [])
+    await db.run(undo)
+  }
+  const planned = async (policy: PolicyInput, options: ApplyOptions = {}): Promise<unknown> => {
+    made.policy('log', policy)
+    const report = only(await plan({ cwd: made.folder, now, ...options }))
+    return [report.due, report.archives.map(({ rows, partition }) => [rows, partition])]
+  }
+  const [old, more] = [
+    [12, 'public.log_2024'],
+    [12, 'public.log_2025'],
+  ]
+  assert.equal(await planned(logPolicy), [29, [old, more, [5, undefined]]])
+  assert.equal(await planned({ ...logPolicy, partitions: 'rows' }), [29, [[29, undefined]]])
+  assert.equal(await planned({ ...logPolicy, where: 'true' }), [29, [[29, undefined]]])
+  // A limit that the second would not fit into.
+  assert.equal(await planned(logPolicy, { limitRows: 20 }), [29, [old, [8, undefined]]])
+  assert.equal(await planned(logPolicy, { limitRows: 5 }), [29, [[5, undefined]]])
+  assert.equal(await planned({ ...logPolicy, column: 'at', days: 1, batch: 10 }, { before: '2024-06-01' }), [
+    5,
+    [[5, undefined]],
+  ])
+  await db.run('drop table log; create table log (id int primary key, at timestamptz) partition by hash (id)')
+  await db.run(
+    "create table log_0 partition of log for values with (modulus 1, remainder 0); insert into log values (1, '2020-01-01Z')",
+  )
+  assert.equal(await planned(logPolicy), [1, [[1, undefined]]])
+})
+
+overPostgres(
+  'a partition that went in part comes back with any of its archives; held rows keep it',
+  async ({ db, project }) => {
+    await seedYears(db)
+    const before = { rows: await db.dump('log'), catalogue: await describe(db, 'log') }
+    const made = project()
+    const first = only(await apply({ cwd: made.folder, now, before: '2024-07-01' }))
+    const second = only(await apply({ cwd: made.folder, now, before: '2025-01-01' }))
+    assert.equal([dropped(first), dropped(second)], [[], ['public.log_2024']])
+    const report = await restore({ cwd: made.folder, file: first.archives[0]?.name ?? '', now })
+    assert.equal([report.restored, report.partitions], [6, ['public.log_2024']])
+    assert.equal(
+      (await restore({ cwd: made.folder, file: second.archives[0]?.name ?? '', now, hold: 'none' })).partitions,
+      [],
+    )
+    assert.equal(await db.dump('log'), before.rows)
+    assert.equal(await describe(db, 'log'), before.catalogue)
+    const third = only(await apply({ cwd: made.folder, now, before: '2025-01-01' }))
+    assert.equal([third.archived, third.held, dropped(third)], [6, 6, []])
+  },
+)
+
+overPostgres(
+  'where a partition does not fit as it was, its rows find their place all the same',
+  async ({ db, project }) => {
+    await seedYears(db)
+    const rows = await db.rows('select id, at, body from log order by id')
+    const made = project()
+    const policy = await applied(made.folder)
+    const [old, more] = policy.archives.filter(({ partition }) => partition !== undefined)
+    // The table has another column now, and another partition lies where one was.
+    await db.run(`alter table log add column extra text default 'new';
+    create table log_2024_a partition of log for values from ('2024-01-01Z') to ('2024-07-01Z');
+    create table log_2024_b partition of log for values from ('2024-07-01Z') to ('2025-01-01Z')`)
+    const covered = await restore({ cwd: made.folder, file: old?.name ?? '', now })
+    assert.equal([covered.restored, covered.partitions], [12, []])
+    assert.match(covered.warnings.map(({ text }) => text).join(), /log_2024 was not made again: .*overlap/)
+    const changed = await restore({ cwd: made.folder, file: more?.name ?? '', now })
+    assert.equal([changed.restored, changed.partitions], [12, ['public.log_2025']])
+    assert.match(changed.warnings.map(({ text }) => text).join(), /log_2025 was made again in the form of public\.log/)
+    for (const { name, partition } of policy.archives) {
+      if (partition === undefined) await restore({ cwd: made.folder, file: name, now })
+    }
+    assert.equal(await db.rows('select id, at, body from log order by id'), rows)
+
+    // Another database has nothing but the archive, whose statements may be anybody's: none of them is run.
+    await db.run(`drop table log cascade; drop table ${(await ledgerTables(db)).join(', ')};
+    create table log (id bigint, at timestamptz not null, body text, primary key (id, at)) partition by range (at)`)
+    const manifest = made.path(`backups/${old?.name}.manifest.json`)
+    const written = readFileSync(manifest, 'utf8')
+    writeFileSync(manifest, written.replace('CREATE TABLE', 'CREATE TABLE pwned (id int); CREATE TABLE'))
+    const alone = await restore({ cwd: made.folder, file: old?.name ?? '', now })
+    assert.equal([alone.restored, alone.partitions], [12, ['public.log_2024']])
+    assert.is(await db.value("select to_regclass('pwned')"), null)
+    writeFileSync(
+      made.path(`backups/${more?.name}.manifest.json`),
+      readFileSync(made.path(`backups/${more?.name}.manifest.json`), 'utf8').replace(
+        /"bounds": "[^"]*"/,
+        '"bounds": "DEFAULT; create table pwned (id int)"',
+      ),
+    )
+    await restore({ cwd: made.folder, file: more?.name ?? '', now }).then(
+      () => assert.unreachable(),
+      () => {},
+    )
+    assert.is(await db.value("select to_regclass('pwned')"), null)
+  },
+)
+
+overDatabases(
+  test,
+  'SQLite has no partitions to drop',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore('2026-05-16T00:00:00Z', 2))
+    const made = project({ log: { ...logPolicy, partitions: 'drop' } })
+    const policy = only(await plan({ cwd: made.folder, now }))
+    assert.is(policy.status, 'refused')
+    assert.match(policy.error?.message ?? '', /"partitions" is "drop", and tables of sqlite have no partitions/)
+    made.policy('log', { ...logPolicy, partitions: 'rows' })
+    assert.is((await applied(made.folder)).archived, 2)
+  },
+  ['sqlite'],
+)
+
 test.run()
+
+/** A server finishes what it was doing for a client that is gone. */
+async function untilAlone(db: TestDatabase): Promise<void> {
+  const query = `select count(*) from pg_stat_activity where application_name = 'retention' and datname = current_database()`
+  while (Number(await db.value(query)) > 0) await sleep(10)
+}
+
+async function ledgerTables(db: TestDatabase): Promise<unknown[]> {
+  return (await db.rows("select relname from pg_class where relkind = 'r' and relname like 'retention_ledger%'")).flat()
+}
