@@ -27,7 +27,7 @@ interface Facts {
 
 /**
  * The first thing that stands against dropping a partition; undefined where nothing does.
- * @param drops whether this very role is about to drop it
+ * @param drops whether this very role is about to drop it; else it is asked for its rights if it may delete
  */
 export async function obstacleTo(
   db: Db,
@@ -38,7 +38,10 @@ export async function obstacleTo(
     select
       (
         select pg_get_userbyid(o.relowner) from pg_class o
-        where o.oid in (c.oid, i.inhparent) and not pg_has_role(o.relowner, 'USAGE') limit 1
+        where o.oid in (c.oid, i.inhparent) and not pg_has_role(o.relowner, 'USAGE')
+          -- One that may only read plans for another.
+          and (${drops} or has_table_privilege(pg_partition_root(c.oid), 'DELETE'))
+        limit 1
       ) as owner,
       current_user::text as user,
       format('GRANT %I TO %I;', pg_get_userbyid(p.relowner), current_user) as grant,
@@ -95,7 +98,7 @@ export async function obstacleTo(
   const [facts] = rows
   const name = formatTableName(table)
   if (facts === undefined) return { text: `${name} is no partition any more` }
-  if (drops && facts.owner !== null) {
+  if (facts.owner !== null) {
     const hint = `Dropping a partition takes the owner's rights: ${facts.grant} Or "partitions: 'rows'" in the policy.`
     return { text: `role "${facts.user}" has not the rights of its owner "${facts.owner}"`, hint }
   }

@@ -32,7 +32,7 @@ interface Found {
 
 /**
  * The partitions that lie wholly before the cutoff, the oldest first.
- * @param drops whether this very role is about to drop them; one that may only read can plan for another
+ * @param drops as for `obstacleTo`
  */
 export async function wholePartitions(
   db: Db,
