@@ -29,12 +29,6 @@ function overPostgres(name: string, body: (scene: Scene) => Promise<void>): void
   overDatabases(test, name, body, ['postgres'])
 }
 
-/** A command that runs statements on Postgres, one by one; for where a test may not wait. */
-function sqlCommand(address: string, statements: string): string {
-  const script = `const { Client } = require('pg'); const c = new Client(${JSON.stringify(address)}); (async () => { await c.connect(); for (const s of ${JSON.stringify(statements)}.split('; ')) await c.query(s); await c.end() })()`
-  return `cd ${path.join(import.meta.dirname, '..')} && ${process.execPath} -e ${JSON.stringify(script).replaceAll('$', '\\$')}`
-}
-
 /** A log of which two years are past, one is so in part, and some rows have come to the default partition. */
 async function seedYears(db: TestDatabase, more = ''): Promise<void> {
   await db.run(`
@@ -228,12 +222,7 @@ overPostgres('what is done to a partition between its copy and its lock is never
       create table log_${year} partition of log for values from ('${year}-01-01Z') to ('${year + 1}-01-01Z');
       insert into log values (${n}1, '${year}-01-01Z', 'one'), (${n}2, '${year}-02-01Z', 'two')`)
     const statement = change.replaceAll('{t}', `log_${year}`).replaceAll('{n}', `${n}`).replaceAll('{year}', `${year}`)
-    plans.push({
-      point: 'link manifest',
-      act: 'run' as const,
-      nth: (nth += 1),
-      with: sqlCommand(db.address, statement),
-    })
+    plans.push({ point: 'link manifest', nth: (nth += 1), meanwhile: () => db.run(statement) })
     // Its rows then make an archive of their own.
     if (!isDropped && !change.startsWith('truncate')) nth += 1
   }
@@ -310,11 +299,9 @@ overPostgres('a table that somebody is in: tried again for a while, then row by 
   assert.equal(dropped(policy), [])
   assert.match(texts(policy), /log_2024|lock timeout/)
   // One who leaves in time is waited for.
-  const { result } = await atPoints([{ point: 'link manifest', act: 'run', with: 'true' }], async () => {
-    setTimeout(() => void reader.drop(), 500)
-    return apply({ cwd: made.folder, now, before: '2026-01-01' })
-  })
-  assert.equal(dropped(only(result)), ['public.log_2025'], texts(only(result)))
+  const later = apply({ cwd: made.folder, now, before: '2026-01-01' })
+  setTimeout(() => void reader.drop(), 500)
+  assert.equal(dropped(only(await later)), ['public.log_2025'])
   assert.equal(await partitionsOf(db), ['log_2024', 'log_2026'])
 })
 

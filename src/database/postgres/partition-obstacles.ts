@@ -17,7 +17,8 @@ export interface Obstacle {
 interface Facts {
   owner: string | null
   user: string
-  grant: string
+  /** Null where its owner's rights are not for giving. */
+  grant: string | null
   hidden: boolean
   published: string | null
   method: string
@@ -44,7 +45,9 @@ export async function obstacleTo(
         limit 1
       ) as owner,
       current_user::text as user,
-      format('GRANT %I TO %I;', pg_get_userbyid(p.relowner), current_user) as grant,
+      (
+        select format('GRANT %I TO %I;', r.rolname, current_user) from pg_roles r where r.oid = p.relowner and not r.rolsuper
+      ) as grant,
       row_security_active(c.oid) as hidden,
       case when exists (select from pg_publication where pubdelete) then (
         select string_agg(distinct pub.pubname, ', ')
@@ -99,7 +102,8 @@ export async function obstacleTo(
   const name = formatTableName(table)
   if (facts === undefined) return { text: `${name} is no partition any more` }
   if (facts.owner !== null) {
-    const hint = `Dropping a partition takes the owner's rights: ${facts.grant} Or "partitions: 'rows'" in the policy.`
+    const way = facts.grant ?? 'let a role that is no superuser own the table, and be a member of it.'
+    const hint = `Dropping a partition takes the owner's rights: ${way} Or "partitions: 'rows'" in the policy.`
     return { text: `role "${facts.user}" has not the rights of its owner "${facts.owner}"`, hint }
   }
   if (facts.hidden) return { text: `row-level security applies to role "${facts.user}"` }
