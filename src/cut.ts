@@ -33,10 +33,12 @@ export async function* cut(db: Db, due: RowSelection, size: () => number): Async
   while (start !== undefined && size() > 0) {
     const most = size()
     const rest = also(due, sql`${time.value} >= ${time.bind(start)}`)
-    const next = await timeAt(db, rest, time, most)
+    const [last, next] = await timesAt(db, rest, time, most - 1, 2)
     const some = next === undefined ? rest : also(rest, sql`${time.value} < ${time.bind(next)}`)
     const through = await timeAt(db, some, time, 0, 'desc')
-    const rows = through === undefined ? 0 : await countRows(db, some)
+    // The time before the next step's is that of the last row that may be taken: so many rows they are, and need no count.
+    const isFull = next !== undefined && through === last
+    const rows = through === undefined ? 0 : isFull ? most : await countRows(db, some)
     if (through !== undefined && rows <= most) {
       yield { range: { from: [start], through }, rows }
       start = next
@@ -128,14 +130,26 @@ async function timeAt(
   offset: number,
   direction: 'asc' | 'desc' = 'asc',
 ): Promise<SqlValue | undefined> {
+  return (await timesAt(db, rows, time, offset, 1, direction))[0]
+}
+
+/** The times of that row and of those behind it. */
+async function timesAt(
+  db: Db,
+  rows: RowSelection,
+  time: OrderPart,
+  offset: number,
+  count: number,
+  direction: 'asc' | 'desc' = 'asc',
+): Promise<SqlValue[]> {
   // Read outside, or every row that is passed over would be written out as text: three times the whole.
   const found = await sql<{ time: SqlValue }>`
     select ${time.read} as time from (
       select ${time.value} from ${rows.table.sql} where ${rows.where}
-      order by ${time.value} ${direction === 'asc' ? sql`` : sql`desc`} limit 1 offset ${sql.lit(offset)}
+      order by ${time.value} ${direction === 'asc' ? sql`` : sql`desc`} limit ${sql.lit(count)} offset ${sql.lit(offset)}
     ) as place
   `.execute(db)
-  return found.rows[0]?.time
+  return found.rows.map((row) => row.time)
 }
 
 /** The place of the row that so many rows come before; undefined where there are not so many. */

@@ -1,5 +1,5 @@
 /** umzug runs the steps: one is a migration, archiving is its up and restoring its down, and the ledger is its storage. */
-import { MigrationError, Umzug, type RunnableMigration } from 'umzug'
+import type { RunnableMigration } from 'umzug'
 
 /** What the ledger says of a migration. */
 export interface MigrationLedger {
@@ -18,6 +18,8 @@ export async function migrate(
   migration: RunnableMigration<object>,
   ledger: MigrationLedger,
 ): Promise<void> {
+  // It takes as long to load as a small database to plan: only who makes or undoes a step should wait for it.
+  const { MigrationError, Umzug } = await import('umzug')
   const umzug = new Umzug({
     migrations: [migration],
     storage: {

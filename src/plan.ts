@@ -60,6 +60,8 @@ export interface PolicyPlan extends Survey {
   readonly steps: readonly PlannedStep[]
   /** How many of them may be under way at a time. */
   readonly lanes: number
+  /** Whether nothing but time, and what others write, can make more rows due. */
+  readonly isSteady: boolean
   /** The most rows of a step, as the policy says and as its bytes allow by a sample of the rows. */
   readonly size: number
   /** Why more is due than the policy allows at once; undefined where it is not. */
@@ -145,7 +147,7 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
     const { found, due, time, inspection } = await survey(db, policy, context)
     const { sideBySide } = inspection
     if (due === undefined || time === undefined)
-      return { ...found, steps: [], lanes: 1, size: policy.batch, tooLarge: undefined }
+      return { ...found, steps: [], lanes: 1, isSteady: false, size: policy.batch, tooLarge: undefined }
     // Where nothing is due, a sample would look for it in the whole table.
     const bytes = found.oldestDue === undefined ? 0 : await context.database.averageRowBytes(db, due)
     const size = Math.max(1, Math.floor(Math.min(policy.batch, policy.batchBytes / bytes)))
@@ -162,6 +164,7 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
       due: counted,
       // A predicate that asks other rows must see what the step before has taken.
       lanes: sideBySide && !/\bselect\b/i.test(policy.where ?? '') ? policy.concurrency : 1,
+      isSteady: sideBySide && policy.where === undefined,
       size,
       steps: cuts.map((next) => plannedStep(next, time, bytes)),
       tooLarge: await tooLarge(db, policy, { ...found, due: counted }),

@@ -172,7 +172,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     // 2. Stream the rows into the archive, make it durable, publish it under a name of its own, read it back.
     const exported = transaction.export(rows.due, skipLocked, context.rollbackSignal)
     const csv = atMost(order, exported.csv)
-    const stored = await store(target, name, order.bom ? prefixed(byteOrderMark, csv) : csv)
+    const stored = await store(target, name, order.bom ? prefixed(byteOrderMark, csv) : csv, exported.records)
     published.push(name)
     const count = await exported.count()
     checkCount(name, count, stored.records, order.most)

@@ -8,6 +8,12 @@ import { isOver, rest, type RunContext } from './step.ts'
 import type { Target } from './target/target.ts'
 import type { Throttle } from './throttle.ts'
 
+/**
+ * On a server where others write at the same time: the most rows of a step, and how many times as long as a step took is
+ * rested after it. Measured: more, or two at a time, and one in a hundred of others' operations takes ten times as long.
+ */
+const besideOthers = { usual: { rows: 5000, rest: 3 }, gentle: { rows: 1000, rest: 9 } }
+
 /** What has been done for a policy so far. */
 export interface Done {
   /** Whether a step has been begun. */
@@ -47,6 +53,8 @@ export async function makeSteps(
   let hasGrown = false
 
   const isShared = (): boolean => database.hasOneWriter && (policy.gentle || throttle.isBusy)
+  const isBeside = (): boolean => !database.hasOneWriter && throttle.isBusy
+  const beside = policy.gentle ? besideOthers.gentle : besideOthers.usual
   const smaller = async (step: PlannedStep, most: number): Promise<PlannedStep[]> =>
     cutAnew({ policy, cutoff, storage }, step, most, isLimited ? step.rows : Infinity, context)
 
@@ -62,7 +70,8 @@ export async function makeSteps(
     const took = performance.now() - begun
     const { entry, held } = result
     const taken: Taken = { rows: entry?.rows ?? 0, bytes: entry?.bytes ?? 0, took, held }
-    rests[lane] = size.restAfter(taken, isShared())
+    const least = size.restAfter(taken, isShared())
+    rests[lane] = isBeside() && policy.pause === undefined ? Math.max(least, beside.rest * took) : least
     done.skipped += result.skipped
     done.notes.push(...result.inTheWay, ...(result.byRows === undefined ? [] : [result.byRows]))
     if (entry !== undefined) {
@@ -70,6 +79,22 @@ export async function makeSteps(
       if (!isWhole) size.made(taken)
     }
     return result
+  }
+
+  let turn: Promise<unknown> = Promise.resolve()
+  let owed = 0
+  /** Makes a step when no other lane does, and the rest after the last one is over; undefined where it is too late by then. */
+  const makeInTurn = async (step: PlannedStep, lane: number): Promise<StepResult | undefined> => {
+    const made = turn.then(async () => {
+      await rest(owed, context)
+      if (isOver(context) || throttle.stopped) return undefined
+      const result = await makeStep(step, lane)
+      owed = rests[lane] ?? 0
+      rests[lane] = 0
+      return result
+    })
+    turn = made.catch(() => {})
+    return made
   }
 
   /**
@@ -83,12 +108,14 @@ export async function makeSteps(
       rests[lane] = 0
       await throttle.ready()
       if (isOver(context) || throttle.stopped) return false
-      const rows = size.rows(isShared())
+      const rows = isBeside() ? Math.min(size.rows(false), beside.rows) : size.rows(isShared())
       if (step.partition === undefined && step.rows > rows) {
         waiting.push(...(await smaller(step, rows)).toReversed())
         continue
       }
-      const { grew, byRows, entry } = await makeStep(step, lane)
+      const result = await (isBeside() ? makeInTurn(step, lane) : makeStep(step, lane))
+      if (result === undefined) return false
+      const { grew, byRows, entry } = result
       archived(entry?.rows ?? 0)
       // Whoever writes rows into the range may do so for ever: that is for the next plan, of which there are only so many.
       hasGrown ||= grew === 'rows'

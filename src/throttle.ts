@@ -31,7 +31,7 @@ export class Throttle {
     this.#context = context
   }
 
-  /** Whether others write to a database that has one writer at a time. */
+  /** Whether others write, so that steps should be small. */
   get isBusy(): boolean {
     return performance.now() < this.#busyUntil
   }

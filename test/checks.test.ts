@@ -1,6 +1,5 @@
 /** What cannot work or would do harm is refused before anything is touched, and again inside the step. */
 import { chmodSync } from 'node:fs'
-import path from 'node:path'
 
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -8,7 +7,7 @@ import * as assert from 'uvu/assert'
 import { apply, plan, restore, type PolicyReport } from '../src/index.ts'
 import type { Kind } from './support/database.ts'
 import { atPoints } from './support/points.ts'
-import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
+import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene, sqlCommand } from './support/scene.ts'
 
 const test = suite('checks')
 
@@ -301,12 +300,6 @@ overDatabases(
   },
   ['sqlite'],
 )
-
-/** A command that runs a statement on Postgres; for where a test may not wait. */
-function sqlCommand(address: string, statement: string): string {
-  const script = `const { Client } = require('pg'); const c = new Client(${JSON.stringify(address)}); c.connect().then(() => c.query(${JSON.stringify(statement)})).then(() => c.end())`
-  return `cd ${path.join(import.meta.dirname, '..')} && ${process.execPath} -e ${JSON.stringify(script)}`
-}
 
 overDatabases(
   test,

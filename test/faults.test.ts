@@ -7,6 +7,7 @@ import path from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
+import { CopyReader } from '../src/database/postgres/copy-reader.ts'
 import { RecordCounter } from '../src/archive/csv.ts'
 import { apply, plan, restore, status, verify, type ApplyReport, type PolicyReport } from '../src/index.ts'
 import { startCluster } from './support/cluster.ts'
@@ -312,7 +313,7 @@ overDatabases(
   async (scene) => {
     const made = await prepared(scene)
     const original = await tableRows(scene.db, 'log')
-    const { prototype } = RecordCounter
+    const { prototype } = scene.db.kind === 'postgres' ? CopyReader : RecordCounter
     const records = Object.getOwnPropertyDescriptor(prototype, 'records')
     if (records === undefined) throw new Error('nothing counts records')
     // As if a row had been cut in two, or two had become one.

@@ -160,14 +160,22 @@ overDatabases(test, 'a rest ends with --max-time', async ({ db, project }) => {
   assert.is(policy?.archived, 1)
 })
 
-/** Another process that writes to a table of its own in the same file, until it is stopped. */
+/** Another process that writes to a table of its own in the same database, until it is stopped. */
 async function startOther(db: TestDatabase): Promise<() => Promise<void>> {
-  await db.run('pragma journal_mode = wal; create table other (n integer)')
-  const code = `
-    import Sqlite from 'better-sqlite3'
-    const insert = new Sqlite(${JSON.stringify(db.address.replace('sqlite:', ''))}, { timeout: 10000 }).prepare('insert into other values (1)')
-    setInterval(() => insert.run(), 2)
-    insert.run()
+  if (db.kind === 'sqlite') await db.run('pragma journal_mode = wal')
+  await db.run('create table other (n integer)')
+  const open =
+    db.kind === 'sqlite'
+      ? `import Sqlite from 'better-sqlite3'
+        const statement = new Sqlite(${JSON.stringify(db.address.replace('sqlite:', ''))}, { timeout: 10000 }).prepare('insert into other values (1)')
+        const insert = () => statement.run()`
+      : `import pg from 'pg'
+        const client = new pg.Client(${JSON.stringify(db.address)})
+        await client.connect()
+        const insert = () => client.query('insert into other values (1)')`
+  const code = `${open}
+    setInterval(insert, 2)
+    await insert()
     console.log('ready')`
   const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
     cwd: import.meta.dirname,
@@ -199,6 +207,29 @@ overDatabases(
     )
   },
   ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'where others write to a server, steps are small and one after another, and full ones where none does',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore(cutoff, 3500))
+    const quick = { ...logPolicy, pause: '1ms' }
+    const made = project({
+      gentle: { ...quick, gentle: true },
+      unmoved: { ...quick, throttle: { busyWriters: false } },
+    })
+    const sizes = async (policy: string, limitRows: number): Promise<number[]> => {
+      const [report] = (await apply({ cwd: made.folder, now, policies: [policy], limitRows })).policies
+      return report?.archives.map(({ rows }) => rows) ?? []
+    }
+    const stop = await startOther(db)
+    const beside = [await sizes('gentle', 200), await sizes('gentle', 1100), await sizes('unmoved', 1100)]
+    await stop()
+    assert.equal(beside, [[200], [550, 550], [1100]])
+    assert.equal(await sizes('gentle', 1100), [1100])
+  },
+  ['postgres'],
 )
 
 test.run()

@@ -55,11 +55,29 @@ export async function* metered(meter: Meter, source: AsyncIterable<Buffer>): Asy
 /** So large that what each call of the disk and of the hash costs does not count. */
 const blockBytes = 512 * 1024
 
-/** The same bytes in large blocks: databases give them in pieces of a few kilobytes. Each block is valid until the next. */
-async function* inBlocks(source: ByteSource): AsyncGenerator<Buffer> {
-  const block = Buffer.allocUnsafe(blockBytes)
+/** Blocks that are in no use: each step would leave some as garbage. */
+const free: Buffer[] = []
+
+/** Lends a block for as long as some work takes. */
+async function withBlock<T>(work: (block: Buffer) => Promise<T>): Promise<T> {
+  const block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes)
+  try {
+    return await work(block)
+  } finally {
+    free.push(block)
+  }
+}
+
+/** The same bytes in large blocks: SQLite's come in pieces of a few kilobytes. Each block is valid until the next. */
+async function* inBlocks(source: ByteSource, block: Buffer): AsyncGenerator<Buffer> {
   let used = 0
   for await (const chunk of source) {
+    if (chunk.length >= block.length) {
+      if (used > 0) yield block.subarray(0, used)
+      used = 0
+      yield chunk
+      continue
+    }
     for (let at = 0; at < chunk.length;) {
       const copied = chunk.copy(block, used, at)
       at += copied
@@ -74,16 +92,24 @@ async function* inBlocks(source: ByteSource): AsyncGenerator<Buffer> {
 
 /**
  * Stores bytes under a name that must be free, and proves by reading it back that the target holds every byte.
+ * @param recordsOf how many records they are, where that is known once they have come; else they are counted
  * @throws RetentionError `ARCHIVE_EXISTS`, or `ARCHIVE_CHANGED` when other bytes came back.
  */
-export async function store(target: Target, name: string, source: ByteSource): Promise<Stored> {
+export async function store(
+  target: Target,
+  name: string,
+  source: ByteSource,
+  recordsOf?: () => number,
+): Promise<Stored> {
   const meter = new Meter()
   const draft = await target.create(name)
   try {
-    for await (const block of inBlocks(source)) {
-      meter.update(block)
-      await draft.write(block)
-    }
+    await withBlock(async (block) => {
+      for await (const bytes of inBlocks(source, block)) {
+        meter.update(bytes)
+        await draft.write(bytes)
+      }
+    })
     await draft.publish()
   } catch (error) {
     await draft.discard().catch(() => {})
@@ -91,8 +117,14 @@ export async function store(target: Target, name: string, source: ByteSource): P
   }
   const written = meter.digest()
   try {
-    const { digest: back, records } = await readWhole(target, name)
-    if (back.sha256 === written.sha256) return { ...written, records }
+    const meterBack = new Meter()
+    const counter = recordsOf === undefined ? new RecordCounter() : undefined
+    await readThrough(target, name, (chunk) => {
+      meterBack.update(chunk)
+      counter?.update(chunk)
+    })
+    const back = meterBack.digest()
+    if (back.sha256 === written.sha256) return { ...written, records: counter?.records ?? recordsOf?.() ?? 0 }
     throw new RetentionError(
       'ARCHIVE_CHANGED',
       `${target.locate(name)} was stored with ${written.bytes} bytes, but ${back.bytes} other bytes were read back`,
@@ -114,11 +146,18 @@ export async function storeText(target: Target, name: string, text: string): Pro
 export async function readWhole(target: Target, name: string): Promise<{ digest: Digest; records: number }> {
   const meter = new Meter()
   const counter = new RecordCounter()
-  for await (const chunk of await target.read(name, Buffer.allocUnsafe(blockBytes))) {
+  await readThrough(target, name, (chunk) => {
     meter.update(chunk)
     counter.update(chunk)
-  }
+  })
   return { digest: meter.digest(), records: counter.records }
+}
+
+/** Reads a stored file to its end. @param look is shown each piece, valid until it returns */
+async function readThrough(target: Target, name: string, look: (chunk: Buffer) => void): Promise<void> {
+  await withBlock(async (block) => {
+    for await (const chunk of await target.read(name, block)) look(chunk)
+  })
 }
 
 /** A small stored file's text. @throws RetentionError `ARCHIVE_NOT_FOUND`, `ARCHIVE_CHANGED` when it is too large. */

@@ -35,8 +35,11 @@ export interface ThrottleInput {
    */
   autovacuum?: boolean
   /**
-   * SQLite: while other connections write, make steps so small that they hold the write lock for a few milliseconds, and
-   * rest between them. Default true. SQLite has one writer at a time. https://www.sqlite.org/isolation.html
+   * While others write, make small steps, and rest between them. Default true.
+   *
+   * SQLite has one writer at a time: steps hold the write lock for a few milliseconds. https://www.sqlite.org/isolation.html
+   * On Postgres others count where they write more than five times a second, anywhere on the server: then one step is made
+   * at a time, of at most 5000 rows, with a rest three times as long as it took.
    */
   busyWriters?: boolean
   /**

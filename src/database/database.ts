@@ -171,8 +171,10 @@ export interface ExportedRows {
   readonly columns: readonly Column[]
   /** CSV bytes, header first. To be read once, to the end. */
   readonly csv: AsyncIterable<Buffer>
-  /** Rows in the CSV; to be asked once it has been read. */
+  /** Rows in the CSV, as the database counts them; to be asked once it has been read. */
   count(): Promise<number>
+  /** Rows as they came, where each comes by itself; to be asked once the CSV has been read. Undefined: to be counted in it. */
+  readonly records?: () => number
   /**
    * Makes sure that exactly these rows are gone; to be called once the CSV is stored.
    * @param stillDue asks anew, where rows were read before the transaction that removes them began
@@ -380,6 +382,11 @@ export interface Database {
   isLocked(name: string): Promise<boolean>
   /** What production feels now, as far as this role may see; cheap enough to be asked every second. */
   pressure(table: TableName, limits: Throttle): Promise<Felt>
+  /**
+   * Watches others that write, from now on. What it returns tells how many of their transactions have ended since, anywhere
+   * on the server; undefined where that cannot be told for certain.
+   */
+  watchWriters(): Promise<() => Promise<number | undefined>>
   /** Whether it has one writer at a time, whom all others wait for. */
   readonly hasOneWriter: boolean
   /** Begins one step, and looks at the table once more. */

@@ -191,7 +191,7 @@ async function watchPostgres(): Promise<void> {
     const [first] = args
     const text = typeof first === 'string' ? first : (first as { text?: string; cursor?: unknown } | null)?.text
     const point = statementPoint(this, text)
-    const isStream = typeof first === 'object' && first !== null && 'pipe' in first
+    const isStream = typeof first === 'object' && first !== null && 'submit' in first
     if (point === undefined || isStream || args.some((arg) => typeof arg === 'function')) {
       return pass(point, () => query.apply(this, args))
     }

@@ -1,4 +1,6 @@
 /** What most tests need: a fresh database of each kind, a project on it, and a table with rows of known ages. */
+import path from 'node:path'
+
 import type { Test } from 'uvu'
 
 import type { ConfigInput, PolicyInput } from '../../src/index.ts'
@@ -63,4 +65,10 @@ export function minutesBefore(end: string, count: number): string[] {
   return Array.from({ length: count }, (_, index) =>
     new Date(last - (count - index) * 60_000).toISOString().replace('.000', ''),
   )
+}
+
+/** A command that runs a statement on Postgres; for where a test may not wait. */
+export function sqlCommand(address: string, statement: string): string {
+  const script = `const { Client } = require('pg'); const c = new Client(${JSON.stringify(address)}); c.connect().then(() => c.query(${JSON.stringify(statement)})).then(() => c.end())`
+  return `cd ${path.join(import.meta.dirname, '../..')} && ${process.execPath} -e ${JSON.stringify(script)}`
 }

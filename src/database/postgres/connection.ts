@@ -5,6 +5,8 @@ import { DatabaseError, Pool, type PoolClient, type QueryResult } from 'pg'
 import { codeOf, messageOf, RetentionError } from '../../errors.ts'
 import type { Db, Sql } from '../database.ts'
 import { withLiterals } from './literal.ts'
+import { OtherWriters } from './other-writers.ts'
+import { LendingSocket } from './socket.ts'
 
 /** Time limits, in milliseconds. */
 export interface Limits {
@@ -62,7 +64,9 @@ export class Transaction {
       // In one message: a role may be set to end transactions that wait for the next.
       const pin = withLiterals(pinning(connections.serverVersion, limits ?? connections.limits))
       const isolation = mode === 'one snapshot' ? 'REPEATABLE READ READ ONLY' : `READ COMMITTED ${mode.toUpperCase()}`
-      await client.query(`START TRANSACTION ISOLATION LEVEL ${isolation}; ${pin}`)
+      const start = `START TRANSACTION ISOLATION LEVEL ${isolation}; ${pin}`
+      if (mode === 'read write') connections.otherWriters.own(await numbered(client, start))
+      else await client.query(start)
       return transaction
     } catch (error) {
       await transaction.rollback()
@@ -106,6 +110,7 @@ export class Transaction {
 /** The connections to one database. */
 export class Connections {
   readonly limits: Limits
+  readonly otherWriters = new OtherWriters()
   readonly #pool: Pool
   readonly #location: string
   /** As `server_version_num`: 180000 for version 18. Known after the first `connect`. */
@@ -117,6 +122,7 @@ export class Connections {
     this.#pool = new Pool({
       connectionString: address,
       application_name: 'retention',
+      stream: () => new LendingSocket(),
       connectionTimeoutMillis: 10_000,
       keepAlive: true,
       keepAliveInitialDelayMillis: 10_000,
@@ -229,6 +235,13 @@ function pinning(version: number, limits: Limits): Sql {
     select set_config('synchronous_commit', 'on', true)
     where current_setting('synchronous_commit') <> 'remote_apply'
   `
+}
+
+/** Starts a transaction, and has it take the number that it would take with the first row that it writes. */
+async function numbered(client: PoolClient, start: string): Promise<bigint> {
+  // Several statements have several results.
+  const results = (await client.query(`${start}; select pg_current_xact_id()::text as number`)) as unknown
+  return BigInt((results as readonly QueryResult<{ number: string }>[]).at(-1)?.rows[0]?.number ?? 0)
 }
 
 async function serverVersion(client: PoolClient): Promise<number> {

@@ -1,14 +1,13 @@
 /** COPY as bytes, out of a table and into one, with Postgres's errors told as ours. */
-import { addAbortSignal } from 'node:stream'
-import { finished, pipeline } from 'node:stream/promises'
+import { pipeline } from 'node:stream/promises'
 
 import { sql } from 'kysely'
 import { DatabaseError } from 'pg'
-import { from as copyFrom, to as copyTo } from 'pg-copy-streams'
+import { from as copyFrom } from 'pg-copy-streams'
 
-import type { RetentionError } from '../../errors.ts'
 import type { Sql } from '../database.ts'
 import { postgresError, type Transaction } from './connection.ts'
+import { CopyReader } from './copy-reader.ts'
 import { withLiterals } from './literal.ts'
 import type { CatalogColumn } from './table.ts'
 
@@ -43,8 +42,10 @@ export async function copyIn(
 
 /** The bytes of a COPY, and how many rows they are. */
 export interface CopyOut extends AsyncIterable<Buffer> {
-  /** To be asked once the bytes have been read to their end. */
-  rows(): Promise<number>
+  /** By the server's count. To be asked once the bytes have been read to their end, as is the next. */
+  readonly rows: () => Promise<number>
+  /** As they came. */
+  readonly records: () => number
 }
 
 /**
@@ -52,33 +53,24 @@ export interface CopyOut extends AsyncIterable<Buffer> {
  * @param signal aborted, it ends the reading with an error at once
  */
 export function copyOut(transaction: Transaction, text: string, signal?: AbortSignal): CopyOut {
-  const copy = transaction.client.query(copyTo(text))
+  const copy = transaction.client.query(new CopyReader(text))
   transaction.isCopying = true
-  if (signal !== undefined) addAbortSignal(signal, copy)
-  let failure: RetentionError | undefined
-  // Foreign keys are checked after the last byte: the error then comes when nobody reads the stream any more.
-  copy.on('error', (error) => {
-    failure = postgresError(error)
-  })
   return {
     async *[Symbol.asyncIterator]() {
-      // Such an error may come before anybody reads, and a stream tells it but once.
-      if (failure !== undefined) throw failure
       try {
-        // The chunks of a byte stream are buffers; its type does not know.
-        yield* copy as AsyncIterable<Buffer>
+        yield* copy.blocks(signal)
         transaction.isCopying = false
       } catch (error) {
         throw signal?.aborted === true ? error : postgresError(error)
       }
     },
     rows: async () => {
-      await finished(copy).catch(() => {})
-      // The connection answers in turn: with this answer, that of COPY has come too, and its row count.
-      await transaction.client.query('select').catch((error: unknown) => {
-        throw failure ?? postgresError(error)
+      // Foreign keys are checked after the last byte.
+      await copy.end().catch((error: unknown) => {
+        throw postgresError(error)
       })
       return copy.rowCount
     },
+    records: () => copy.records,
   }
 }

@@ -114,7 +114,16 @@ class PostgresDatabase implements Database {
   }
 
   async pressure(table: TableName, limits: Throttle): Promise<Felt> {
-    return this.read((db) => pressureOn(db, table, limits))
+    return this.read(async (db) => {
+      const { pressures, hidden } = await pressureOn(db, table, limits)
+      const isBusy = limits.busyWriters && (await this.#connections.otherWriters.areBusy(db))
+      return { pressures: isBusy ? [...pressures, { signal: 'busyWriters', text: 'others write' }] : pressures, hidden }
+    })
+  }
+
+  async watchWriters(): Promise<() => Promise<number>> {
+    const count = await this.read((db) => this.#connections.otherWriters.watch(db))
+    return async () => this.read(count)
   }
 
   async step(request: InspectRequest): Promise<StepTransaction> {

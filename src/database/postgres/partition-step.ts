@@ -101,7 +101,7 @@ class PartitionStep implements StepTransaction {
   export(rows: RowSelection, _skipLocked: boolean, signal?: AbortSignal): ExportedRows {
     const columns = this.#found.table.columns.filter((column) => !column.generated)
     let seen: Seen | undefined
-    let count = 0
+    let [count, records] = [0, 0]
     const read = async function* (this: PartitionStep): AsyncGenerator<Buffer> {
       const name = sqlName(this.#found.leaf.table)
       const begun = performance.now()
@@ -112,6 +112,7 @@ class PartitionStep implements StepTransaction {
       const list = sql.join(columns.map((column) => sql.id(column.name)))
       const copy = copyOut(this.#transaction, copyCsv(sql`select ${list} from only ${name}`, columns), signal)
       yield* copy
+      records = copy.records()
       count = await copy.rows()
       // Storing the archive may take long; an open snapshot would keep VACUUM from its work everywhere.
       await this.#transaction.commit()
@@ -121,6 +122,7 @@ class PartitionStep implements StepTransaction {
       partition: this.#found.partition,
       csv: read.call(this),
       count: async () => count,
+      records: () => records,
       remove: async (stillDue) => {
         if (seen === undefined || seen.rows !== count) throw changed(this.#found.leaf.table, 'it was not read whole')
         await this.#remove(seen, stillDue, signal)

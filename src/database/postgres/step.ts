@@ -76,7 +76,7 @@ class PostgresStep implements StepTransaction {
       skipLocked && this.#table?.mayLockRows === true ? deleteUnlocked(rows, columns) : deleteAll(rows, columns)
     const copy = copyOut(this.#transaction, copyCsv(deletion, columns), signal)
     // What was read has been deleted by being read.
-    return { columns, csv: copy, count: () => copy.rows(), remove: () => this.#lookAgain() }
+    return { columns, csv: copy, count: copy.rows, records: copy.records, remove: () => this.#lookAgain() }
   }
 
   /**

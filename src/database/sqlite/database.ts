@@ -106,6 +106,10 @@ class SqliteDatabase implements Database {
     return this.#others.felt(limits)
   }
 
+  async watchWriters(): Promise<() => Promise<undefined>> {
+    return async () => undefined
+  }
+
   async step(request: InspectRequest): Promise<StepTransaction> {
     return beginStep(this.#connection, this.#reader, request)
   }
