@@ -130,7 +130,7 @@ class PartitionStep implements StepTransaction {
     }
   }
 
-  /** @throws RetentionError `ROWS_CHANGED`, `DATABASE_BUSY` when others held it for too long */
+  /** @throws RetentionError `ROWS_CHANGED`, also when others held it for too long */
   async #remove(
     seen: Seen,
     stillDue: (db: Db) => Promise<RowSelection | undefined>,
@@ -147,8 +147,11 @@ class PartitionStep implements StepTransaction {
         return
       } catch (error) {
         await this.#transaction.rollback()
-        if (hasCode(error, 'DATABASE_FAILED')) throw changed(this.#found.leaf.table, error.message, error)
-        if (!hasCode(error, 'DATABASE_BUSY') || attempt === attempts) throw error
+        const isBusy = hasCode(error, 'DATABASE_BUSY')
+        if (hasCode(error, 'DATABASE_FAILED') || (isBusy && attempt === attempts)) {
+          throw changed(this.#found.leaf.table, error.message, error)
+        }
+        if (!isBusy) throw error
         await sleep(
           firstWait * 2 ** (attempt - 1) * (0.5 + Math.random()),
           undefined,
