@@ -56,7 +56,7 @@ function only(report: ApplyReport): PolicyReport {
 const partitionsOf = async (db: TestDatabase): Promise<unknown[]> =>
   (await db.rows("select relid::regclass::text from pg_partition_tree('log') where level > 0 order by 1")).flat()
 
-const dropped = (policy: PolicyReport): unknown[] => policy.archives.flatMap(({ partition }) => partition ?? [])
+const dropped = (policy: PolicyReport): string[] => policy.archives.flatMap(({ partition }) => partition ?? [])
 
 const texts = (policy: PolicyReport): string => policy.warnings.map(({ text }) => text).join('\n')
 
