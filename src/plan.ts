@@ -152,8 +152,11 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
     const bytes = found.oldestDue === undefined ? 0 : await context.database.averageRowBytes(db, due)
     const size = Math.max(1, Math.floor(Math.min(policy.batch, policy.batchBytes / bytes)))
     const request = inspectRequest(policy, found.cutoff)
-    const of = { policy, database: context.database }
-    const wholes = await cutWholes(db, of, inspection, request, due, found.oldestDue === undefined ? 0 : limit)
+    const { database } = context
+    const wholes =
+      found.oldestDue === undefined
+        ? { cuts: [], rest: due, findings: [] }
+        : await cutWholes(db, { policy, database }, inspection, request, due, limit)
     const taken = rowsIn(wholes.cuts)
     const cuts = [...wholes.cuts, ...(await cutUpTo(db, wholes.rest, size, limit - taken))]
     // Cut to the end, the steps have counted all rows.
