@@ -77,7 +77,7 @@ export function manifestOf({
 /** A partition for the manifest, whose names have no undefined schema. */
 function written({ table, of, ddl, rights, ...same }: Partition): NonNullable<Manifest['files'][number]['partition']> {
   const named = ({ schema, name }: TableName) => (schema === undefined ? { name } : { schema, name })
-  return { ...same, table: named(table), of: named(of), ddl: [...ddl], rights: [...rights] }
+  return { table: named(table), of: named(of), ...same, ddl: [...ddl], rights: [...rights] }
 }
 
 /** A partition as a manifest tells of it. Its statements may be anybody's: only those that the ledger knows are run. */
