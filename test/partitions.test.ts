@@ -10,6 +10,7 @@ import {
   apply,
   plan,
   restore,
+  RetentionError,
   verify,
   type ApplyOptions,
   type ApplyReport,
@@ -458,6 +459,12 @@ overPostgres(
     const manifest = made.path(`backups/${old?.name}.manifest.json`)
     const written = readFileSync(manifest, 'utf8')
     writeFileSync(manifest, written.replace('CREATE TABLE', 'CREATE TABLE pwned (id int); CREATE TABLE'))
+    const rest = policy.archives.find(({ partition }) => partition === undefined)?.name ?? ''
+    const homeless = await restore({ cwd: made.folder, file: rest, now }).then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    assert.match(homeless instanceof RetentionError ? (homeless.hint ?? '') : '', /Make one for these rows first/)
     const alone = await restore({ cwd: made.folder, file: old?.name ?? '', now })
     assert.equal([alone.restored, alone.partitions], [12, ['public.log_2024']])
     assert.is(await db.value("select to_regclass('pwned')"), null)

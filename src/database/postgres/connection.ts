@@ -200,9 +200,15 @@ export function postgresError(error: unknown): RetentionError {
           cause: error,
         })
       }
-      return new RetentionError('DATABASE_FAILED', `Postgres: ${messageOf(error)}${detail(error)}`, { cause: error })
+      return new RetentionError('DATABASE_FAILED', `Postgres: ${messageOf(error)}${detail(error)}`, {
+        ...(messageOf(error).startsWith('no partition of relation') ? { hint: noPartition } : {}),
+        cause: error,
+      })
   }
 }
+
+const noPartition =
+  'Make one for these rows first; where it was dropped with them, the manifest has how it was made under "partition".'
 
 /** Whether an error says that the connection, and not what was sent over it, is at fault. */
 function isDisconnection(code: string | undefined, error: unknown): boolean {
