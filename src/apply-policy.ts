@@ -5,8 +5,8 @@ import type { Policy } from './config/policy.ts'
 import type { Finding } from './database/database.ts'
 import { refusalOf, warningsOf } from './database/findings.ts'
 import { RetentionError } from './errors.ts'
-import { countDue, planPolicy, type PolicyPlan } from './plan.ts'
-import { failureOf, reportOf, type Failure } from './policy-report.ts'
+import { countDue, countHeld, planPolicy, type PolicyPlan } from './plan.ts'
+import { failureOf, holdReport, reportOf, type Failure } from './policy-report.ts'
 import { spaceAfter } from './reclaim.ts'
 import type { PolicyReport } from './report.ts'
 import { isOver, type RunContext } from './step.ts'
@@ -54,6 +54,12 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
     failure = failureOf(error, context, done.begun)
     remaining = await countLeft(policy, context, first, rowsOf(done))
   }
+  try {
+    await context.database.settle()
+  } catch (error) {
+    failure ??= failureOf(error, context, done.begun)
+  }
+  const kept = done.begun ? await countKept(policy, context, first) : undefined
   const archived = rowsOf(done)
   // A partition that was dropped has left nothing behind.
   const deleted = rowsOf({ entries: done.entries.filter(({ partition }) => partition === null) })
@@ -61,6 +67,7 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
   const { space, warnings } = await spaceAfter(after, context)
   return {
     ...reportOf(policy, context, first, remaining ?? first?.due ?? 0, failure),
+    ...(kept === undefined ? {} : { held: kept.held, holds: kept.legal.map(holdReport) }),
     archived,
     skipped: done.skipped,
     waits: throttle.waits,
@@ -95,6 +102,16 @@ async function countLeft(
   if (planned?.time === undefined) return 0
   const counted = countDue(policy, planned.cutoff, planned.time.storage, context)
   return counted.catch(() => Math.max(0, planned.due - archived))
+}
+
+/** What stays at the end, also under holds that have come since it was planned; undefined where nobody can say. */
+async function countKept(
+  policy: Policy,
+  context: RunContext,
+  planned: PolicyPlan | undefined,
+): Promise<Awaited<ReturnType<typeof countHeld>> | undefined> {
+  if (planned?.time === undefined) return undefined
+  return countHeld(policy, planned.cutoff, planned.time.storage, context).catch(() => undefined)
 }
 
 function stayFinding(remaining: number, archived: number): Finding {

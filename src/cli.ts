@@ -5,6 +5,7 @@ import yargs from 'yargs'
 
 import { applyCommand } from './commands/apply.ts'
 import { fail, keepOutputErrors, type CommonArguments } from './commands/command.ts'
+import { holdCommand } from './commands/hold.ts'
 import { initCommand } from './commands/init.ts'
 import { planCommand } from './commands/plan.ts'
 import { restoreCommand } from './commands/restore.ts'
@@ -35,6 +36,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(statusCommand)
     .command(restoreCommand)
     .command(verifyCommand)
+    .command(holdCommand)
     .demandCommand(1, 'Name a command.')
     .strict()
     .recommendCommands()

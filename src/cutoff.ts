@@ -28,6 +28,12 @@ export function cutoffAt(day: string, timezone: string): Cutoff | undefined {
   }
 }
 
+/** The first instant after a calendar day, given as `2026-10-23`; undefined where that is no day. */
+export function dayAfter(day: string, timezone: string): string | undefined {
+  const start = cutoffAt(day, timezone)
+  return start && startOf(Temporal.PlainDate.from(start.day).add({ days: 1 }), timezone).instant
+}
+
 /** The earlier of two cutoffs. */
 export function earlier(a: Cutoff, b: Cutoff): Cutoff {
   return Temporal.Instant.compare(a.instant, b.instant) <= 0 ? a : b

@@ -10,6 +10,8 @@ export type ErrorCode =
   | 'CONFIG_INVALID'
   /** A policy was named that does not exist. */
   | 'POLICY_UNKNOWN'
+  /** A hold was named that does not exist, or has been released. */
+  | 'HOLD_UNKNOWN'
   /** The database cannot be opened or reached. */
   | 'DATABASE_UNREACHABLE'
   /** The database answered with an error. */

@@ -25,6 +25,7 @@ export function codeOfError(error: unknown): number {
     case 'CONFIG_NOT_FOUND':
     case 'CONFIG_INVALID':
     case 'POLICY_UNKNOWN':
+    case 'HOLD_UNKNOWN':
       return exitCode.usage
     case 'POLICY_LOCKED':
       return exitCode.locked

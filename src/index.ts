@@ -4,18 +4,31 @@ export { defineConfig, type ConfigInput } from './config/config.ts'
 export { RetentionError, type ErrorCode } from './errors.ts'
 export type { Duration, Size, TargetInput } from './config/fields.ts'
 export type { Candidate, Finding, Partition, Space } from './database/database.ts'
+export {
+  addHold,
+  listHolds,
+  releaseHold,
+  type AddHoldOptions,
+  type ListHoldsOptions,
+  type ReleaseHoldOptions,
+} from './hold.ts'
 export { init, type InitChoice, type InitOptions, type InitReport } from './init.ts'
-export type { Hold } from './ledger/holds.ts'
+export type { Hold } from './ledger/hold.ts'
 export type { ArchiveState, LedgerEntry } from './ledger/ledger.ts'
 export { definePolicy, type PolicyInput } from './config/policy.ts'
 export type { ThrottleInput } from './config/throttle.ts'
 export type { ProjectOptions } from './config/project.ts'
 export type {
+  AddedHold,
   ApplyReport,
   ArchiveReport,
+  HoldList,
+  HoldReport,
+  ListedHold,
   PolicyReport,
   PolicyStanding,
   PolicyStatus,
+  ReleasedHold,
   Repair,
   ReportedError,
   RestoreReport,

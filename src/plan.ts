@@ -20,6 +20,8 @@ import type {
 } from './database/database.ts'
 import { wherePredicate } from './database/where.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
+import type { Hold } from './ledger/hold.ts'
+import type { HoldOnRows } from './ledger/holds.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import type { Policy } from './config/policy.ts'
 import { cutWholes, type WholeCut } from './whole.ts'
@@ -47,12 +49,20 @@ export interface Survey {
   readonly due: number
   /** Rows before the cutoff that must stay for now. */
   readonly held: number
+  /** The legal holds among what makes them stay, and how many rows each is on. */
+  readonly legal: readonly LegallyHeld[]
   /** Rows without a usable time. */
   readonly undated: number
   /** The time of the oldest row of all, ISO 8601. */
   readonly oldest: string | undefined
   /** The time of the oldest due row, ISO 8601. */
   readonly oldestDue: string | undefined
+}
+
+/** A legal hold, and how many rows it keeps that are past their time. */
+export interface LegallyHeld {
+  readonly hold: Hold
+  readonly rows: number
 }
 
 /** What apply would do for a policy. */
@@ -101,6 +111,7 @@ export interface PastRows {
   readonly due: RowSelection
   /** Those that must stay for now; undefined where nothing makes any stay. */
   readonly held: RowSelection | undefined
+  readonly holds: readonly HoldOnRows[]
 }
 
 /**
@@ -120,8 +131,8 @@ export async function pastRows(
   // The range first: see `also` in cut.ts.
   const past: Sql[] = range === undefined ? [time.due(cutoff)] : [rangeWhere(order, range), time.due(cutoff)]
   if (policy.where !== undefined) past.push(wherePredicate(policy.where))
-  const heldNow = await context.ledger.holds.where(db, table, policy.name, context.now)
-  const staying = [heldNow, table.kept?.where].filter((where) => where !== undefined)
+  const holds = await context.ledger.holds.onRows(db, table, policy.name, context.now)
+  const staying = [...holds, ...(table.kept === undefined ? [] : [table.kept])].map(({ where }) => where)
   const select = (conditions: readonly Sql[]): RowSelection => ({
     table,
     order,
@@ -130,6 +141,7 @@ export async function pastRows(
   return {
     due: select([...past, ...staying.map((where) => sql`not ${where}`)]),
     held: staying.length === 0 ? undefined : select([...past, sql`(${sql.join(staying, sql` or `)})`]),
+    holds,
   }
 }
 
@@ -144,8 +156,7 @@ export async function surveyPolicy(policy: Policy, context: PlanContext): Promis
 /** Plans a policy's steps. @param limit the most rows to take */
 export async function planPolicy(policy: Policy, context: PlanContext, limit: number): Promise<PolicyPlan> {
   return context.database.read(async (db) => {
-    const { found, due, time, inspection } = await survey(db, policy, context)
-    const { sideBySide } = inspection
+    const { found, due, time, inspection, sideBySide } = await survey(db, policy, context)
     if (due === undefined || time === undefined)
       return { ...found, steps: [], lanes: 1, isSteady: false, size: policy.batch, tooLarge: undefined }
     // Where nothing is due, a sample would look for it in the whole table.
@@ -166,7 +177,7 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
       findings: [...found.findings, ...wholes.findings],
       due: counted,
       // A predicate that asks other rows must see what the step before has taken.
-      lanes: sideBySide && !/\bselect\b/i.test(policy.where ?? '') ? policy.concurrency : 1,
+      lanes: sideBySide && !asksOthers(policy.where) ? policy.concurrency : 1,
       isSteady: sideBySide && policy.where === undefined,
       size,
       steps: cuts.map((next) => plannedStep(next, time, bytes)),
@@ -246,6 +257,36 @@ export async function countDue(
   })
 }
 
+/** Counts the rows that are past their time at the end of a run, and stay. @param storage as for `countDue` */
+export async function countHeld(
+  policy: Policy,
+  cutoff: Cutoff,
+  storage: string | undefined,
+  context: PlanContext,
+): Promise<Pick<Survey, 'held' | 'legal'>> {
+  return context.database.read(async (db) => {
+    const inspection = await context.database.inspect(db, { ...inspectRequest(policy, cutoff), storage })
+    return heldOf(db, await pastRows(db, inspection, policy, cutoff, context))
+  })
+}
+
+async function heldOf(db: Db, rows: PastRows | undefined): Promise<Pick<Survey, 'held' | 'legal'>> {
+  const legal: LegallyHeld[] = []
+  if (rows?.held === undefined) return { held: 0, legal }
+  const { table, where: past } = rows.held
+  for (const { hold, where } of rows.holds) {
+    if (hold.kind !== 'legal') continue
+    const held = await countRows(db, { table, where: sql<boolean>`(${past} and ${where})` })
+    if (held > 0) legal.push({ hold, rows: held })
+  }
+  return { held: await countRows(db, rows.held), legal }
+}
+
+/** Whether a predicate may depend on other rows than the one that it is about. */
+function asksOthers(where: string | null | undefined): boolean {
+  return /\bselect\b/i.test(where ?? '')
+}
+
 /** Changes when the rows that a policy takes, or the way it takes them, change. */
 export function fingerprint(policy: Policy, config: Config): string {
   const { table, column, days, where, columnTimezone } = policy
@@ -260,6 +301,7 @@ interface Surveyed {
   readonly due: RowSelection | undefined
   readonly time: TimeColumn | undefined
   readonly inspection: Inspection
+  readonly sideBySide: boolean
 }
 
 async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Surveyed> {
@@ -267,13 +309,13 @@ async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Sur
   const { lastAppliedAt } = await context.ledger.summary(db, policy.name)
   const request = { ...inspectRequest(policy, cutoff), hasWorked: lastAppliedAt !== null }
   const inspection = await context.database.inspect(db, request)
-  const { table, time } = inspection
+  const { table, time, sideBySide } = inspection
   const findings = [...inspection.findings, ...ownFindings(policy, table, context)]
-  const none = { due: 0, held: 0, undated: 0, oldest: undefined, oldestDue: undefined }
+  const none = { due: 0, held: 0, legal: [], undated: 0, oldest: undefined, oldestDue: undefined }
   const nothing: Survey = { policy, cutoff, table, time, findings, ...none }
   const rows = await (isRefused(nothing) ? undefined : pastRows(db, inspection, policy, cutoff, context))
   if (rows === undefined || time === undefined || table === undefined)
-    return { found: nothing, due: undefined, time, inspection }
+    return { found: nothing, due: undefined, time, inspection, sideBySide }
 
   const shown = (value: SqlValue | undefined): string | undefined =>
     value === undefined ? undefined : time.format(value)
@@ -283,12 +325,18 @@ async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Sur
   const found: Survey = {
     ...nothing,
     findings: [...findings, ...(await keptFindings(db, table, rows.held))],
-    held: rows.held === undefined ? 0 : await countRows(db, rows.held),
+    ...(await heldOf(db, rows)),
     undated: inspection.undated ?? (await countRows(db, undated)),
     oldest: shown(await firstTime(db, dated)),
     oldestDue: shown(await firstTime(db, rows.due)),
   }
-  return { found, due: rows.due, time, inspection }
+  return {
+    found,
+    due: rows.due,
+    time,
+    inspection,
+    sideBySide: sideBySide && !rows.holds.some(({ hold }) => asksOthers(hold.where)),
+  }
 }
 
 /** What the policy asks for in vain; and archiving what the ledger knows would be forgetting it. */

@@ -3,8 +3,8 @@ import { formatTableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
 import { warningsOf } from './database/findings.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
-import { policyCutoff, type PolicyPlan } from './plan.ts'
-import { reported, type PolicyReport, type PolicyStatus } from './report.ts'
+import { policyCutoff, type LegallyHeld, type PolicyPlan } from './plan.ts'
+import { reported, type HoldReport, type PolicyReport, type PolicyStatus } from './report.ts'
 import { isInterrupted, type RunContext } from './step.ts'
 
 /** An error, and how it ends a policy. */
@@ -51,6 +51,7 @@ export function reportOf(
     skipped: 0,
     waits: [],
     held: planned?.held ?? 0,
+    holds: (planned?.legal ?? []).map(holdReport),
     undated: planned?.undated ?? 0,
     remaining,
     status: failure?.status ?? statusOf(planned, remaining, context),
@@ -58,6 +59,11 @@ export function reportOf(
     warnings: warningsOf(planned?.findings ?? []),
     archives: [],
   }
+}
+
+/** A legal hold, as the report of a policy names it. */
+export function holdReport({ hold: { id, reason, createdBy, until, where }, rows }: LegallyHeld): HoldReport {
+  return { id, reason, createdBy, until, where, rows }
 }
 
 /** The report of a policy that was not begun, because the run had been interrupted before. */

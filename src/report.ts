@@ -1,7 +1,7 @@
 /** The reports that commands give: what `--json` prints, and what the library returns. */
 import { withoutSecrets, type RetentionError } from './errors.ts'
 import type { Finding, Space } from './database/database.ts'
-import type { Hold } from './ledger/holds.ts'
+import type { Hold } from './ledger/hold.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 
 /** How a policy's run ended; in a dry run, how it would end. */
@@ -48,6 +48,11 @@ export interface WaitReport {
   readonly milliseconds: number
 }
 
+/** A legal hold that keeps rows which are past their time. */
+export interface HoldReport extends Pick<Hold, 'id' | 'reason' | 'createdBy' | 'until' | 'where'> {
+  readonly rows: number
+}
+
 /** What apply did for a policy, or would do. */
 export interface PolicyReport {
   readonly policy: string
@@ -64,6 +69,8 @@ export interface PolicyReport {
   readonly waits: readonly WaitReport[]
   /** Rows past their time that stay: under a hold, or to keep their number from being used again. */
   readonly held: number
+  /** The legal holds that keep some of them. */
+  readonly holds: readonly HoldReport[]
   /** Rows without a usable time. */
   readonly undated: number
   /** Due rows that are left at the end. */
@@ -113,6 +120,33 @@ export interface PolicyStanding {
 export interface StatusReport {
   readonly policies: readonly PolicyStanding[]
   readonly archives: readonly LedgerEntry[]
+}
+
+/** A legal hold that has been placed, and what it keeps by now. */
+export interface AddedHold {
+  readonly hold: Hold
+  /** Rows of the table, or of the archive. */
+  readonly rows: number
+  /** Of them, those for which the predicate is unknown (NULL). */
+  readonly unknown: number
+  /** The names of the archives that it keeps. */
+  readonly archives: readonly string[]
+}
+
+/** A hold in a list. */
+export interface ListedHold extends Hold {
+  /** `ended`: it was to hold until a time that has come. */
+  readonly state: 'in-force' | 'ended' | 'released'
+}
+
+/** Holds, the oldest first. */
+export interface HoldList {
+  readonly holds: readonly ListedHold[]
+}
+
+/** A hold that has been released. */
+export interface ReleasedHold {
+  readonly hold: Hold
 }
 
 /** What restore did, or would do. */

@@ -23,7 +23,7 @@ type Growth = 'rows' | 'bytes'
 export interface StepResult {
   /** Undefined when it archived nothing. */
   readonly entry: LedgerEntry | undefined
-  /** How long its rows, and on SQLite the whole database, were locked for others while it was committed; milliseconds. */
+  /** For how long nobody else could write to the database; milliseconds. See `StepTransaction.held`. */
   readonly held: number
   /** Of what it came to more than it may take, and so was undone: its range must be cut anew. Undefined where it fitted. */
   readonly grew: Growth | undefined
@@ -160,7 +160,6 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
   const transaction = await beginStep(order, context)
   const published: string[] = []
   let entry: LedgerEntry
-  let locked: number
   try {
     const { inspection } = transaction
     const refusal = refusalOf(inspection.findings)
@@ -199,11 +198,8 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     const manifestStored = await storeText(target, manifestName(name), formatManifest(manifest))
     published.push(manifestName(name))
     // 4. Make sure that exactly these rows go, and record the archive in the same transaction.
-    locked = performance.now()
-    await exported.remove(
-      async (db) => (await pastRows(db, inspection, policy, cutoff, context, order.step.range))?.due,
-    )
     entry = entryOf(facts, manifest, manifestStored)
+    await exported.remove(() => context.ledger.holds.where(transaction.db, table, policy.name, context.now))
     await context.ledger.record(transaction.db, entry)
   } catch (error) {
     await undo(transaction, target, published)
@@ -212,7 +208,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
   // 5. Commit: the rows go and the ledger knows, or neither. Until that is known, the files stay.
   const isDone = (): Promise<boolean> => context.ledger.isRecorded(entry)
   await commit(transaction, name, isDone, () => undo(transaction, target, published))
-  return { entry, held: performance.now() - locked }
+  return { entry, held: transaction.held }
 }
 
 async function beginStep(

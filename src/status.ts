@@ -46,10 +46,13 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
   const found = await surveyPolicy(policy, context).catch((error: unknown) => error)
   const survey = isSurvey(found) ? found : undefined
   const table = formatTableName(survey?.table?.name ?? policy.table)
-  const { summary, holds } = await database.read(async (db) => ({
-    summary: await ledger.summary(db, policy.name),
-    holds: await ledger.holds.on(db, { policy: policy.name, names: survey?.table?.relatives ?? [policy.table] }, now),
-  }))
+  const { summary, holds } = await database.read(async (db) => {
+    const known = survey?.table ?? (await database.findTable(db, policy.table))
+    return {
+      summary: await ledger.summary(db, policy.name),
+      holds: await ledger.holds.on(db, { policy: policy.name, names: known?.relatives ?? [policy.table] }, now),
+    }
+  })
   const error = errorOf(found)
   return {
     policy: policy.name,

@@ -13,15 +13,18 @@ export interface Taken {
 /** How much larger than `batchBytes` a step may come out before it is undone: samples of rows are never quite right. */
 const tolerance = 1.25
 
-/** How long a step should keep other writers waiting where there is one at a time, in milliseconds. */
-const mostHeld = 4
-/** A step holds the lock for the ledger's row and for the disk as well: with fewer rows it would be hardly shorter. */
+/**
+ * How long a step should keep other writers waiting where there is one at a time, in milliseconds: whoever meets the lock on
+ * SQLite sleeps for 1 ms, then for 2, 5, 10.
+ */
+const mostHeld = 1
+/** A step holds the lock for the ledger's row as well: with fewer rows it would be hardly shorter. */
 const fewest = 250
 /**
  * How many times as long as it held the lock a step rests: where gentle, so long that fewer than one in a hundred of others'
  * writes meet the lock, or wait behind one that did.
  */
-const restForHeld = { usual: 10, gentle: 200 }
+const restForHeld = { usual: 20, gentle: 150 }
 /** The longest rest for the sake of the lock, in milliseconds: on a machine that stalls, apply must get on all the same. */
 const longestRest = 1000
 

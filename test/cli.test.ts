@@ -21,7 +21,7 @@ test('help, version, and mistakes in how it is called', async () => {
   try {
     const help = await made.cli(['--help'])
     assert.is(help.code, 0)
-    for (const command of ['init', 'plan', 'apply', 'status', 'restore <file>', 'verify'])
+    for (const command of ['init', 'plan', 'apply', 'status', 'restore <file>', 'verify', 'hold'])
       assert.ok(help.stdout.includes(`retention ${command}`), command)
     for (const command of ['init', 'plan', 'apply', 'status', 'restore', 'verify']) {
       const { code, stdout } = await made.cli([command, '--help'])

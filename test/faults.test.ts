@@ -4,6 +4,7 @@ import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 
+import Sqlite from 'better-sqlite3'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
@@ -101,6 +102,87 @@ overDatabases(test, 'a step does everything that its promise rests on, in this o
         ]
   assert.equal(inOrder(points), expected)
 })
+
+const inLog = ['sqlite'] as const
+
+const isOnTheDisk = 'a step in a write-ahead log waits for the disk no more, and is on it before it is reported'
+overDatabases(
+  test,
+  isOnTheDisk,
+  async (scene) => {
+    await scene.db.run('pragma journal_mode = wal')
+    const made = await prepared(scene)
+    const { points } = await atPoints([], () => apply({ cwd: made.folder, now, limitRows: 3 }))
+    const ordered = inOrder(points)
+    assert.equal(ordered.slice(ordered.indexOf('commits wait no more')), [
+      'commits wait no more',
+      'begin write',
+      'claim number',
+      'commit claim',
+      'begin snapshot',
+      'compare version',
+      ...storing('csv'),
+      ...storing('manifest'),
+      'begin write',
+      'compare version',
+      'delete rows',
+      'insert ledger',
+      'commit step',
+      'checkpoint',
+      'begin snapshot',
+      'fsync log',
+      'fsync folder',
+    ])
+    // What is put back is on the disk at once.
+    const { points: back } = await atPoints([], () => restore({ cwd: made.folder, now, file }))
+    assert.not(back.includes('commits wait no more'))
+  },
+  inLog,
+)
+
+const isUndone =
+  'the power goes before what was committed is on the disk: the rows are in their table, and the ledger knows of nothing'
+overDatabases(
+  test,
+  isUndone,
+  async (scene) => {
+    await scene.db.run('pragma journal_mode = wal')
+    const made = await prepared(scene)
+    const original = await tableRows(scene.db, 'log')
+    await scene.db.run('pragma wal_checkpoint(truncate)')
+    const database = scene.db.address.replace('sqlite:', '')
+    // A reader keeps checkpoints from bringing the log into the file, so that the log is all there is of the steps.
+    const reader = new Sqlite(database, { readonly: true })
+    reader.exec('begin')
+    reader.prepare('select * from log').all()
+    const cut: Plan = { point: 'fsync log', act: 'run', with: `cp '${database}' '${made.path('cut.db')}'` }
+    const { result: report } = await atPoints([cut], () => applied(made))
+    reader.close()
+    assert.is(report.archived, 6, report.error?.message)
+    const left = new Sqlite(made.path('cut.db'))
+    assert.is(left.prepare('select count(*) from log').pluck().get(), original.length)
+    assert.is(left.prepare('select count(*) from retention_ledger').pluck().get(), 0)
+    left.close()
+    await judge(scene.db, 'log', made.path('backups'), original)
+  },
+  inLog,
+)
+
+overDatabases(
+  test,
+  'a log that cannot be brought to the disk: the policy has failed, and no row is lost',
+  async (scene) => {
+    await scene.db.run('pragma journal_mode = wal')
+    const made = await prepared(scene)
+    const original = await tableRows(scene.db, 'log')
+    const { result: report } = await atPoints([{ point: 'fsync log', act: 'fail', with: 'EIO' }], () => applied(made))
+    assert.is(report.status, 'failed')
+    assert.match(report.error?.message ?? '', /log could not be brought to the disk: EIO/)
+    await judge(scene.db, 'log', made.path('backups'), original)
+    assert.is((await applied(made)).status, 'nothing-due')
+  },
+  inLog,
+)
 
 overDatabases(test, 'a restore does everything that its promise rests on, in this order', async (scene) => {
   const made = await prepared(scene)

@@ -5,7 +5,18 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { openDatabase } from '../src/database/open.ts'
-import { apply, plan, restore, status, verify, type StatusReport, type VerifyReport } from '../src/index.ts'
+import {
+  addHold,
+  apply,
+  listHolds,
+  plan,
+  releaseHold,
+  restore,
+  status,
+  type StatusReport,
+  type VerifyReport,
+  verify,
+} from '../src/index.ts'
 import { loadConfig } from '../src/config/project.ts'
 import { onCluster } from './support/database.ts'
 import type { TestProject } from './support/project.ts'
@@ -253,7 +264,7 @@ function grants(block: string, base: string, role: string): string {
   return statements
     .replaceAll('conversation_log', 'log')
     .replaceAll('DATABASE app', `DATABASE "${base}"`)
-    .replaceAll(/\b(archiver|reader);/g, `"${role}";`)
+    .replaceAll(/\b(archiver|reader|counsel);/g, `"${role}";`)
 }
 
 overDatabases(
@@ -310,8 +321,9 @@ overDatabases(
     await seedLog(db, minutesBefore(cutoff, 4))
     const role = `archiver_${Math.random().toString(36).slice(2)}`
     const reader = `${role}_reader`
+    const counsel = `${role}_counsel`
     const base = String(await db.value('select current_database()'))
-    await onCluster(`create role "${role}" login password 'x'; create role "${reader}" login password 'x'`)
+    for (const name of [role, reader, counsel]) await onCluster(`create role "${name}" login password 'x'`)
     const as = (user: string): string => db.address.replace('postgres:password@', `${user}:x@`)
     try {
       const made = project()
@@ -334,9 +346,22 @@ overDatabases(
       }
       // Holds that have ended are forgotten.
       assert.is((await apply({ cwd: made.folder, now: new Date('2099-01-01') })).policies[0]?.error, undefined)
+
+      // Whoever archives may hold rows, and not release them.
+      const held = await addHold({ cwd: made.folder, on: 'log', reason: 'x' })
+      const refused = await releaseHold({ cwd: made.folder, id: held.hold.id }).catch((error: unknown) => error)
+      assert.match(String(refused), /permission denied for table retention_ledger_holds/)
+      await db.run(grants('hold', base, counsel))
+      made.configure({ database: as(counsel) })
+      await releaseHold({ cwd: made.folder, id: held.hold.id })
+      await addHold({ cwd: made.folder, on: 'log', where: 'id = 1', reason: 'x' })
+      await addHold({ cwd: made.folder, archive: file, reason: 'x' })
+      made.configure({ database: as(reader) })
+      assert.is((await listHolds({ cwd: made.folder })).holds.filter(({ kind }) => kind === 'legal').length, 2)
     } finally {
-      await db.run(`drop owned by "${role}", "${reader}"`)
-      await onCluster(`drop owned by "${role}", "${reader}"; drop role "${role}"; drop role "${reader}"`)
+      const roles = `"${role}", "${reader}", "${counsel}"`
+      await db.run(`drop owned by ${roles}`)
+      await onCluster(`drop owned by ${roles}; drop role ${roles}`)
     }
   },
   ['postgres'],

@@ -73,6 +73,8 @@ export interface Table<AColumn extends Column = Column> {
   readonly hasPartitions: boolean
   /** Itself, the tables that it is a partition of, and its own partitions: a hold on one of them is a hold on its rows. */
   readonly relatives: readonly TableName[]
+  /** True for those of its rows that are in a relative too; undefined where all are. */
+  rowsIn(relative: TableName): Sql<boolean> | undefined
   /** A column as something to order and compare rows by; undefined where there is none of that name. */
   orderBy(column: string): OrderPart | undefined
   /** Rows that must stay although they are past the cutoff, and why. */
@@ -177,10 +179,11 @@ export interface ExportedRows {
   readonly records?: () => number
   /**
    * Makes sure that exactly these rows are gone; to be called once the CSV is stored.
-   * @param stillDue asks anew, where rows were read before the transaction that removes them began
-   * @throws RetentionError `ROWS_CHANGED` when they have changed since they were read, or cannot be dropped as a whole
+   * @param held which rows of the table are held, if any; asked where a hold may have come since the rows were read
+   * @throws RetentionError `ROWS_CHANGED` when they have changed since they were read, are held
+   *   now, or cannot be dropped as a whole
    */
-  remove(stillDue: (db: Db) => Promise<RowSelection | undefined>): Promise<void>
+  remove(held: () => Promise<Sql<boolean> | undefined>): Promise<void>
 }
 
 /**
@@ -192,6 +195,8 @@ export interface ExportedRows {
  * | `export` | the rows that DELETE returns                 | the rows of the snapshot; then the snapshot ends    |
  * | `remove` | nothing: reading has deleted them            | write lock; proof that nothing changed; DELETE, DROP |
  * | `commit` | commit                                       | commit                                              |
+ *
+ * After the last of several steps, `Database.settle`: until it returns, they may not be reported as done.
  */
 export interface StepTransaction {
   /** For the ledger's row; after `remove` only. */
@@ -203,8 +208,16 @@ export interface StepTransaction {
    * @param signal aborted, it makes the reading of the CSV end with an error at once
    */
   export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): ExportedRows
-  /** Returns when the step is durable. Where it fails, whether it was committed is not known. */
+  /**
+   * Returns when the step is committed: durably on Postgres; on SQLite with a write-ahead log, where others would wait for
+   * the disk, at the latest when `settle` returns. Where it fails, whether it was committed is not known.
+   */
   commit(): Promise<void>
+  /**
+   * For how long nobody else could write to the database, in milliseconds; to be asked after `commit`. Always 0 where a step
+   * keeps nobody from writing elsewhere.
+   */
+  readonly held: number
   /** Undoes everything; never throws. */
   rollback(): Promise<void>
 }
@@ -364,14 +377,23 @@ export interface Database {
   readonly version: string
   /** Runs queries that only read, in one transaction. */
   read<T>(work: (db: Db) => Promise<T>): Promise<T>
-  /** Runs queries in one short transaction of their own. */
-  write<T>(work: (db: Db) => Promise<T>): Promise<T>
+  /**
+   * Runs queries in one short transaction of their own.
+   * @param isForStep durable no earlier than the step that comes after it: see `StepTransaction.commit`. Default false
+   */
+  write<T>(work: (db: Db) => Promise<T>, isForStep?: boolean): Promise<T>
   /** Looks at a policy's table, thoroughly. */
   inspect(db: Db, request: InspectRequest): Promise<Inspection>
   /** The average size of a selected row as CSV, from a sample, in bytes. */
   averageRowBytes(db: Db, rows: RowSelection): Promise<number>
   /** The statements that make a table as it is now, for the manifest. */
   ddl(db: Db, table: TableName): Promise<string[]>
+  /** Runs queries as `write` does, while no step of that table is under way: each has ended, or sees what was written. */
+  apart<T>(table: TableName, work: (db: Db) => Promise<T>): Promise<T>
+  /** Finds a table that has rows of its own, or partitions that have; undefined where there is none of that name. */
+  findTable(db: Db, name: TableName): Promise<Table | undefined>
+  /** What keeps a text from being one whole predicate on a table; undefined where it is one. Nothing is run. */
+  predicateError(db: Db, where: string, table: Table): Promise<string | undefined>
   /** Whether a table is there. */
   tableExists(db: Db, table: TableName): Promise<boolean>
   /** Tables with a column that could age their rows. */
@@ -391,6 +413,8 @@ export interface Database {
   readonly hasOneWriter: boolean
   /** Begins one step, and looks at the table once more. */
   step(request: InspectRequest): Promise<StepTransaction>
+  /** Returns when all steps that have been committed are durable. */
+  settle(): Promise<void>
   /** Tables in partitions; undefined where the database has none. */
   readonly partitioning?: Partitioning
   /**

@@ -1,4 +1,4 @@
-/** A policy's own predicate, as a part of our queries. */
+/** Predicates of users' own, of policies and of holds, as a part of our queries. */
 import { sql } from 'kysely'
 
 import type { Sql } from './database.ts'
@@ -6,6 +6,16 @@ import type { Sql } from './database.ts'
 /** The predicate in brackets, or `true` for a policy without one; the line break ends a comment it may end with. */
 export function wherePredicate(where: string | undefined): Sql<boolean> {
   return where === undefined ? sql<boolean>`true` : sql<boolean>`(${sql.raw(where)}\n)`
+}
+
+/** True for rows that a hold's predicate is true for, or unknown (NULL): what nobody knows may be what is looked for. */
+export function heldPredicate(where: string): Sql<boolean> {
+  return sql<boolean>`(${wherePredicate(where)} is not false)`
+}
+
+/** True for rows that a predicate is unknown for. */
+export function unknownPredicate(where: string): Sql<boolean> {
+  return sql<boolean>`(${wherePredicate(where)} is null)`
 }
 
 /**

@@ -1,38 +1,28 @@
-/** Holds: rows that apply leaves alone for a while, as those that have been restored. */
+/** Holds: rows that apply leaves alone, as those that have been restored, and rows and archives under a legal hold. */
 import { randomUUID } from 'node:crypto'
-import { hostname, userInfo } from 'node:os'
 
 import { sql } from 'kysely'
 
 import { formatTableName, parseTableName, type TableName } from '../config/fields.ts'
 import type { Database, Db, KnownRows, Sql, SqlValue, Table } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
-import { columnNames, instant, type LedgerNames } from './names.ts'
-import type { LedgerTables } from './schema.ts'
+import { encode, legalRows, restoredRows } from './held-rows.ts'
+import { holdOf, ownName, shortId, type Hold, type HoldRow } from './hold.ts'
+import type { LedgerNames } from './names.ts'
 
-/** A hold, as the ledger knows it. */
-export interface Hold {
-  readonly id: string
-  readonly table: string
-  readonly policy: string
-  /** The archive whose rows are held. */
-  readonly archive: string
-  readonly reason: string
-  readonly createdAt: string
-  readonly createdBy: string
-  /** When it ends; null: never. */
-  readonly until: string | null
-  /** Whether it holds a range of times instead of single rows. */
-  readonly byRange: boolean
-}
-
-/** What a hold is placed on: single rows, or all rows whose time is in a range. */
+/** What a hold of a restore is placed on: single rows, or all rows whose time is in a range. */
 export type HeldRows = KnownRows | { readonly column: string; readonly first: SqlValue; readonly last: SqlValue }
+
+/** A hold, and the rows of one table that it is on. */
+export interface HoldOnRows {
+  readonly hold: Hold
+  readonly where: Sql<boolean>
+}
 
 /** A clock may be ahead for once: the keys of a hold are kept for 30 days after its end. In milliseconds. */
 const keptFor = 30 * 24 * 60 * 60 * 1000
 
-/** A hold about to be placed. */
+/** A hold of a restore about to be placed. */
 export interface NewHold {
   /** The table, as `formatTableName` writes it. */
   readonly table: string
@@ -41,6 +31,15 @@ export interface NewHold {
   readonly reason: string
   /** Null: for ever. */
   readonly until: Date | null
+  readonly now: Date
+}
+
+/** A legal hold about to be placed. */
+export interface NewLegalHold extends Pick<Hold, 'table' | 'policy' | 'archive' | 'where' | 'reason'> {
+  /** Null: until it is released. */
+  readonly until: Date | null
+  /** Who places it. Default: the user of this process, at this host. */
+  readonly by: string | undefined
   readonly now: Date
 }
 
@@ -57,29 +56,24 @@ export class Holds {
     this.#exist = exist
   }
 
-  /** Places a hold, in the transaction that puts the rows back. */
+  /** Places a hold on restored rows, in the transaction that puts them back. */
   async place(db: Db, rows: HeldRows, hold: NewHold): Promise<void> {
-    const id = randomUUID()
     const range = 'first' in rows ? rows : { column: null, first: null, last: null }
-    await this.#tables
-      .in(db)
-      .insertInto(this.#tables.name('holds'))
-      .values({
-        id,
-        table_name: hold.table,
-        policy: hold.policy,
-        archive: hold.archive,
-        reason: hold.reason,
-        run_column: 'runs' in rows ? rows.column : null,
-        key_columns: 'keys' in rows ? JSON.stringify(rows.columns) : null,
-        range_column: range.column,
-        first_value: range.first === null ? null : encode(range.first),
-        last_value: range.last === null ? null : encode(range.last),
-        created_at: hold.now.toISOString(),
-        created_by: `${userName()}@${hostname()}`,
-        until: hold.until?.toISOString() ?? null,
-      })
-      .execute()
+    const { id } = await this.#insert(db, {
+      kind: 'restored',
+      table_name: hold.table,
+      policy: hold.policy,
+      archive: hold.archive,
+      reason: hold.reason,
+      run_column: 'runs' in rows ? rows.column : null,
+      key_columns: 'keys' in rows ? JSON.stringify(rows.columns) : null,
+      range_column: range.column,
+      first_value: range.first === null ? null : encode(range.first),
+      last_value: range.last === null ? null : encode(range.last),
+      created_at: hold.now.toISOString(),
+      created_by: ownName(),
+      until: hold.until?.toISOString() ?? null,
+    })
     if ('runs' in rows) {
       await sql`
         insert into ${this.#tables.sql('held_runs')} (retention_hold, retention_first, retention_last)
@@ -94,87 +88,184 @@ export class Holds {
     }
   }
 
-  /** The holds on a policy's table that have not ended. */
-  async on(db: Db, table: HeldTable, now: Date): Promise<Hold[]> {
-    return (await this.#rows(db, table, now)).map((row) => ({
-      id: row.id,
-      table: row.table_name,
-      policy: row.policy,
-      archive: row.archive,
-      reason: row.reason,
-      createdAt: instant(row.created_at),
-      createdBy: row.created_by,
-      until: row.until === null ? null : instant(row.until),
-      byRange: row.range_column !== null,
-    }))
+  /** Places a legal hold, in a transaction of `Database.apart`: no step may be under way that has not seen it. */
+  async placeLegal(db: Db, hold: NewLegalHold): Promise<Hold> {
+    const row = await this.#insert(db, {
+      kind: 'legal',
+      table_name: hold.table,
+      policy: hold.policy,
+      archive: hold.archive,
+      reason: hold.reason,
+      predicate: hold.where,
+      created_at: hold.now.toISOString(),
+      created_by: hold.by ?? ownName(),
+      until: hold.until?.toISOString() ?? null,
+    })
+    return holdOf(row)
+  }
+
+  async #insert(
+    db: Db,
+    hold: Pick<
+      HoldRow,
+      'kind' | 'table_name' | 'policy' | 'archive' | 'reason' | 'created_at' | 'created_by' | 'until'
+    > &
+      Partial<HoldRow>,
+  ): Promise<HoldRow> {
+    return this.#tables
+      .in(db)
+      .insertInto(this.#tables.name('holds'))
+      .values({ id: randomUUID(), ...hold })
+      .returningAll()
+      .executeTakeFirstOrThrow()
+  }
+
+  /** All holds there have been, the oldest first. */
+  async all(db: Db): Promise<Hold[]> {
+    if (!this.#exist) return []
+    const query = this.#tables.in(db).selectFrom(this.#tables.name('holds')).selectAll()
+    return (await query.orderBy('created_at').orderBy('id').execute()).map(holdOf)
   }
 
   /**
-   * True for a table's held rows; undefined where none is.
-   * @param policy whose table it is
-   * @throws RetentionError `REFUSED` when the table has lost a column that its held rows are known by
+   * Ends a hold; it stays on record.
+   * @param by who does. Default: the user of this process, at this host
+   * @returns undefined where there is none of that id that has not been released
    */
+  async release(
+    db: Db,
+    id: string,
+    { by, reason, now }: { by: string | undefined; reason: string | undefined; now: Date },
+  ): Promise<Hold | undefined> {
+    const row = await this.#tables
+      .in(db)
+      .updateTable(this.#tables.name('holds'))
+      .set({ released_at: now.toISOString(), released_by: by ?? ownName(), release_reason: reason ?? null })
+      .where('id', '=', id)
+      .where('released_at', 'is', null)
+      .returningAll()
+      .executeTakeFirst()
+    return row === undefined ? undefined : holdOf(row)
+  }
+
+  /** The holds on a policy's table and its archives that have not ended. */
+  async on(db: Db, table: HeldTable, now: Date): Promise<Hold[]> {
+    const { own } = await this.#of(db, table, now)
+    return own.map(holdOf)
+  }
+
+  /**
+   * The holds on a table's rows, each with the rows that it is on.
+   * @param policy who asks: holds of restores go by it where their table has been renamed
+   * @throws RetentionError `REFUSED` when it cannot be told which rows are held
+   */
+  async onRows(db: Db, table: Table, policy: string, now: Date): Promise<HoldOnRows[]> {
+    const { own, astray } = await this.#of(db, { policy, names: table.relatives }, now)
+    if (astray !== undefined) throw noTable(astray)
+    const held: HoldOnRows[] = []
+    for (const row of own) {
+      const hold = holdOf(row)
+      if (hold.kind === 'restored') held.push({ hold, where: restoredRows(row, table, this.#tables) })
+      else if (hold.archive === null) held.push({ hold, where: await legalRows(row, table, db, this.#database) })
+    }
+    return held
+  }
+
+  /** True for a table's held rows; undefined where none is. @throws as `onRows` */
   async where(db: Db, table: Table, policy: string, now: Date): Promise<Sql<boolean> | undefined> {
-    const holds = await this.#rows(db, { policy, names: table.relatives }, now)
-    const conditions = holds.map((hold) => {
-      if (hold.run_column !== null) return this.#isInRun(hold, hold.run_column, table)
-      return hold.key_columns === null ? isInRange(hold, table) : this.#isHeld(hold, hold.key_columns, table)
-    })
+    const conditions = (await this.onRows(db, table, policy, now)).map(({ where }) => where)
     return conditions.length === 0 ? undefined : sql<boolean>`(${sql.join(conditions, sql` or `)})`
   }
 
-  /** Of the runs that begin at or before a number, only the last can hold it: one look into the index tells. */
-  #isInRun(hold: LedgerTables['holds'], column: string, table: Table): Sql<boolean> {
-    const number = table.numberOf(column)
-    if (number === undefined) throw unknowable(hold, `the whole numbers of ${column}`, table)
-    return sql<boolean>`coalesce((
-      select retention_last from ${this.#tables.sql('held_runs')}
-      where retention_hold = ${hold.id} and retention_first <= ${number}
-      order by retention_first desc limit 1
-    ) >= ${number}, false)`
-  }
-
-  /** Rows stay known by the columns that they were held by, whatever has become the table's key since. */
-  #isHeld(hold: LedgerTables['holds'], keyColumns: string, table: Table): Sql<boolean> {
-    const key = table.textOf(columnNames(keyColumns))
-    if (key === undefined) throw unknowable(hold, keyColumns, table)
-    return sql<boolean>`exists (
-      select 1 from ${this.#tables.sql('held_rows')} where retention_hold = ${hold.id} and retention_key = ${key}
-    )`
+  /**
+   * The legal holds on archives: those on the archives themselves, and those on rows of their tables. Whether rows of an
+   * archive match a hold's `where`, only its bytes can say: until they have been asked, such a hold is on all of them.
+   * To be asked in a transaction of `Database.apart` with the archive's table, by whoever is about to change an archive.
+   * @returns by the archives' names; those without a hold are left out
+   */
+  async onArchives(
+    db: Db,
+    archives: readonly { readonly name: string; readonly policy: string; readonly table: string }[],
+    now: Date,
+  ): Promise<Map<string, Hold[]>> {
+    const holds = (await this.#inForce(db, now)).map(holdOf).filter(({ kind }) => kind === 'legal')
+    const names = new Map<string, Set<string>>()
+    const held = new Map<string, Hold[]>()
+    for (const { name, policy, table } of archives) {
+      if (!names.has(table)) names.set(table, await this.#namesOf(db, table))
+      const own = holds.filter((hold) =>
+        hold.archive === null
+          ? hold.policy === policy || names.get(table)?.has(this.#plain(hold.table)) === true
+          : hold.archive === name,
+      )
+      if (own.length > 0) held.set(name, own)
+    }
+    return held
   }
 
   /** Forgets the keys of holds that ended long ago, by whatever clock; the holds themselves stay on record. */
   async forgetEnded(db: Db, now: Date): Promise<void> {
-    const longAgo = new Date(now.getTime() - keptFor)
+    const longAgo = new Date(now.getTime() - keptFor).toISOString()
     for (const table of ['held_runs', 'held_rows'] as const) {
       await this.#tables
         .in(db)
         .deleteFrom(this.#tables.name(table))
         .where('retention_hold', 'in', (query) =>
-          query.selectFrom(this.#tables.name('holds')).select('id').where('until', '<=', longAgo.toISOString()),
+          query
+            .selectFrom(this.#tables.name('holds'))
+            .select('id')
+            .where((where) => where.or([where('until', '<=', longAgo), where('released_at', '<=', longAgo)])),
         )
         .execute()
     }
   }
 
-  /** Holds go by the table; where that is not there any more, it has been renamed, and they go by the policy. */
-  async #rows(db: Db, { policy, names }: HeldTable, now: Date): Promise<LedgerTables['holds'][]> {
+  async #inForce(db: Db, now: Date): Promise<HoldRow[]> {
     if (!this.#exist) return []
-    const tables = names.map(formatTableName)
-    const holds = await this.#tables
+    return this.#tables
       .in(db)
       .selectFrom(this.#tables.name('holds'))
       .selectAll()
-      .where((where) => where.or([where('table_name', 'in', tables), where('policy', '=', policy)]))
+      .where('released_at', 'is', null)
       .where((where) => where.or([where('until', 'is', null), where('until', '>', now.toISOString())]))
       .orderBy('created_at')
+      .orderBy('id')
       .execute()
+  }
+
+  /**
+   * Holds go by the table. Where that is not there any more, it may have been renamed: a hold of a restore then goes by
+   * the policy. Where a legal one should go, nobody knows.
+   */
+  async #of(db: Db, { policy, names }: HeldTable, now: Date): Promise<{ own: HoldRow[]; astray: HoldRow | undefined }> {
+    const tables = new Set(names.map(formatTableName).map((name) => this.#plain(name)))
+    const own: HoldRow[] = []
+    let astray: HoldRow | undefined
     const isThere = new Map<string, boolean>()
-    for (const { table_name: table } of holds) {
-      const name = parseTableName(table)
-      if (!isThere.has(table)) isThere.set(table, name !== undefined && (await this.#database.tableExists(db, name)))
+    for (const hold of await this.#inForce(db, now)) {
+      const { table_name: table, kind, archive } = hold
+      if (tables.has(this.#plain(table))) own.push(hold)
+      else if (kind === 'restored' ? hold.policy === policy : archive === null) {
+        const name = parseTableName(table)
+        if (!isThere.has(table)) isThere.set(table, name !== undefined && (await this.#database.tableExists(db, name)))
+        if (isThere.get(table) === true) continue
+        if (kind === 'restored') own.push(hold)
+        else astray ??= hold
+      }
     }
-    return holds.filter((hold) => tables.includes(hold.table_name) || isThere.get(hold.table_name) === false)
+    return { own, astray }
+  }
+
+  /** A table's name and those of its relatives, as far as it is there. */
+  async #namesOf(db: Db, table: string): Promise<Set<string>> {
+    const name = parseTableName(table)
+    const found = name === undefined ? undefined : await this.#database.findTable(db, name)
+    return new Set([table, ...(found?.relatives ?? []).map(formatTableName)].map((one) => this.#plain(one)))
+  }
+
+  /** A table's name to compare with others: letter case is no difference on SQLite. */
+  #plain(table: string): string {
+    return this.#database.kind === 'sqlite' ? table.toLowerCase() : table
   }
 }
 
@@ -185,40 +276,12 @@ interface HeldTable {
   readonly names: readonly TableName[]
 }
 
-function isInRange(hold: LedgerTables['holds'], table: Table): Sql<boolean> {
-  const { first_value: first, last_value: last, range_column: column } = hold
-  if (first === null || last === null || column === null) return sql<boolean>`false`
-  const part = table.orderBy(column)
-  if (part === undefined) throw unknowable(hold, column, table)
-  const range = sql`${part.value} >= ${part.bind(decode(first))} and ${part.value} <= ${part.bind(decode(last))}`
-  return sql<boolean>`coalesce(${range}, false)`
-}
-
-function unknowable(hold: LedgerTables['holds'], columns: string, table: Table): RetentionError {
+function noTable(hold: HoldRow): RetentionError {
   return new RetentionError(
     'REFUSED',
-    `Rows of ${hold.archive} are held by ${columns}, which ${formatTableName(table.name)} does not have any more`,
-    { hint: `Bring the columns back, or end the hold: its "id" in the ledger's holds is ${hold.id}.` },
+    `Legal hold ${shortId(hold)} is on ${hold.table_name}, and there is no such table any more`,
+    {
+      hint: `Nothing is archived until it is known where its rows are. If the table was renamed, add the hold anew under its name now; then: retention hold release ${shortId(hold)}`,
+    },
   )
-}
-
-/** A value with its storage class, which SQLite's comparisons depend on; text alone would lose it. */
-function encode(value: Exclude<SqlValue, null>): string {
-  if (Buffer.isBuffer(value)) throw new TypeError('a blob is no time')
-  return `${typeof value}:${String(value)}`
-}
-
-function decode(text: string): SqlValue {
-  const value = text.slice(text.indexOf(':') + 1)
-  if (text.startsWith('bigint:')) return BigInt(value)
-  return text.startsWith('number:') ? Number(value) : value
-}
-
-function userName(): string {
-  try {
-    return userInfo().username
-  } catch {
-    // Containers run under numbers that have no name.
-    return String(process.getuid?.() ?? 'unknown')
-  }
 }

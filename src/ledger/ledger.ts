@@ -111,7 +111,8 @@ export class Ledger {
         .returning('last')
         .executeTakeFirstOrThrow()
       return Number(last)
-    })
+      // If the power takes it back, it takes the step back too; a file that is left in the way is passed by.
+    }, true)
   }
 
   /** The number that was last claimed for a base name; 0 where none was. */

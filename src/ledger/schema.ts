@@ -40,13 +40,16 @@ export type LedgerTables = {
   version: { version: number | string | bigint }
   /** The last number claimed for archives of one base name. */
   names: { base: string; last: number | string | bigint }
-  /** Rows that apply leaves alone for a while. */
+  /** Rows that apply leaves alone for a while, and archives that stay. */
   holds: {
     id: string
+    kind: string
     table_name: string
-    policy: string
-    archive: string
+    policy: string | null
+    archive: string | null
     reason: string
+    /** Of a legal hold, the SQL predicate of the rows that it is on; null for all rows, and for every other hold. */
+    predicate: string | null
     /** The column whose whole numbers `held_runs` knows the rows by; null for every other hold. */
     run_column: string | null
     /** A list, as JSON, of the columns that `held_rows` knows the rows by; null for every other hold. */
@@ -58,6 +61,9 @@ export type LedgerTables = {
     created_at: string | Date
     created_by: string
     until: string | Date | null
+    released_at: string | Date | null
+    released_by: string | null
+    release_reason: string | null
   }
   /**
    * The keys of held rows: runs of consecutive numbers, of which no two of a hold have one in common, or texts. Named so
@@ -131,10 +137,12 @@ const migrations: readonly Migration[] = [
     await create('names').addColumn('base', 'text', key).addColumn('last', 'integer', needed).execute()
     await create('holds')
       .addColumn('id', 'text', key)
+      .addColumn('kind', 'text', (column) => needed(column).check(sql`kind in ('restored', 'legal')`))
       .addColumn('table_name', 'text', needed)
-      .addColumn('policy', 'text', needed)
-      .addColumn('archive', 'text', needed)
+      .addColumn('policy', 'text')
+      .addColumn('archive', 'text')
       .addColumn('reason', 'text', needed)
+      .addColumn('predicate', 'text')
       .addColumn('run_column', 'text')
       .addColumn('key_columns', 'text')
       .addColumn('range_column', 'text')
@@ -143,6 +151,9 @@ const migrations: readonly Migration[] = [
       .addColumn('created_at', instant, needed)
       .addColumn('created_by', 'text', needed)
       .addColumn('until', instant)
+      .addColumn('released_at', instant)
+      .addColumn('released_by', 'text')
+      .addColumn('release_reason', 'text')
       .execute()
     // A row number would stand before a user's column called rowid or oid.
     const end = kind === 'sqlite' ? sql`without rowid` : sql``

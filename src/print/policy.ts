@@ -2,6 +2,7 @@
 import path from 'node:path'
 
 import type { ArchiveReport, PolicyReport, ReportedError } from '../report.ts'
+import { heldLine } from './hold.ts'
 import { spaceLines } from './space.ts'
 import { day, indent, moment, number, size, style, table, warnings } from './style.ts'
 
@@ -10,6 +11,7 @@ export function printPolicy(policy: PolicyReport, result: string): string {
   return [
     `${heading(policy)}\n`,
     `${indent(result)}\n`,
+    heldLine(policy.holds),
     policy.archives.length === 0 ? '' : `${archivesTable(policy.archives)}\n`,
     spaceLines(policy.space),
     policy.error === undefined ? '' : errorLines(policy.error),

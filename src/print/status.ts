@@ -1,6 +1,7 @@
 /** How policies stand, for people. */
 import type { LedgerEntry } from '../ledger/ledger.ts'
 import type { PolicyStanding, StatusReport } from '../report.ts'
+import { holdLine } from './hold.ts'
 import { errorLines } from './policy.ts'
 import { counted, day, moment, number, size, style, table, warnings } from './style.ts'
 
@@ -36,7 +37,7 @@ function printDetails(policy: PolicyStanding): string {
     ...policy.warnings,
     ...policy.holds.map((hold) => ({
       level: 'warning' as const,
-      text: `Rows of ${hold.archive} are held ${hold.until === null ? 'for ever' : `until ${moment(hold.until)}`} (${hold.reason}, by ${hold.createdBy})`,
+      text: holdLine(hold),
     })),
   ]
   const text = `${policy.error === undefined ? '' : errorLines(policy.error)}${warnings(notes)}`

@@ -110,7 +110,7 @@ function watchFiles(): void {
     const handle = await passing(name === undefined ? undefined : `${writes ? 'create' : 'open'} ${name}`, () =>
       open(...args),
     )
-    handles.set(handle, name ?? 'folder')
+    handles.set(handle, name ?? (String(file).endsWith('-wal') ? 'log' : 'folder'))
     // An own property of each handle, where its other methods are the prototype's.
     const { close } = handle
     handle.close = () => passing(writes && name !== undefined ? `close ${name}` : undefined, () => close.call(handle))
@@ -168,6 +168,8 @@ const statements: readonly [RegExp, string, string?][] = [
   [/^\s*commit/i, 'commit'],
   [/^\s*rollback$/i, 'rollback'],
   [/data_version/i, 'compare version'],
+  [/^synchronous = normal/, 'commits wait no more'],
+  [/^wal_checkpoint/, 'checkpoint'],
   [/^\/\* retention|^incremental_vacuum/, 'reclaim'],
 ]
 const purposes = new WeakMap<object, string>()

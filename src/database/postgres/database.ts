@@ -18,15 +18,16 @@ import type {
   RowSelection,
   Space,
   StepTransaction,
+  Table,
 } from '../database.ts'
 import { candidates } from './candidates.ts'
 import { Connections, postgresLocation, Transaction, type Limits } from './connection.ts'
 import { tableDdl } from './ddl.ts'
-import { inspect } from './inspect.ts'
+import { inspect, isTable, predicateError } from './inspect.ts'
 import { beginPartitionStep } from './partition-step.ts'
 import { wholePartitions } from './partitions.ts'
-import { findName } from './table.ts'
-import { isLocked, takeLock } from './locks.ts'
+import { findName, findTable } from './table.ts'
+import { isLocked, lockGone, lockRestores, takeLock } from './locks.ts'
 import { pressureOn } from './pressure.ts'
 import { beginRestore } from './restore.ts'
 import { tableSpace } from './space.ts'
@@ -97,6 +98,26 @@ class PostgresDatabase implements Database {
     return found === undefined ? [] : tableDdl(db, found.oid)
   }
 
+  async apart<T>(name: TableName, work: (db: Db) => Promise<T>): Promise<T> {
+    const { lock, step } = this.#connections.limits
+    // Steps that are under way are waited for, and none of them takes longer.
+    return this.#transaction('read write', { lock: step, step }, async (db) => {
+      const table = await findName(db, name)
+      await (table !== undefined && isTable(table) ? lockRestores(db, table, 'exclusive') : lockGone(db, name))
+      await sql`select set_config('lock_timeout', ${String(lock)}, true)`.execute(db)
+      return work(db)
+    })
+  }
+
+  async findTable(db: Db, name: TableName): Promise<Table | undefined> {
+    const table = await findTable(db, name)
+    return table !== undefined && isTable(table) ? table : undefined
+  }
+
+  async predicateError(db: Db, where: string, table: Table): Promise<string | undefined> {
+    return predicateError(db, where, table)
+  }
+
   async tableExists(db: Db, table: TableName): Promise<boolean> {
     return (await findName(db, table)) !== undefined
   }
@@ -129,6 +150,9 @@ class PostgresDatabase implements Database {
   async step(request: InspectRequest): Promise<StepTransaction> {
     return beginStep(this.#connections, request)
   }
+
+  // Each commit is durable when it returns.
+  async settle(): Promise<void> {}
 
   async restore(
     table: TableName,

@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import { messageOf } from '../../errors.ts'
 import { formatTableName, type TableName } from '../../config/fields.ts'
 import { didYouMean } from '../../config/validate.ts'
-import type { Db, Finding, Inspection, InspectRequest, OrderPart, SqlValue } from '../database.ts'
+import type { Db, Finding, Inspection, InspectRequest, OrderPart, SqlValue, Table } from '../database.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
 import { foreignKeyFindings } from './foreign-keys.ts'
 import { tableFindings } from './table-findings.ts'
@@ -137,15 +137,21 @@ function keyFindings(table: CatalogTable): Finding[] {
 }
 
 async function whereFindings(db: Db, table: CatalogTable, where: string | undefined): Promise<Finding[]> {
-  if (where === undefined) return []
+  const error = where === undefined ? undefined : await predicateError(db, where, table)
+  if (error === undefined) return []
+  return [{ level: 'refusal', text: `"where" is not a predicate on ${formatTableName(table.name)}: ${error}` }]
+}
+
+/** What keeps a text from being one whole predicate on a table; undefined where it is one. */
+export async function predicateError(db: Db, where: string, table: Table): Promise<string | undefined> {
+  // It would stand for a value of the query around it.
+  if (/\$\d/.test(where.replaceAll(/'(?:[^']|'')*'/g, ''))) return 'it has a parameter, such as $1'
   await sql`savepoint retention_where`.execute(db)
   try {
     await predicateTest(where, table.sql).execute(db)
-    return []
+    return undefined
   } catch (error) {
-    return [
-      { level: 'refusal', text: `"where" is not a predicate on ${formatTableName(table.name)}: ${messageOf(error)}` },
-    ]
+    return messageOf(error)
   } finally {
     await sql`rollback to savepoint retention_where`.execute(db)
   }

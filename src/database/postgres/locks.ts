@@ -1,6 +1,7 @@
 /** Advisory locks: between runs, and between the steps and the restores of a table. */
 import { sql } from 'kysely'
 
+import { formatTableName, type TableName } from '../../config/fields.ts'
 import type { Db, Lock } from '../database.ts'
 import { postgresError, Transaction, type Connections } from './connection.ts'
 import { withLiterals } from './literal.ts'
@@ -42,7 +43,7 @@ export async function isLocked(db: Db, name: string): Promise<boolean> {
   return rows.length > 0
 }
 
-/** Keeps a table's steps (`shared`) and restores (`exclusive`) apart, until the transaction ends. */
+/** Keeps a table's steps (`shared`) apart from its restores and new holds (`exclusive`), until the transaction ends. */
 export async function lockRestores(db: Db, table: NamedTable, mode: 'shared' | 'exclusive'): Promise<void> {
   // Of a partition and the whole table it is one lock.
   const { rows } = await sql<{ root: string }>`
@@ -52,6 +53,11 @@ export async function lockRestores(db: Db, table: NamedTable, mode: 'shared' | '
   await (
     mode === 'shared' ? sql`select pg_advisory_xact_lock_shared(${key})` : sql`select pg_advisory_xact_lock(${key})`
   ).execute(db)
+}
+
+/** The same for a table that is not there any more: of what there is to be kept apart, its archives are left. */
+export async function lockGone(db: Db, table: TableName): Promise<void> {
+  await sql`select pg_advisory_xact_lock(${keyOf(`table ${formatTableName(table)}`)})`.execute(db)
 }
 
 function keyOf(name: string): ReturnType<typeof sql> {

@@ -32,44 +32,47 @@ export interface Seen {
 /** As many transactions as are remembered by number: a table that so many write to is none that can be dropped. */
 const mostYoung = 10_000
 
-/** Looks at a table, in a transaction of one snapshot, which is the one to be proved by later. */
-export async function lookAt(db: Db, table: Sql, due: Sql<boolean>): Promise<Seen> {
+/**
+ * Looks at a table, in a transaction of one snapshot, which is the one to be proved by later.
+ * @param from the table, as FROM takes it
+ */
+export async function lookAt(db: Db, from: Sql, due: Sql<boolean>): Promise<Seen> {
   const { rows } = await sql<{ horizon: string; rows: string; due: string; young: string }>`
     select
       pg_snapshot_xmin(pg_current_snapshot())::text as horizon, count(*)::text as rows,
       (count(*) filter (where ${due}))::text as due,
       (count(*) filter (where ${isYoung(sql`pg_snapshot_xmin(pg_current_snapshot())`)}))::text as young
-    from only ${table}
+    from ${from}
   `.execute(db)
   const [found] = rows
   if (found === undefined) throw new TypeError('a count has one row')
-  const young = found.young === '0' ? [] : await youngOf(db, table, found.horizon)
+  const young = found.young === '0' ? [] : await youngOf(db, from, found.horizon)
   if (young.length > mostYoung) {
     throw new RetentionError('ROWS_CHANGED', 'Rows of the partition are being written by very many transactions')
   }
   return { rows: Number(found.rows), due: Number(found.due), horizon: found.horizon, young }
 }
 
-async function youngOf(db: Db, table: Sql, horizon: string): Promise<string[]> {
+async function youngOf(db: Db, from: Sql, horizon: string): Promise<string[]> {
   const { rows } = await sql<{ xmin: string }>`
-    select distinct xmin::text as xmin from only ${table} where ${isYoung(sql`cast(${horizon} as xid8)`)}
+    select distinct xmin::text as xmin from ${from} where ${isYoung(sql`cast(${horizon} as xid8)`)}
     limit ${sql.lit(mostYoung + 1)}
   `.execute(db)
   return rows.map(({ xmin }) => xmin)
 }
 
-/** Whether a table's rows are those that were seen, and due. Nobody else may write to it any more. */
-export async function proveSame(db: Db, table: Sql, due: Sql<boolean>, seen: Seen): Promise<boolean> {
-  const { rows } = await sql<{ rows: string; due: string; news: string }>`
+/** Whether a table's rows are those that were seen, and none is held. Nobody else may write to it any more. */
+export async function proveSame(db: Db, from: Sql, isHeld: Sql<boolean> | undefined, seen: Seen): Promise<boolean> {
+  const { rows } = await sql<{ rows: string; held: string; news: string }>`
     select
-      count(*)::text as rows, (count(*) filter (where ${due}))::text as due,
+      count(*)::text as rows, (count(*) filter (where ${isHeld ?? sql`false`}))::text as held,
       (count(*) filter (
         where ${isYoung(sql`cast(${seen.horizon} as xid8)`)} and not xmin = any (cast(${`{${seen.young.join(',')}}`} as xid[]))
       ))::text as news
-    from only ${table}
+    from ${from}
   `.execute(db)
   const [now] = rows
-  return now?.news === '0' && now.rows === String(seen.rows) && now.due === now.rows
+  return now?.news === '0' && now.held === '0' && now.rows === String(seen.rows)
 }
 
 /**

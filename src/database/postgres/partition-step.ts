@@ -16,6 +16,7 @@ import type {
   InspectRequest,
   Partition,
   RowSelection,
+  Sql,
   StepTransaction,
 } from '../database.ts'
 import { refusalOf } from '../findings.ts'
@@ -72,6 +73,7 @@ interface Found {
 }
 
 class PartitionStep implements StepTransaction {
+  readonly held = 0
   readonly inspection: Inspection
   readonly #connections: Connections
   readonly #request: InspectRequest
@@ -104,8 +106,9 @@ class PartitionStep implements StepTransaction {
     let [count, records] = [0, 0]
     const read = async function* (this: PartitionStep): AsyncGenerator<Buffer> {
       const name = sqlName(this.#found.leaf.table)
+      const from = rowsOf(this.#found)
       const begun = performance.now()
-      seen = await lookAt(this.db, name, rows.where)
+      seen = await lookAt(this.db, from, rows.where)
       if (seen.due !== seen.rows) throw changed(this.#found.leaf.table, 'not all of its rows are due')
       // The proof that it is the same will take as long.
       if (performance.now() - begun > this.#connections.limits.lock) throw tooLarge(this.#found.leaf.table)
@@ -123,19 +126,15 @@ class PartitionStep implements StepTransaction {
       csv: read.call(this),
       count: async () => count,
       records: () => records,
-      remove: async (stillDue) => {
+      remove: async (held) => {
         if (seen === undefined || seen.rows !== count) throw changed(this.#found.leaf.table, 'it was not read whole')
-        await this.#remove(seen, stillDue, signal)
+        await this.#remove(seen, held, signal)
       },
     }
   }
 
   /** @throws RetentionError `ROWS_CHANGED`, also when others held it for too long */
-  async #remove(
-    seen: Seen,
-    stillDue: (db: Db) => Promise<RowSelection | undefined>,
-    signal?: AbortSignal,
-  ): Promise<void> {
+  async #remove(seen: Seen, held: () => Promise<Sql<boolean> | undefined>, signal?: AbortSignal): Promise<void> {
     const { limits } = this.#connections
     for (let attempt = 1; ; attempt += 1) {
       this.#transaction = await Transaction.begin(this.#connections, 'read write', {
@@ -143,7 +142,7 @@ class PartitionStep implements StepTransaction {
         lock: Math.min(limits.lock, longestWait),
       })
       try {
-        await this.#drop(seen, stillDue)
+        await this.#drop(seen, held)
         return
       } catch (error) {
         await this.#transaction.rollback()
@@ -161,7 +160,7 @@ class PartitionStep implements StepTransaction {
     }
   }
 
-  async #drop(seen: Seen, stillDue: (db: Db) => Promise<RowSelection | undefined>): Promise<void> {
+  async #drop(seen: Seen, held: () => Promise<Sql<boolean> | undefined>): Promise<void> {
     const { db } = this
     const { table, leaf, partition } = this.#found
     const name = sqlName(leaf.table)
@@ -169,20 +168,18 @@ class PartitionStep implements StepTransaction {
     // 1. Whoever writes to this partition has ended, or waits; everything else goes on, in other partitions too.
     await lockRestores(db, table, 'shared')
     await sql`lock table only ${name} in share mode`.execute(db)
-    // 2. Prove that its rows are those that were read, and are due still.
+    // 2. Prove that its rows are those that were read, and that none of them is held by now.
     const refusal = refusalOf(
       (await inspectTable(db, await findTable(db, this.#request.table), this.#request, care)).findings,
     )
     if (refusal !== undefined) throw refusal
-    const rows = await stillDue(db)
+    const isHeld = await held()
     await this.#limitTo(this.#connections.limits.lock)
-    const isSame =
-      rows !== undefined &&
-      (await proveSame(db, name, rows.where, seen).catch((error: unknown) => {
-        // query_canceled
-        throw codeOf(error instanceof Error ? error.cause : undefined) === '57014' ? tooLarge(leaf.table) : error
-      }))
-    if (!isSame) throw changed(leaf.table, 'its rows changed while they were archived')
+    const proof = await proveSame(db, rowsOf(this.#found), isHeld, seen).catch((error: unknown) => {
+      // query_canceled
+      throw codeOf(error instanceof Error ? error.cause : undefined) === '57014' ? tooLarge(leaf.table) : error
+    })
+    if (!proof) throw changed(leaf.table, 'its rows changed, or were held, while they were archived')
     await this.#limitTo(this.#connections.limits.step)
     // 3. Nobody is in the table now, and everybody waits from here on: no more than must be is done until the commit.
     // Of a table with partitions ONLY is itself. https://www.postgresql.org/docs/current/sql-lock.html
@@ -208,6 +205,11 @@ class PartitionStep implements StepTransaction {
   async rollback(): Promise<void> {
     await this.#transaction.rollback()
   }
+}
+
+/** A partition's rows, under the name of its table, by which a hold may call it. */
+function rowsOf({ table, leaf }: Found): Sql {
+  return sql`only ${sqlName(leaf.table)} as ${sql.id(table.name.name)}`
 }
 
 function sqlName({ schema = 'public', name }: TableName): ReturnType<typeof sql.id> {

@@ -24,7 +24,7 @@ export async function beginStep(connections: Connections, request: InspectReques
       // the lock that DELETE takes itself, and blocks no reader and no writer; but a table may still be made a child or
       // a partition of ours. https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
       await sql`lock table ${named.sql} in row exclusive mode`.execute(db)
-      // A restore of these rows has either ended, and then its hold is seen, or begins when we have ended.
+      // A hold on these rows, of a restore or of its own, is either there and seen, or placed when we have ended.
       await lockRestores(db, named, 'shared')
     }
     const table = await findTable(db, request.table)
@@ -46,6 +46,7 @@ async function countAtOnce({ db }: Transaction, serverVersion: number): Promise<
 }
 
 class PostgresStep implements StepTransaction {
+  readonly held = 0
   readonly inspection: Inspection
   readonly #transaction: Transaction
   readonly #request: InspectRequest

@@ -47,6 +47,7 @@ export async function findTable(db: Db, name: TableName): Promise<CatalogTable |
   if (table === undefined) return undefined
   const columns = await readColumns(db, table.oid)
   const key = await readKey(db, table.oid)
+  const relatives = await readRelatives(db, table.oid)
   return {
     ...table,
     columns,
@@ -60,7 +61,12 @@ export async function findTable(db: Db, name: TableName): Promise<CatalogTable |
         ? sql<bigint>`${sql.id(column)}::bigint`
         : undefined,
     hasPartitions: table.kind === 'p',
-    relatives: await readRelatives(db, table.oid),
+    relatives: relatives.map(({ schema, name: relative }) => ({ schema, name: relative })),
+    rowsIn: (relative) => {
+      const part = relatives.find((one) => one.isPart && one.schema === relative.schema && one.name === relative.name)
+      if (part === undefined) return undefined
+      return sql<boolean>`(tableoid in (select relid from pg_partition_tree(cast(${part.oid} as oid))))`
+    },
     orderBy: (column) => columns.filter(({ name: other }) => other === column).map(orderPart)[0],
     kept: undefined,
   }
@@ -82,15 +88,21 @@ function orderPart(column: CatalogColumn): OrderPart {
   }
 }
 
-async function readRelatives(db: Db, oid: string): Promise<TableName[]> {
-  const { rows } = await sql<{ schema: string; name: string }>`
-    select n.nspname as schema, c.relname as name
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.oid in (
-      select ${oid}::oid
-      union select relid from pg_partition_ancestors(${oid}::oid)
-      union select relid from pg_partition_tree(${oid}::oid)
+/** A table itself, one that it is a part of, or one that is a part of it. */
+interface Relative extends TableName {
+  readonly oid: string
+  readonly isPart: boolean
+}
+
+async function readRelatives(db: Db, oid: string): Promise<Relative[]> {
+  const { rows } = await sql<Relative>`
+    with relative(oid, "isPart") as (
+      select ${oid}::oid, false
+      union select relid, false from pg_partition_ancestors(${oid}::oid)
+      union select relid, true from pg_partition_tree(${oid}::oid) where relid <> ${oid}::oid
     )
+    select n.nspname as schema, c.relname as name, c.oid::text, "isPart"
+    from relative r join pg_class c on c.oid = r.oid join pg_namespace n on n.oid = c.relnamespace
   `.execute(db)
   return rows
 }

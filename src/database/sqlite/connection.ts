@@ -7,6 +7,7 @@ import { Kysely, SqliteDialect, type CompiledQuery, type SqliteDatabase } from '
 import { RetentionError } from '../../errors.ts'
 import type { Db, Sql } from '../database.ts'
 import { attempt, open, type Statement } from './driver.ts'
+import { Durability } from './durability.ts'
 import { Turns } from './turns.ts'
 
 /** One connection to a SQLite file. */
@@ -18,10 +19,12 @@ export class Connection {
   readonly db: Db
   /** Whose transaction it is. */
   readonly turns = new Turns()
+  readonly #durability: Durability
 
   constructor(file: string, raw: Sqlite.Database) {
     this.file = file
     this.raw = raw
+    this.#durability = new Durability(file, raw)
     this.db = new Kysely<unknown>({ dialect: new SqliteDialect({ database: withOurErrors(raw) }) })
   }
 
@@ -42,13 +45,34 @@ export class Connection {
     return this.raw.pragma(name, { simple: true })
   }
 
-  /** @throws RetentionError `DATABASE_BUSY` when somebody else is writing for longer than we wait. */
-  begin(mode: 'deferred' | 'immediate'): void {
-    attempt(() => this.raw.exec(`begin ${mode}`))
+  /**
+   * @param isForStep its commit may become durable with the next `settle` only
+   * @throws RetentionError `DATABASE_BUSY` when somebody else is writing for longer than we wait.
+   */
+  begin(mode: 'deferred' | 'immediate', isForStep = false): void {
+    attempt(() => {
+      if (mode === 'immediate') this.#durability.next(isForStep)
+      this.raw.exec(`begin ${mode}`)
+    })
+  }
+
+  /** Returns when all that was committed is on the disk. */
+  async settle(): Promise<void> {
+    const endTurn = await this.turns.take()
+    try {
+      await this.#durability.settle()
+    } finally {
+      endTurn()
+    }
   }
 
   commit(): void {
     attempt(() => this.raw.exec('commit'))
+  }
+
+  /** Takes what steps have committed out of the write-ahead log. Never throws: see `Durability.checkpoint`. */
+  checkpoint(): void {
+    this.#durability.checkpoint()
   }
 
   /** Undoes what is open, if anything is. Never throws: what cannot be rolled back now is when the connection closes. */

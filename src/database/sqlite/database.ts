@@ -17,10 +17,11 @@ import type {
   Space,
   Sql,
   StepTransaction,
+  Table,
 } from '../database.ts'
 import { candidates } from './candidates.ts'
 import { connect, type Connection } from './connection.ts'
-import { inspect } from './inspect.ts'
+import { inspect, predicateError } from './inspect.ts'
 import { isLockedBeside, lockBeside } from './lock.ts'
 import { Reader } from './reader.ts'
 import { OtherWriters } from './pressure.ts'
@@ -58,8 +59,8 @@ class SqliteDatabase implements Database {
     return this.#transaction('deferred', work)
   }
 
-  async write<T>(work: (db: Db) => Promise<T>): Promise<T> {
-    return this.#transaction('immediate', work)
+  async write<T>(work: (db: Db) => Promise<T>, isForStep = false): Promise<T> {
+    return this.#transaction('immediate', work, isForStep)
   }
 
   async inspect(db: Db, request: InspectRequest): Promise<Inspection> {
@@ -84,6 +85,20 @@ class SqliteDatabase implements Database {
       order by type = 'table' desc, name
     `.execute(db)
     return rows.map((row) => `${row.ddl};`)
+  }
+
+  async apart<T>(_table: TableName, work: (db: Db) => Promise<T>): Promise<T> {
+    // A step of before has deleted its rows; another one proves under the write lock that nothing was written since.
+    return this.write(work)
+  }
+
+  async findTable(db: Db, name: TableName): Promise<Table | undefined> {
+    const table = await findTable(db, name)
+    return table?.kind === 'table' ? table : undefined
+  }
+
+  async predicateError(db: Db, where: string, table: Table): Promise<string | undefined> {
+    return predicateError(db, where, table)
   }
 
   async tableExists(db: Db, table: TableName): Promise<boolean> {
@@ -114,6 +129,10 @@ class SqliteDatabase implements Database {
     return beginStep(this.#connection, this.#reader, request)
   }
 
+  async settle(): Promise<void> {
+    return this.#connection.settle()
+  }
+
   async restore(table: TableName): Promise<RestoreTransaction | undefined> {
     return beginRestore(this.#connection, table)
   }
@@ -131,10 +150,10 @@ class SqliteDatabase implements Database {
     this.#connection.close()
   }
 
-  async #transaction<T>(mode: 'deferred' | 'immediate', work: (db: Db) => Promise<T>): Promise<T> {
+  async #transaction<T>(mode: 'deferred' | 'immediate', work: (db: Db) => Promise<T>, isForStep = false): Promise<T> {
     const endTurn = await this.#connection.turns.take()
     try {
-      this.#connection.begin(mode)
+      this.#connection.begin(mode, isForStep)
       const result = await work(this.#connection.db)
       this.#connection.commit()
       return result

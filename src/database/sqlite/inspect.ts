@@ -102,13 +102,16 @@ function noSuchColumn(table: Table, name: string): Finding {
 }
 
 async function whereFindings(db: Db, table: Table, where: string | undefined): Promise<Finding[]> {
-  if (where === undefined) return []
-  try {
-    await predicateTest(where, table.sql).execute(db)
-    return []
-  } catch (error) {
-    return [{ level: 'refusal', text: `"where" is not a predicate on "${table.name.name}": ${messageOf(error)}` }]
-  }
+  const error = where === undefined ? undefined : await predicateError(db, where, table)
+  if (error === undefined) return []
+  return [{ level: 'refusal', text: `"where" is not a predicate on "${table.name.name}": ${error}` }]
+}
+
+/** What keeps a text from being one whole predicate on a table; undefined where it is one. */
+export async function predicateError(db: Db, where: string, table: Table): Promise<string | undefined> {
+  return predicateTest(where, table.sql)
+    .execute(db)
+    .then(() => undefined, messageOf)
 }
 
 function keyFindings(table: SchemaTable, order: readonly OrderPart[]): Finding[] {

@@ -35,31 +35,35 @@ export class Places {
     return this.#areNumbers() ? { ...this.#rows, where: sql<boolean>`${this.#key} in (${this.#list()})` } : this.#rows
   }
 
-  /** Deletes the rows at these places; returns how many there were. */
-  delete(connection: Connection): number {
-    if (!this.#areNumbers()) return this.#deleteEach(connection)
+  /** Makes deleting the rows at these places ready; what it returns does it, and returns how many there were. */
+  deletion(connection: Connection): () => number {
+    if (!this.#areNumbers()) return this.#eachDeletion(connection)
     const runs = this.#runs()
-    return runs.length < this.#count / fewestInRun ? this.#deleteRuns(connection, runs) : this.#deleteList(connection)
+    return runs.length < this.#count / fewestInRun
+      ? this.#runsDeletion(connection, runs)
+      : this.#listDeletion(connection)
   }
 
   /** A log's rows mostly lie one behind the other, and a range of them is deleted in half the time. */
-  #deleteRuns(connection: Connection, runs: readonly Run[]): number {
+  #runsDeletion(connection: Connection, runs: readonly Run[]): () => number {
     const { statement } = connection.prepare(
       sql`delete from ${this.#rows.table.sql} where ${this.#key} between ${0} and ${0}`,
     )
-    let deleted = 0
-    for (const { first, last } of runs) deleted += attempt(() => statement.run(first, last)).changes
-    return deleted
+    return () => {
+      let deleted = 0
+      for (const { first, last } of runs) deleted += attempt(() => statement.run(first, last)).changes
+      return deleted
+    }
   }
 
-  #deleteList(connection: Connection): number {
+  #listDeletion(connection: Connection): () => number {
     const { statement, parameters } = connection.prepare(
       sql`delete from ${this.#rows.table.sql} where ${this.#key} in (${this.#list()})`,
     )
-    return attempt(() => statement.run(...parameters)).changes
+    return () => attempt(() => statement.run(...parameters)).changes
   }
 
-  #deleteEach(connection: Connection): number {
+  #eachDeletion(connection: Connection): () => number {
     const parts = this.#rows.order.slice(1)
     const where = sql.join(
       parts.map((part) => sql`${part.value} is ${null}`),
@@ -68,11 +72,13 @@ export class Places {
     // Prepared once and run with each row's key; the nulls only hold the parameters' places.
     const { statement } = connection.prepare(sql`delete from ${this.#rows.table.sql} where ${where}`)
     const values = this.#all()
-    let deleted = 0
-    for (let at = 0; at < values.length; at += this.#width) {
-      deleted += attempt(() => statement.run(...values.slice(at, at + this.#width))).changes
+    return () => {
+      let deleted = 0
+      for (let at = 0; at < values.length; at += this.#width) {
+        deleted += attempt(() => statement.run(...values.slice(at, at + this.#width))).changes
+      }
+      return deleted
     }
-    return deleted
   }
 
   /** Consecutive numbers, with none between them that is not a place, as ranges. */

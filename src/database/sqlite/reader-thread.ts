@@ -1,5 +1,6 @@
 /** The thread that reads rows as CSV, on a connection and in a snapshot of its own; reader.ts asks it. */
 import { createHash, type Hash } from 'node:crypto'
+import { constants, setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 
 import { messageOf, RetentionError } from '../../errors.ts'
@@ -7,6 +8,7 @@ import { attempt, open } from './driver.ts'
 import { csvPieces, type CsvPiece, type CsvQuery } from './pieces.ts'
 import type { Answer, Question } from './reader.ts'
 
+giveWay()
 // Whoever starts this thread gives it the file's path.
 const raw = open(String(workerData), true)
 let reading: Reading | undefined
@@ -32,16 +34,34 @@ parentPort?.on('message', (question: Question) => {
   }
 })
 
+/**
+ * Leaves the processor to whoever else wants it, such as those that use the database meanwhile. On Linux alone, where a
+ * priority is a thread's and not the whole process's. https://man7.org/linux/man-pages/man2/setpriority.2.html
+ */
+function giveWay(): void {
+  if (process.platform !== 'linux') return
+  try {
+    setPriority(constants.priority.PRIORITY_LOW)
+  } catch {
+    // Where that is forbidden, it works as all others do.
+  }
+}
+
 function begin(id: number, query: CsvQuery): void {
   end()
   attempt(() => raw.exec('begin'))
   reading = { id, pieces: csvPieces(raw, query, takeBuffer), hash: createHash('sha256') }
 }
 
+/** Pieces differ in size: a buffer that most of them fit into can be used again. */
+const bufferBytes = 320 * 1024
+
 /** A buffer that has come back, if it is large enough: new ones all the time would keep the garbage collector busy. */
 function takeBuffer(bytes: number): Buffer<ArrayBuffer> {
   const spare = spares.pop()
-  return spare !== undefined && spare.byteLength >= bytes ? Buffer.from(spare) : Buffer.allocUnsafeSlow(bytes)
+  return spare !== undefined && spare.byteLength >= bytes
+    ? Buffer.from(spare)
+    : Buffer.allocUnsafeSlow(Math.max(bytes, bufferBytes))
 }
 
 function next({ id, pieces, hash }: Reading, spare: ArrayBuffer | undefined): void {

@@ -51,22 +51,34 @@ function lineOf(values: readonly Sql[]): Sql {
   return concatenated([...fields, sql`char(10)`])
 }
 
-/** The shortest form of a REAL that reads back to the same bits only JavaScript finds: `retention_real` is in driver.ts. */
 function fieldOf(value: Sql): Sql {
   return sql`case typeof(${value})
     when 'text' then '"' || replace(${value}, '"', '""') || '"'
-    when 'integer' then cast(${value} as text)
+    when 'integer' then ${value}
     when 'null' then ''
-    when 'real' then retention_real(${value})
+    when 'real' then ${realOf(value)}
     else '\\x' || lower(hex(${value})) end`
 }
 
-/** Texts one after another, as a tree: SQLite takes no expression that is 1000 deep, and a table may have 2000 columns. */
+/**
+ * The shortest form of a REAL that reads back to the same bits only JavaScript finds (`retention_real` is in driver.ts), unless
+ * SQLite's own has at most 15 digits, and no exponent: of so few there is one form only.
+ */
+function realOf(value: Sql): Sql {
+  const isShort = sql`length(${value}) <= 16 and abs(${value}) >= 1e-4 and abs(${value}) < 1e15`
+  return sql`case when ${isShort} and cast(cast(${value} as text) as real) = ${value} then ${value} else retention_real(${value}) end`
+}
+
+/** Functions of SQLite take 127 arguments at least. */
+const mostArguments = 100
+
+/** Texts, and numbers as such, one after another: a table may have 2000 columns. */
 function concatenated(texts: readonly Sql[]): Sql {
-  const half = Math.ceil(texts.length / 2)
-  const [only] = texts
-  if (texts.length === 1 && only !== undefined) return only
-  return sql`(${concatenated(texts.slice(0, half))} || ${concatenated(texts.slice(half))})`
+  if (texts.length <= mostArguments) return sql`concat(${sql.join(texts)})`
+  const parts = Array.from({ length: Math.ceil(texts.length / mostArguments) }, (_, index) =>
+    texts.slice(index * mostArguments, (index + 1) * mostArguments),
+  )
+  return concatenated(parts.map(concatenated))
 }
 
 /** Selected rows as CSV, the header first, in their order, a piece at a time. */

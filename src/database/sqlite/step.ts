@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto'
 import { sql } from 'kysely'
 
 import { RetentionError } from '../../errors.ts'
-import type { Db, ExportedRows, InspectRequest, RowSelection, StepTransaction } from '../database.ts'
+import type { Db, ExportedRows, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
 import type { Connection } from './connection.ts'
 import { attempt } from './driver.ts'
 import { inspect, type SqliteInspection } from './inspect.ts'
@@ -45,7 +45,10 @@ export async function beginStep(
 /** The transactions of a step, on the connection that steps beside it use as well: each has its turn from begin to end. */
 class OpenStep {
   readonly connection: Connection
+  /** How long it has had the write lock, in milliseconds. */
+  held = 0
   #endTurn: (() => void) | undefined
+  #lockedAt: number | undefined
 
   constructor(connection: Connection) {
     this.connection = connection
@@ -53,11 +56,16 @@ class OpenStep {
 
   async begin(mode: 'deferred' | 'immediate'): Promise<void> {
     this.#endTurn = await this.connection.turns.take()
-    this.connection.begin(mode)
+    this.connection.begin(mode, mode === 'immediate')
+    if (mode === 'immediate') this.#lockedAt = performance.now()
   }
 
   commit(): void {
     this.connection.commit()
+    if (this.#lockedAt !== undefined) {
+      this.held = performance.now() - this.#lockedAt
+      this.connection.checkpoint()
+    }
     this.#end()
   }
 
@@ -94,6 +102,10 @@ class SqliteStep implements StepTransaction {
     const columns = rows.table.columns.filter((column) => !column.generated)
     const reader = this.inspection.writesLines ? this.#reader : undefined
     return new SqliteRows(this.#step, reader, this.#version, rows, columns, signal)
+  }
+
+  get held(): number {
+    return this.#step.held
   }
 
   async commit(): Promise<void> {
@@ -135,11 +147,19 @@ class SqliteRows implements ExportedRows {
     return this.#places.count
   }
 
-  async remove(): Promise<void> {
-    await this.#step.begin('immediate')
+  async remove(held: () => Promise<Sql<boolean> | undefined>): Promise<void> {
     const { connection } = this.#step
-    if (connection.pragma('data_version') !== this.#version.data) this.#proveUnchanged()
-    const deleted = this.#places.delete(connection)
+    // What can be made ready before others have to wait, is.
+    const deletion = this.#places.deletion(connection)
+    await this.#step.begin('immediate')
+    if (connection.pragma('data_version') !== this.#version.data) {
+      this.#proveUnchanged()
+      // The rows are the same; a hold on them may be new.
+      const where = await held()
+      if (where !== undefined && this.#hasAny(where))
+        throw changed('Rows of the step were held while they were archived')
+    }
+    const deleted = deletion()
     if (deleted !== this.#places.count) {
       throw new RetentionError(
         'DATABASE_FAILED',
@@ -192,15 +212,20 @@ class SqliteRows implements ExportedRows {
       for (const { bytes } of pieces) hash.update(bytes)
       if (hash.digest('hex') === this.#sha256) return
     }
-    throw new RetentionError('ROWS_CHANGED', 'Rows of the step were changed while they were archived')
+    throw changed('Rows of the step were changed while they were archived')
   }
 
   /** Whether a row that must stay is among them now, because what was above it has gone. */
   #hasHighest(): boolean {
+    const { kept } = this.#places.selection.table
+    return kept !== undefined && this.#hasAny(kept.where)
+  }
+
+  /** Whether that is true for any of the rows, as they are now. */
+  #hasAny(condition: Sql<boolean>): boolean {
     const { table, where } = this.#places.selection
-    if (table.kept === undefined) return false
     const { statement, parameters } = this.#step.connection.prepare(
-      sql`select 1 from ${table.sql} where ${where} and ${table.kept.where}`,
+      sql`select 1 from ${table.sql} where ${where} and ${condition}`,
     )
     return attempt(() => statement.get(...parameters)) !== undefined
   }
@@ -212,4 +237,8 @@ class SqliteRows implements ExportedRows {
   get #csvColumns(): CsvColumn[] {
     return this.#names.map((name) => ({ name, value: sql.id(name) }))
   }
+}
+
+function changed(text: string): RetentionError {
+  return new RetentionError('ROWS_CHANGED', text)
 }

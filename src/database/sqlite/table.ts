@@ -52,6 +52,7 @@ export async function findTable(db: Db, name: TableName): Promise<SchemaTable | 
         : undefined,
     hasPartitions: false,
     relatives: [{ schema: undefined, name: found.name }],
+    rowsIn: () => undefined,
     orderBy: (column) => (columns.some((candidate) => candidate.name === column) ? orderPart(column) : undefined),
     rowid,
     numbered: isRowid ? id : undefined,

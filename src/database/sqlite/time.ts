@@ -59,15 +59,18 @@ function storageOf(column: Sql): Sql<string | null> {
 function isStored(column: Sql, storage: Storage): Sql<boolean> {
   const range = { seconds, milliseconds, julian }[storage]
   if (range !== undefined) return isBetween(column, range)
-  const day = sql`typeof(${column}) = 'text' and julianday(${column}) is not null`
-  if (storage === date) return sql<boolean>`${day} and ${column} glob ${dayPattern}`
+  // Of what SQLite takes for a time, digits need no look where the places of all that is not a digit are given: a pattern
+  // of sets takes twice as long.
+  const isTime = sql`typeof(${column}) = 'text' and julianday(${column}) is not null`
+  const day = '????-??-??'
+  if (storage === date) return sql<boolean>`${isTime} and ${column} glob ${day}`
   const separator = storage[date.length] ?? ''
   const zone = storage.slice(date.length + 1 + clock.length)
   // Most values have whole seconds, and this is all that is asked of them.
-  const usual = `${dayPattern}${separator}${digits(2)}:${digits(2)}:${digits(2)}${zone}`
+  const usual = `${day}${separator}??:??:??${zone}`
   // The pattern leaves open what stands between minutes and zone.
-  const pattern = `${dayPattern}${separator}${clockPattern}${zone}`
-  return sql<boolean>`${day} and (
+  const pattern = `${day}${separator}??:??*${zone}`
+  return sql<boolean>`${isTime} and (
     ${column} glob ${usual}
     or ${column} glob ${pattern} and substr(${column}, 17, length(${column}) - ${16 + zone.length}) not glob '*[^0-9:.]*'
   )`
