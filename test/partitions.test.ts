@@ -7,6 +7,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import {
+  addHold,
   apply,
   plan,
   restore,
@@ -429,6 +430,21 @@ overPostgres(
     assert.equal([third.archived, third.held, dropped(third)], [6, 6, []])
   },
 )
+
+overPostgres('a hold that is placed between copy and lock keeps its row', async ({ db, project }) => {
+  await seedYears(db)
+  const made = project()
+  const meanwhile = async (): Promise<void> => {
+    await addHold({ cwd: made.folder, on: 'log', where: 'log.id = 3', reason: 'case 7', now })
+  }
+  const { result } = await atPoints([{ point: 'link manifest', meanwhile }], () =>
+    apply({ cwd: made.folder, now, before: '2025-01-01' }),
+  )
+  const policy = only(result)
+  assert.equal([policy.archived, dropped(policy)], [11, []])
+  assert.match(texts(policy), /log_2024 cannot be dropped whole: its rows changed, or were held/)
+  assert.equal(await db.rows("select id::int from log where at < '2025-01-01'"), [[3]])
+})
 
 overPostgres(
   'where a partition does not fit as it was, its rows find their place all the same',
