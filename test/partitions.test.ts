@@ -195,7 +195,7 @@ overPostgres('leaves at any depth, by list and by range, and the tables between 
 })
 
 /** What happens to a partition between its copy and its lock; whether it is dropped all the same. `{t}`: its table. */
-const meanwhile: readonly (readonly [change: string, isDropped: boolean])[] = [
+const changes: readonly (readonly [change: string, isDropped: boolean])[] = [
   [`insert into {t} values ({n}9, '{year}-01-15', 'late')`, false],
   [`update {t} set body = 'changed' where id = {n}1`, false],
   [`delete from {t} where id = {n}1`, false],
@@ -217,7 +217,7 @@ overPostgres('what is done to a partition between its copy and its lock is never
   await db.run(`create table log (id int, at timestamptz not null, body text) partition by range (at)`)
   const plans = []
   let nth = 0
-  for (const [index, [change, isDropped]] of meanwhile.entries()) {
+  for (const [index, [change, isDropped]] of changes.entries()) {
     const year = 2001 + index
     const n = index + 1
     await db.run(`
@@ -241,11 +241,11 @@ overPostgres('what is done to a partition between its copy and its lock is never
   await other.drop()
   const policy = only(result)
   assert.is(policy.status, 'applied', policy.error?.message)
-  const expected = meanwhile.flatMap(([, isDropped], index) => (isDropped ? [`public.log_${2001 + index}`] : []))
+  const expected = changes.flatMap(([, isDropped], index) => (isDropped ? [`public.log_${2001 + index}`] : []))
   assert.equal(dropped(policy), expected, texts(policy))
   assert.is(
     policy.warnings.filter(({ text }) => /cannot be dropped whole/.test(text)).length,
-    meanwhile.length - expected.length,
+    changes.length - expected.length,
   )
   assert.is(Number(await db.value('select count(*) from log')), 0)
   for (const { name } of policy.archives) await restore({ cwd: made.folder, file: name, now })
