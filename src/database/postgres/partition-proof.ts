@@ -7,7 +7,8 @@
  * (the snapshot's horizon), or is that of a row that the snapshot saw.
  *
  * - xmin is compared from the horizon on, up to the newest number that has been given: numbers come again after four
- *   thousand million, and frozen rows keep theirs. One that is taken for new by mistake makes the proof fail, no more.
+ *   thousand million, and frozen rows keep theirs. One that is taken for new by mistake makes the proof fail, no more; it
+ *   could hide a change only by that very transaction of now whose number it has had, to the last digit, since then.
  * - A subtransaction's number is not among those that a snapshot lists as under way, but it is never older than the
  *   horizon. https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT
  * - VACUUM, CLUSTER and locking rows leave xmin alone; TRUNCATE is found by the count; whoever has prepared a transaction
