@@ -44,8 +44,8 @@ export function* csvPieces(
 ): Generator<CsvPiece> {
   const numbers = readNumbers(raw, query.numbers)
   const statement = attempt(() => raw.prepare(query.lines).pluck())
-  let parts: Buffer[] = [Buffer.from(formatRows([query.header]))]
-  let size = parts[0]?.length ?? 0
+  const piece = new GrowingPiece(take)
+  piece.add(Buffer.from(formatRows([query.header])))
   let [from, at, rows] = [0, 0, 1]
   while (at < numbers.length) {
     const some = numbers.subarray(at, at + rows)
@@ -53,18 +53,48 @@ export function* csvPieces(
     const lines = attempt(() => statement.get(`[${some.join(',')}]`)) as Buffer<ArrayBuffer>
     // Only text that is not UTF-8 is written in another way, and it would show wherever it were.
     const bytes = isUtf8(lines) ? lines : exactLines(raw, query, some)
-    parts.push(bytes)
-    size += bytes.length
+    piece.add(bytes)
     at += some.length
     // Twice as many where there is room, and fewer at once where rows are large.
     rows = Math.max(1, Math.min(mostRows, rows * 2, Math.floor((pieceBytes * some.length) / bytes.length)))
-    if (size < pieceBytes) continue
-    yield { bytes: joined(parts, take(size)), numbers: numbers.slice(from, at) }
-    parts = []
-    size = 0
+    // It is the driver's copy, in memory of its own. Left as garbage, tens of megabytes of such would wait to be collected.
+    lines.buffer.transfer(0)
+    if (piece.size < pieceBytes) continue
+    yield { bytes: piece.end(), numbers: numbers.slice(from, at) }
     from = at
   }
-  yield { bytes: joined(parts, take(size)), numbers: numbers.slice(from) }
+  yield { bytes: piece.end(), numbers: numbers.slice(from) }
+}
+
+/** The bytes of one piece after another, each in a buffer that is taken for it. */
+class GrowingPiece {
+  readonly #take: (bytes: number) => Buffer<ArrayBuffer>
+  #buffer: Buffer<ArrayBuffer> | undefined
+  size = 0
+
+  constructor(take: (bytes: number) => Buffer<ArrayBuffer>) {
+    this.#take = take
+  }
+
+  add(bytes: Buffer): void {
+    const needed = this.size + bytes.length
+    let buffer = this.#buffer ?? this.#take(Math.max(pieceBytes, needed))
+    if (needed > buffer.length) {
+      const larger = this.#take(needed * 2)
+      buffer.copy(larger, 0, 0, this.size)
+      buffer = larger
+    }
+    this.size += bytes.copy(buffer, this.size)
+    this.#buffer = buffer
+  }
+
+  /** The piece as it is; what is added then is the next. */
+  end(): Buffer<ArrayBuffer> {
+    const piece = (this.#buffer ?? this.#take(0)).subarray(0, this.size)
+    this.#buffer = undefined
+    this.size = 0
+    return piece
+  }
 }
 
 function readNumbers(raw: Sqlite.Database, { sql, parameters }: Statement): BigInt64Array<ArrayBuffer> {
@@ -85,12 +115,6 @@ function readNumbers(raw: Sqlite.Database, { sql, parameters }: Statement): BigI
     numbers[count] = value
     count += 1
   }
-}
-
-function joined(parts: readonly Buffer[], into: Buffer<ArrayBuffer>): Buffer<ArrayBuffer> {
-  let size = 0
-  for (const part of parts) size += part.copy(into, size)
-  return into.subarray(0, size)
 }
 
 /** Reads rows one by one, their text as bytes as well, which the driver leaves alone. */
