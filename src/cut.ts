@@ -72,6 +72,12 @@ export async function firstTime(db: Db, rows: RowSelection): Promise<SqlValue | 
   return time === undefined ? undefined : timeAt(db, rows, time, 0)
 }
 
+/** The time of the last row; undefined where there is none. */
+export async function lastTime(db: Db, rows: RowSelection): Promise<SqlValue | undefined> {
+  const [time] = rows.order
+  return time === undefined ? undefined : timeAt(db, rows, time, 0, 'desc')
+}
+
 /** Cuts the rows of one time by their keys. */
 async function* cutTies(db: Db, due: RowSelection, time: SqlValue, size: () => number): AsyncGenerator<Cut> {
   let from: Position | undefined = [time]

@@ -19,11 +19,12 @@ import type {
   TimeColumn,
 } from './database/database.ts'
 import { wherePredicate } from './database/where.ts'
-import { formatTableName } from './config/fields.ts'
+import { formatTableName, type TableName } from './config/fields.ts'
 import type { Hold } from './ledger/hold.ts'
 import type { HoldOnRows } from './ledger/holds.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import type { Policy } from './config/policy.ts'
+import { cutWholes, type WholeCut } from './whole.ts'
 
 /** One archive that apply is about to make. */
 export interface PlannedStep {
@@ -33,6 +34,8 @@ export interface PlannedStep {
   readonly from: string
   readonly to: string
   readonly estimatedBytes: number
+  /** The partition that it archives whole and drops; undefined where it takes rows. */
+  readonly partition?: TableName
 }
 
 /** What a policy finds in its table now. */
@@ -153,17 +156,25 @@ export async function surveyPolicy(policy: Policy, context: PlanContext): Promis
 /** Plans a policy's steps. @param limit the most rows to take */
 export async function planPolicy(policy: Policy, context: PlanContext, limit: number): Promise<PolicyPlan> {
   return context.database.read(async (db) => {
-    const { found, due, time, sideBySide } = await survey(db, policy, context)
+    const { found, due, time, inspection, sideBySide } = await survey(db, policy, context)
     if (due === undefined || time === undefined)
       return { ...found, steps: [], lanes: 1, isSteady: false, size: policy.batch, tooLarge: undefined }
     // Where nothing is due, a sample would look for it in the whole table.
     const bytes = found.oldestDue === undefined ? 0 : await context.database.averageRowBytes(db, due)
     const size = Math.max(1, Math.floor(Math.min(policy.batch, policy.batchBytes / bytes)))
-    const cuts = await cutUpTo(db, due, size, limit)
+    const request = inspectRequest(policy, found.cutoff)
+    const { database } = context
+    const wholes =
+      found.oldestDue === undefined
+        ? { cuts: [], rest: due, findings: [] }
+        : await cutWholes(db, { policy, database }, inspection, request, due, limit)
+    const taken = rowsIn(wholes.cuts)
+    const cuts = [...wholes.cuts, ...(await cutUpTo(db, wholes.rest, size, limit - taken))]
     // Cut to the end, the steps have counted all rows.
-    const counted = limit === Infinity ? cuts.reduce((rows, next) => rows + next.rows, 0) : await countRows(db, due)
+    const counted = limit === Infinity ? rowsIn(cuts) : await countRows(db, due)
     return {
       ...found,
+      findings: [...found.findings, ...wholes.findings],
       due: counted,
       // A predicate that asks other rows must see what the step before has taken.
       lanes: sideBySide && !asksOthers(policy.where) ? policy.concurrency : 1,
@@ -201,6 +212,10 @@ export async function cutAnew(
   })
 }
 
+function rowsIn(cuts: readonly Cut[]): number {
+  return cuts.reduce((sum, { rows }) => sum + rows, 0)
+}
+
 /** Cuts until so many rows are in the ranges together. */
 async function cutUpTo(db: Db, due: RowSelection, size: number, limit: number): Promise<Cut[]> {
   const cuts: Cut[] = []
@@ -212,8 +227,9 @@ async function cutUpTo(db: Db, due: RowSelection, size: number, limit: number): 
   return cuts
 }
 
-function plannedStep({ range, rows }: Cut, time: TimeColumn, rowBytes: number): PlannedStep {
+function plannedStep({ range, rows, partition }: WholeCut, time: TimeColumn, rowBytes: number): PlannedStep {
   return {
+    ...(partition === undefined ? {} : { partition }),
     range,
     rows,
     from: time.format(range.from[0] ?? null),
@@ -284,6 +300,7 @@ interface Surveyed {
   /** Undefined where the policy cannot work. */
   readonly due: RowSelection | undefined
   readonly time: TimeColumn | undefined
+  readonly inspection: Inspection
   readonly sideBySide: boolean
 }
 
@@ -293,12 +310,12 @@ async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Sur
   const request = { ...inspectRequest(policy, cutoff), hasWorked: lastAppliedAt !== null }
   const inspection = await context.database.inspect(db, request)
   const { table, time, sideBySide } = inspection
-  const findings = [...inspection.findings, ...ownFindings(table, context.ledger)]
+  const findings = [...inspection.findings, ...ownFindings(policy, table, context)]
   const none = { due: 0, held: 0, legal: [], undated: 0, oldest: undefined, oldestDue: undefined }
   const nothing: Survey = { policy, cutoff, table, time, findings, ...none }
   const rows = await (isRefused(nothing) ? undefined : pastRows(db, inspection, policy, cutoff, context))
   if (rows === undefined || time === undefined || table === undefined)
-    return { found: nothing, due: undefined, time, sideBySide }
+    return { found: nothing, due: undefined, time, inspection, sideBySide }
 
   const shown = (value: SqlValue | undefined): string | undefined =>
     value === undefined ? undefined : time.format(value)
@@ -317,12 +334,17 @@ async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Sur
     found,
     due: rows.due,
     time,
+    inspection,
     sideBySide: sideBySide && !rows.holds.some(({ hold }) => asksOthers(hold.where)),
   }
 }
 
-/** Archiving what the ledger knows would be forgetting it. */
-function ownFindings(table: Table | undefined, ledger: Ledger): Finding[] {
+/** What the policy asks for in vain; and archiving what the ledger knows would be forgetting it. */
+function ownFindings(policy: Policy, table: Table | undefined, { ledger, database }: PlanContext): Finding[] {
+  if (policy.partitions === 'drop' && database.partitioning === undefined) {
+    const text = `"partitions" is "drop", and tables of ${database.kind} have no partitions`
+    return [{ level: 'refusal', text, hint: 'Leave it out of the policy.' }]
+  }
   if (table === undefined || !ledger.owns(table.name)) return []
   const text = `${formatTableName(table.name)} is one of the ledger's own tables`
   return [{ level: 'refusal', text, hint: 'What has been archived must stay known.' }]

@@ -3,9 +3,9 @@ import { hostname } from 'node:os'
 
 import { manifestFormat, type Manifest } from './archive/manifest.ts'
 import type { Digest } from './archive/store.ts'
-import type { Column, Table } from './database/database.ts'
+import type { Column, Partition, Table } from './database/database.ts'
 import { RetentionError } from './errors.ts'
-import { formatTableName } from './config/fields.ts'
+import { formatTableName, type TableName } from './config/fields.ts'
 import type { FoundArchive } from './find-archive.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 import { fingerprint } from './plan.ts'
@@ -26,6 +26,8 @@ export interface StepFacts {
   readonly ddl: readonly string[]
   readonly rows: number
   readonly stored: Digest
+  /** The partition that all of its rows are. */
+  readonly partition: Partition | undefined
 }
 
 /** The manifest of a step. */
@@ -39,6 +41,7 @@ export function manifestOf({
   ddl,
   rows,
   stored,
+  partition,
 }: StepFacts): Manifest {
   const { policy, cutoff, step } = order
   const { schema, name: tableName } = table.name
@@ -58,6 +61,7 @@ export function manifestOf({
         columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
         key: [...table.key],
         ddl: [...ddl],
+        ...(partition === undefined ? {} : { partition: written(partition) }),
         rows,
         csv: digest,
         stored: digest,
@@ -68,6 +72,18 @@ export function manifestOf({
     toolVersion,
     createdAt: new Date().toISOString(),
   }
+}
+
+/** A partition for the manifest, whose names have no undefined schema. */
+function written({ table, of, ddl, rights, ...same }: Partition): NonNullable<Manifest['files'][number]['partition']> {
+  const named = ({ schema, name }: TableName) => (schema === undefined ? { name } : { schema, name })
+  return { table: named(table), of: named(of), ...same, ddl: [...ddl], rights: [...rights] }
+}
+
+/** A partition as a manifest tells of it. Its statements may be anybody's: only those that the ledger knows are run. */
+export function told({ table, of, ...same }: NonNullable<Manifest['files'][number]['partition']>): Partition {
+  const named = ({ schema, name }: { schema?: string | undefined; name: string }): TableName => ({ schema, name })
+  return { ...same, table: named(table), of: named(of), ddl: [], rights: [] }
 }
 
 /** The ledger's entry for a step. */
@@ -90,6 +106,7 @@ export function entryOf(facts: StepFacts, manifest: Manifest, manifestStored: Di
     from: manifest.firstTimestamp,
     to: manifest.lastTimestamp,
     columns: columns.map((column) => column.name),
+    partition: facts.partition ?? null,
     fingerprint: fingerprint(order.policy, context.config),
     run: manifest.run,
     host: manifest.host,
@@ -130,6 +147,7 @@ export function adoptedEntry({ name, manifest, manifestSha256, target }: FoundAr
     from: manifest.firstTimestamp,
     to: manifest.lastTimestamp,
     columns: file.columns.map((column) => column.name),
+    partition: file.partition === undefined ? null : told(file.partition),
     // Nobody knows what the policy was like in full.
     fingerprint: '',
     run: manifest.run,

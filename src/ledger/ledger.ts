@@ -2,7 +2,7 @@
 import { sql } from 'kysely'
 
 import { formatTableName, type TableName } from '../config/fields.ts'
-import type { Database, Db } from '../database/database.ts'
+import type { Database, Db, Partition } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { Holds } from './holds.ts'
 import { columnNames, instant, LedgerNames } from './names.ts'
@@ -38,6 +38,8 @@ export interface LedgerEntry {
   readonly to: string
   /** The CSV's columns. */
   readonly columns: readonly string[]
+  /** The partition that was dropped with the rows; null where they were deleted. */
+  readonly partition: Partition | null
   /** Of the policy that archived it; changes when the policy does. */
   readonly fingerprint: string
   readonly run: string
@@ -127,8 +129,19 @@ export class Ledger {
 
   /** Records an archive, in the transaction that deletes its rows. */
   async record(db: Db, entry: LedgerEntry): Promise<void> {
-    const { table, from, to, columns, storedSha256, manifestSha256, toolVersion, archivedAt, restoredAt, ...same } =
-      entry
+    const {
+      table,
+      from,
+      to,
+      columns,
+      partition,
+      storedSha256,
+      manifestSha256,
+      toolVersion,
+      archivedAt,
+      restoredAt,
+      ...same
+    } = entry
     await this.#tables
       .in(db)
       .insertInto(this.#tables.name('ledger'))
@@ -138,6 +151,7 @@ export class Ledger {
         first_timestamp: from,
         last_timestamp: to,
         columns: JSON.stringify(columns),
+        partition: partition === null ? null : JSON.stringify(partition),
         stored_sha256: storedSha256,
         manifest_sha256: manifestSha256,
         tool_version: toolVersion,
@@ -228,6 +242,21 @@ export class Ledger {
     return rows.map(entryOf)
   }
 
+  /** The partitions of a table that were dropped after an instant, the last first, whatever has become of them since. */
+  async dropped(db: Db, table: string, after: string): Promise<Partition[]> {
+    if (!this.#exists) return []
+    const rows = await this.#tables
+      .in(db)
+      .selectFrom(this.#tables.name('ledger'))
+      .selectAll()
+      .where('table_name', '=', table)
+      .where('partition', 'is not', null)
+      .where('archived_at', '>', after)
+      .orderBy('archived_at', 'desc')
+      .execute()
+    return rows.flatMap((row) => entryOf(row).partition ?? [])
+  }
+
   /** A policy's history in a few numbers. Archives that were restored are not counted among its rows. */
   async summary(db: Db, policy: string): Promise<LedgerSummary> {
     if (!this.#exists) return { archives: 0, rows: 0, bytes: 0, lastAppliedAt: null, lastFingerprint: null }
@@ -279,6 +308,8 @@ function entryOf(row: LedgerTable): LedgerEntry {
     from: row.first_timestamp,
     to: row.last_timestamp,
     columns: columnNames(row.columns),
+    // Written by `record`.
+    partition: row.partition === null ? null : (JSON.parse(row.partition) as Partition),
     fingerprint: row.fingerprint,
     run: row.run,
     host: row.host,

@@ -23,6 +23,8 @@ export type LedgerTable = {
   first_timestamp: string
   last_timestamp: string
   columns: string
+  /** The partition that was dropped with the rows, as JSON; null where they were deleted. */
+  partition: string | null
   fingerprint: string
   run: string
   host: string
@@ -124,6 +126,7 @@ const migrations: readonly Migration[] = [
       .addColumn('first_timestamp', 'text', needed)
       .addColumn('last_timestamp', 'text', needed)
       .addColumn('columns', 'text', needed)
+      .addColumn('partition', 'text')
       .addColumn('fingerprint', 'text', needed)
       .addColumn('run', 'text', needed)
       .addColumn('host', 'text', needed)

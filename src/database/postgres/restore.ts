@@ -7,6 +7,8 @@ import type {
   ArchiveForm,
   Db,
   IncomingRows,
+  LostPartitions,
+  MadePartitions,
   PlacedRows,
   RestoreTable,
   RestoreTransaction,
@@ -14,13 +16,21 @@ import type {
 } from '../database.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { lockRestores } from './locks.ts'
+import { makePartitions } from './partition-restore.ts'
 import { load } from './restore-direct.ts'
 import { stage } from './restore-staged.ts'
 import { stageArchive } from './staged-archive.ts'
 import { findTable, type CatalogTable } from './table.ts'
 
-/** Begins a restore: locks the table against changes of its form, and looks at it; undefined where there is none. */
-export async function beginRestore(connections: Connections, name: TableName): Promise<RestoreTransaction | undefined> {
+/**
+ * Begins a restore: locks the table against changes of its form, and looks at it; undefined where there is none.
+ * @param lost partitions that are made again where the rows need them
+ */
+export async function beginRestore(
+  connections: Connections,
+  name: TableName,
+  lost: LostPartitions,
+): Promise<RestoreTransaction | undefined> {
   const transaction = await Transaction.begin(connections, 'read write')
   const { db } = transaction
   try {
@@ -29,8 +39,10 @@ export async function beginRestore(connections: Connections, name: TableName): P
       await sql`lock table ${before.sql} in row exclusive mode`.execute(db)
       await lockRestores(db, before, 'exclusive')
       // Again, now that it cannot change any more.
-      const table = (await findTable(db, name)) ?? before
-      return new PostgresRestore(transaction, table, await insertFacts(db, table))
+      const found = (await findTable(db, name)) ?? before
+      const made = await makePartitions(db, found, lost)
+      const table = made.tables.length === 0 ? found : ((await findTable(db, name)) ?? found)
+      return new PostgresRestore(transaction, table, made, await insertFacts(db, table))
     }
   } catch (error) {
     await transaction.rollback()
@@ -42,11 +54,13 @@ export async function beginRestore(connections: Connections, name: TableName): P
 
 class PostgresRestore implements RestoreTransaction {
   readonly table: RestoreTable
+  readonly made: MadePartitions
   readonly #transaction: Transaction
   readonly #table: CatalogTable
   readonly #facts: InsertFacts
 
-  constructor(transaction: Transaction, table: CatalogTable, facts: InsertFacts) {
+  constructor(transaction: Transaction, table: CatalogTable, made: MadePartitions, facts: InsertFacts) {
+    this.made = made
     this.#transaction = transaction
     this.#table = table
     this.#facts = facts
