@@ -70,7 +70,7 @@ async function patiently(
   let name: string | undefined
   for (let attempt = 1; ;) {
     try {
-      name ??= await freeName(order, context, inTheWay)
+      name ??= await nameInTurn(order, context, inTheWay)
       return { made: await throughUmzug(name, order, context, skipsLocked), skipsLocked }
     } catch (error) {
       if (error instanceof StepGrew) return { grew: error.what, skipsLocked: false }
@@ -89,6 +89,15 @@ async function patiently(
       )
       attempt += 1
     }
+  }
+}
+
+async function nameInTurn(order: StepOrder, context: RunContext, inTheWay: string[]): Promise<string> {
+  const endTurn = await order.naming.take()
+  try {
+    return await freeName(order, context, inTheWay)
+  } finally {
+    endTurn()
   }
 }
 

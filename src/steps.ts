@@ -52,6 +52,7 @@ export async function makeSteps(
   const { bom } = policy.archive ?? context.config.archive
   const size = new StepSize(policy, plan.size)
   const isLimited = allowance.rows !== Infinity
+  const naming = new Turns()
   const reading = new Turns(plan.lanes)
   const rests = Array.from({ length: lanes }, () => 0)
   let ended = 0
@@ -69,7 +70,7 @@ export async function makeSteps(
     const isWhole = step.partition !== undefined
     const most = isLimited ? step.rows : isWhole ? Infinity : policy.batch
     const mostBytes = isWhole ? Infinity : size.mostBytes
-    const order = { policy, cutoff, step, most, mostBytes, storage, target, bom, reading }
+    const order = { policy, cutoff, step, most, mostBytes, storage, target, bom, naming, reading }
     const begun = performance.now()
     const result = await archiveStep(order, context)
     const took = performance.now() - begun
