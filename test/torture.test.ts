@@ -8,7 +8,7 @@ import { torture } from './support/torture.ts'
 const test = suite('torture')
 
 /** As many over each database; `npm run torture` makes hundreds. */
-const kills = 30
+const kills = 20
 
 for (const kind of kinds) {
   test(`each row is in one place after every kill, and everything comes back [${kind}]`, async () => {
