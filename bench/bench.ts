@@ -16,6 +16,7 @@ import { titles } from './marks.ts'
 import { say } from './measure.ts'
 import { readOptions } from './options.ts'
 import { overview } from './overview.ts'
+import { dropPartition } from './partitions.ts'
 import { race } from './races.ts'
 import { marksTable } from './report.ts'
 import type { Results } from './results.ts'
@@ -67,6 +68,11 @@ async function measureBase(database: Database): Promise<void> {
   say(`${titles[database.kind]}: a writer beside apply`)
   for (const gentle of [false, true]) {
     results.beside.push(await besideApply(database, source, rows, gentle))
+    save(folder, results)
+  }
+  if (database.kind === 'postgres') {
+    say('Postgres: a partition that is past')
+    results.partitioned = await dropPartition(database, source, rows, runs)
     save(folder, results)
   }
   await database.drop(source)

@@ -38,6 +38,7 @@ export function marksOf(results: Results): Mark[] {
     ...kinds.map((kind) => sameMemory(results, kind)),
     ...kinds.map((kind) => growth(results, kind)),
     ...kinds.flatMap((kind) => [overview(results, kind, 'status', 1.3), overview(results, kind, 'plan', 6)]),
+    dropping(results),
     heap(results),
     start(results, 'help', '`retention --help`', 5),
     start(results, 'status', '`status` on an empty SQLite table', 12),
@@ -194,6 +195,17 @@ function heap({ overviews }: Results): Mark {
         : `of ${reads.pages.toLocaleString('en')} pages ${told('status')}, ${told('plan')}; ${scans} sequential scans`,
     met: verdict(most, (share) => share <= fewPages && scans === 0),
   }
+}
+
+function dropping({ partitioned }: Results): Mark {
+  const what = 'dropping a partition, Postgres: how long others wait'
+  const of = 'the DELETE of the same rows'
+  if (partitioned === undefined) return atMost(what, 0.1, of, unmeasured)
+  const [waited, deleted] = [median(partitioned.waits), median(partitioned.deletes)]
+  return atMost(what, 0.1, of, {
+    value: waited / deleted,
+    note: `(${waited.toFixed(0)} ms to ${deleted.toFixed(0)} ms)`,
+  })
 }
 
 function start({ startup }: Results, name: 'help' | 'status', what: string, limit: number): Mark {

@@ -4,6 +4,7 @@ import type { Growth } from './growth.ts'
 import { marksOf, memoryOf, secondsOf, titles } from './marks.ts'
 import { median } from './measure.ts'
 import type { Overview } from './overview.ts'
+import type { Partitioned } from './partitions.ts'
 import type { Entry, Race } from './races.ts'
 import type { Results } from './results.ts'
 import type { Startup } from './startup.ts'
@@ -19,7 +20,7 @@ export function marksTable(results: Results): string {
 
 /** The whole page. */
 export function report(results: Results): string {
-  const { about, races, beside, overviews, growth, startup } = results
+  const { about, races, beside, overviews, growth, partitioned, startup } = results
   return [
     `# Results\n\nMade by \`npm run bench\`: whole processes, measured from outside. Ratios are of medians.\n`,
     about.map((line) => `- ${line}\n`).join(''),
@@ -27,6 +28,7 @@ export function report(results: Results): string {
     '![How long apply and restore take](results.svg)\n',
     ...races.map(raceSection),
     growthSection(growth, races),
+    partitioned === undefined ? '' : partitionSection(partitioned),
     overviewSection(overviews),
     startup === undefined ? '' : startupSection(startup),
     besideSection(beside),
@@ -101,6 +103,27 @@ function overviewSection(overviews: readonly Overview[]): string {
     'sequential scans',
   ]
   return `## status and plan\n\nOn a vacuumed table with an index on the column, half of it due. Pages are Postgres's own count; those of the visibility map,\nwhich an index-only scan looks into, are among them.\n\n${table(head, lines)}`
+}
+
+function partitionSection({ due, waits, deletes, runs }: Partitioned): string {
+  const line = (name: string, milliseconds: readonly number[], memory = ''): string[] => [
+    name,
+    `${whole(median(milliseconds))} ms`,
+    `${whole(Math.min(...milliseconds))}–${whole(Math.max(...milliseconds))} ms`,
+    memory,
+  ]
+  const apply = (name: 'drop' | 'rows'): string[] => {
+    const all = runs[name]
+    const times = all.map((run) => run.seconds * 1000)
+    return line(`apply, \`partitions: '${name}'\``, times, megabytes(memoryOf({ runs: all })))
+  }
+  const lines = [
+    apply('drop'),
+    apply('rows'),
+    line('how long a reader of another partition waits at most while it is dropped', waits),
+    line('one DELETE of the same rows', deletes),
+  ]
+  return `## A partition that is past, ${whole(due)} rows\n\n${table(['', 'median', 'shortest to longest', 'peak memory'], lines)}`
 }
 
 function startupSection({ node, help, status }: Startup): string {

@@ -2,6 +2,7 @@
 import type { Beside } from './beside.ts'
 import type { Growth } from './growth.ts'
 import type { Overview } from './overview.ts'
+import type { Partitioned } from './partitions.ts'
 import type { Race } from './races.ts'
 import type { Startup } from './startup.ts'
 
@@ -13,6 +14,7 @@ export interface Results {
   readonly beside: Beside[]
   readonly overviews: Overview[]
   readonly growth: Growth[]
+  partitioned?: Partitioned
   startup?: Startup
   /** What was left out, and why. */
   readonly skipped: string[]

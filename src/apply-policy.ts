@@ -1,6 +1,7 @@
 /** Applies one policy: pass after pass, until nothing is left or nothing more can be done. */
 import type { ChildRows } from './children.ts'
 import type { Config } from './config/config.ts'
+import { formatTableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
 import type { Finding } from './database/database.ts'
 import { refusalOf, warningsOf } from './database/findings.ts'
@@ -20,7 +21,7 @@ import { Throttle } from './throttle.ts'
 export async function applyPolicy(policy: Policy, context: RunContext, allowLarge: boolean): Promise<PolicyReport> {
   const { allowance } = context
   const target = targetOf(policy, context.config)
-  const done: Done = { begun: false, entries: [], skipped: 0, inTheWay: [] }
+  const done: Done = { begun: false, entries: [], skipped: 0, notes: [] }
   const throttle = new Throttle(policy, context)
   let stays: Finding | undefined
   let first: PolicyPlan | undefined
@@ -62,7 +63,9 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
   }
   const kept = done.begun ? await countKept(policy, context, first) : undefined
   const archived = rowsOf(done)
-  const after = { policy, table: first?.table?.name, archived, failure: failure?.error, deadline: context.deadline }
+  // A partition that was dropped has left nothing behind.
+  const deleted = rowsOf({ entries: done.entries.filter(({ partition }) => partition === null) })
+  const after = { policy, table: first?.table?.name, deleted, failure: failure?.error, deadline: context.deadline }
   const { space, warnings } = await spaceAfter(after, context)
   return {
     ...reportOf(policy, context, first, remaining ?? first?.due ?? 0, failure),
@@ -74,12 +77,12 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
       ...warningsOf(first?.findings ?? []),
       ...throttle.warnings,
       ...(stays === undefined ? [] : [stays]),
-      ...done.inTheWay.map((text): Finding => ({ level: 'warning', text })),
+      ...done.notes.map((text): Finding => ({ level: 'warning', text })),
       ...warnings,
     ],
     ...(space === undefined ? {} : { space }),
     ...(first?.children === undefined ? {} : { children: wentAlong(first.children, done.entries) }),
-    archives: done.entries.map(({ name, location, rows, bytes, sha256, from, to }) => ({
+    archives: done.entries.map(({ name, location, rows, bytes, sha256, from, to, partition }) => ({
       name,
       location,
       rows,
@@ -87,6 +90,7 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
       sha256,
       from,
       to,
+      ...(partition === null ? {} : { partition: formatTableName(partition.table) }),
     })),
   }
 }

@@ -1,7 +1,7 @@
 /** `apply` and `plan`: what policies find due, and the run that archives it. */
 import { applyPolicy, refuse, targetOf } from './apply-policy.ts'
 import { archiveBase, archiveName } from './archive/name.ts'
-import { milliseconds, type Duration } from './config/fields.ts'
+import { formatTableName, milliseconds, type Duration } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
 import { loadProject, nowOption, selectPolicies, type ProjectOptions } from './config/project.ts'
 import { cutoffAt, type Cutoff } from './cutoff.ts'
@@ -154,6 +154,7 @@ async function plannedArchives(
       sha256: null,
       from: step.from,
       to: step.to,
+      ...(step.partition === undefined ? {} : { partition: formatTableName(step.partition) }),
     }
   })
 }

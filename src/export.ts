@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import { gatheringOf } from './children.ts'
 import { formatTableName } from './config/fields.ts'
 import { countRows, firstTime, lastTime, rangeWhere } from './cut.ts'
-import type { Column, RowSelection, StepTransaction, Table } from './database/database.ts'
+import type { Column, Partition, RowSelection, StepTransaction, Table } from './database/database.ts'
 import type { Link } from './database/tree.ts'
 import { pastRows } from './plan.ts'
 import type { RunContext, StepOrder } from './step.ts'
@@ -37,6 +37,8 @@ export interface ExportedStep {
   /** The times that no row lies outside of, ISO 8601. */
   readonly from: string
   readonly to: string
+  /** The partition that all of its rows are. */
+  readonly partition: Partition | undefined
   /** Lets the next step read; to be called when all parts have been read, or the step has ended. */
   readonly endReading: () => void
   /** Makes sure that exactly these rows are gone, once all parts are stored. */
@@ -59,11 +61,20 @@ export async function exportStep(
     const ddl = await context.database.ddl(db, due.table.name)
     const endReading = await order.reading.take()
     const rows = transaction.export(due, skipLocked, context.rollbackSignal)
-    const { columns, csv, records } = rows
+    const { columns, csv, records, partition } = rows
     const { holds } = context.ledger
     const held = (): ReturnType<typeof holds.where> => holds.where(transaction.db, due.table, policy.name, context.now)
     const part = { table: due.table, columns, ddl, link: undefined, label: '', csv, records, count: () => rows.count() }
-    return { parts: [part], isEmpty: false, beyond: 0, from, to, endReading, remove: () => rows.remove(held) }
+    return {
+      parts: [part],
+      isEmpty: false,
+      beyond: 0,
+      from,
+      to,
+      partition,
+      endReading,
+      remove: () => rows.remove(held),
+    }
   }
   const all = await pastRows(db, inspection, policy, cutoff, context)
   const request = gatheringOf(inspection, due, all?.due ?? due, policy, context)
@@ -83,7 +94,8 @@ export async function exportStep(
   }
   const isEmpty = (gathered.rows[0] ?? 0) === 0
   // Steps with children follow one another.
-  return { parts, isEmpty, beyond, ...times, endReading: () => {}, remove: () => gathered.remove() }
+  const partition = undefined
+  return { parts, isEmpty, beyond, ...times, partition, endReading: () => {}, remove: () => gathered.remove() }
 }
 
 /** The times of the first and last row of a selection, of which there is one at least. */

@@ -91,7 +91,8 @@ async function stageRows(archive: FoundArchive, transaction: RestoreTransaction,
   return { staged, sha256: archive.sha256, missing: [], rewritten: [] }
 }
 
-function incomingRows({ columns, manifest, column, entry }: FoundArchive): IncomingRows {
+/** What is known of an archive's rows before they are read. */
+export function incomingRows({ columns, manifest, column, entry }: FoundArchive): IncomingRows {
   const from = entry?.from ?? manifest?.firstTimestamp
   const to = entry?.to ?? manifest?.lastTimestamp
   const isTimeKnown = column !== undefined && from !== undefined && to !== undefined

@@ -20,11 +20,12 @@ import type {
   TimeColumn,
 } from './database/database.ts'
 import { wherePredicate } from './database/where.ts'
-import { formatTableName } from './config/fields.ts'
+import { formatTableName, type TableName } from './config/fields.ts'
 import type { Hold } from './ledger/hold.ts'
 import type { HoldOnRows } from './ledger/holds.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import type { Policy } from './config/policy.ts'
+import { cutWholes, type WholeCut } from './whole.ts'
 
 /** One archive that apply is about to make. */
 export interface PlannedStep {
@@ -34,6 +35,8 @@ export interface PlannedStep {
   readonly from: string
   readonly to: string
   readonly estimatedBytes: number
+  /** The partition that it archives whole and drops; undefined where it takes rows. */
+  readonly partition?: TableName
 }
 
 /** What a policy finds in its table now. */
@@ -178,11 +181,20 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
     const bytes =
       found.oldestDue === undefined ? 0 : await rowBytes(db, due, found.children, inspection, context.database)
     const size = Math.max(1, Math.floor(Math.min(policy.batch, policy.batchBytes / bytes)))
-    const cuts = await cutUpTo(db, due, size, limit)
+    const request = inspectRequest(policy, found.cutoff)
+    const { database } = context
+    const wholes =
+      // What hangs on rows goes with them one by one.
+      found.oldestDue === undefined || policy.children !== undefined
+        ? { cuts: [], rest: due, findings: [] }
+        : await cutWholes(db, { policy, database }, inspection, request, due, limit)
+    const taken = rowsIn(wholes.cuts)
+    const cuts = [...wholes.cuts, ...(await cutUpTo(db, wholes.rest, size, limit - taken))]
     // Cut to the end, the steps have counted all rows.
-    const counted = limit === Infinity ? cuts.reduce((rows, next) => rows + next.rows, 0) : await countRows(db, due)
+    const counted = limit === Infinity ? rowsIn(cuts) : await countRows(db, due)
     return {
       ...found,
+      findings: [...found.findings, ...wholes.findings],
       due: counted,
       // A predicate that asks other rows must see what the step before has taken.
       lanes: sideBySide && !asksOthers(policy.where) ? policy.concurrency : 1,
@@ -240,6 +252,10 @@ export async function cutAnew(
   })
 }
 
+function rowsIn(cuts: readonly Cut[]): number {
+  return cuts.reduce((sum, { rows }) => sum + rows, 0)
+}
+
 /** Cuts until so many rows are in the ranges together. */
 async function cutUpTo(db: Db, due: RowSelection, size: number, limit: number): Promise<Cut[]> {
   const cuts: Cut[] = []
@@ -251,8 +267,9 @@ async function cutUpTo(db: Db, due: RowSelection, size: number, limit: number): 
   return cuts
 }
 
-function plannedStep({ range, rows }: Cut, time: TimeColumn, bytes: number): PlannedStep {
+function plannedStep({ range, rows, partition }: WholeCut, time: TimeColumn, bytes: number): PlannedStep {
   return {
+    ...(partition === undefined ? {} : { partition }),
     range,
     rows,
     from: time.format(range.from[0] ?? null),
@@ -345,7 +362,7 @@ async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Sur
   const request = { ...inspectRequest(policy, cutoff), hasWorked: lastAppliedAt !== null }
   const inspection = await context.database.inspect(db, request)
   const { table, time } = inspection
-  const findings = [...inspection.findings, ...ownFindings(table, context.ledger)]
+  const findings = [...inspection.findings, ...ownFindings(policy, table, context)]
   const none = { due: 0, held: 0, legal: [], undated: 0, oldest: undefined, oldestDue: undefined }
   const nothing: Survey = { policy, cutoff, table, time, findings, ...none }
   const rows = await (isRefused(nothing) ? undefined : pastRows(db, inspection, policy, cutoff, context))
@@ -377,8 +394,16 @@ async function survey(db: Db, policy: Policy, context: PlanContext): Promise<Sur
   }
 }
 
-/** Archiving what the ledger knows would be forgetting it. */
-function ownFindings(table: Table | undefined, ledger: Ledger): Finding[] {
+/** What the policy asks for in vain; and archiving what the ledger knows would be forgetting it. */
+function ownFindings(policy: Policy, table: Table | undefined, { ledger, database }: PlanContext): Finding[] {
+  if (policy.partitions === 'drop' && database.partitioning === undefined) {
+    const text = `"partitions" is "drop", and tables of ${database.kind} have no partitions`
+    return [{ level: 'refusal', text, hint: 'Leave it out of the policy.' }]
+  }
+  if (policy.partitions === 'drop' && policy.children !== undefined) {
+    const text = '"partitions" is "drop", and what "children" archives along hangs on single rows'
+    return [{ level: 'refusal', text, hint: 'Leave one of them out of the policy.' }]
+  }
   if (table === undefined || !ledger.owns(table.name)) return []
   const text = `${formatTableName(table.name)} is one of the ledger's own tables`
   return [{ level: 'refusal', text, hint: 'What has been archived must stay known.' }]

@@ -11,8 +11,8 @@ export interface Ended {
   readonly policy: Policy
   /** As it was found; undefined where it was not. */
   readonly table: TableName | undefined
-  /** Rows. */
-  readonly archived: number
+  /** Rows that were archived, and deleted one by one. */
+  readonly deleted: number
   readonly failure: RetentionError | undefined
   /** When to begin nothing more; milliseconds since 1970. */
   readonly deadline: number
@@ -26,9 +26,9 @@ export interface Afterwards {
 
 /** Looks at what archived rows have left behind, and reclaims it. Never throws: the rows are archived, whatever comes. */
 export async function spaceAfter(ended: Ended, context: RunContext): Promise<Afterwards> {
-  const { policy, table, archived, failure, deadline } = ended
-  if (archived === 0 || table === undefined || isOfDatabase(failure)) return { space: undefined, warnings: [] }
-  const before = await context.database.space(table, archived).catch(() => undefined)
+  const { policy, table, deleted, failure, deadline } = ended
+  if (deleted === 0 || table === undefined || isOfDatabase(failure)) return { space: undefined, warnings: [] }
+  const before = await context.database.space(table, deleted).catch(() => undefined)
   if (before === undefined || !policy.reclaim) return { space: before, warnings: [] }
   if (isInterrupted(context) || Date.now() >= deadline) {
     return { space: before, warnings: [unfinished('was not begun: the run was to end first')] }

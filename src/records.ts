@@ -3,10 +3,10 @@ import { hostname } from 'node:os'
 
 import { manifestFormat, type Manifest } from './archive/manifest.ts'
 import type { Digest } from './archive/store.ts'
-import type { Column, Table } from './database/database.ts'
+import type { Column, Partition, Table } from './database/database.ts'
 import type { Link } from './database/tree.ts'
 import { RetentionError } from './errors.ts'
-import { formatTableName } from './config/fields.ts'
+import { formatTableName, type TableName } from './config/fields.ts'
 import { furtherFiles } from './further-files.ts'
 import type { FoundArchive } from './find-archive.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
@@ -28,6 +28,8 @@ export interface StepFacts {
   /** The times of the first and last row, ISO 8601. */
   readonly from: string
   readonly to: string
+  /** The partition that all of its rows are. */
+  readonly partition: Partition | undefined
 }
 
 /** One file of a step, stored. */
@@ -43,7 +45,7 @@ export interface StoredPart {
 }
 
 /** The manifest of a step. */
-export function manifestOf({ order, context, column, files, from, to }: StepFacts): Manifest {
+export function manifestOf({ order, context, column, files, from, to, partition }: StepFacts): Manifest {
   return {
     format: manifestFormat,
     database: { kind: context.database.kind, version: context.database.version },
@@ -52,7 +54,7 @@ export function manifestOf({ order, context, column, files, from, to }: StepFact
     cutoff: order.cutoff.instant,
     firstTimestamp: from,
     lastTimestamp: to,
-    files: files.map(fileOf),
+    files: files.map((file, index) => fileOf(file, index === 0 ? partition : undefined)),
     host: hostname(),
     run: context.run,
     toolVersion,
@@ -60,7 +62,10 @@ export function manifestOf({ order, context, column, files, from, to }: StepFact
   }
 }
 
-function fileOf({ name, table, columns, link, ddl, rows, stored }: StoredPart): Manifest['files'][number] {
+function fileOf(
+  { name, table, columns, link, ddl, rows, stored }: StoredPart,
+  partition: Partition | undefined,
+): Manifest['files'][number] {
   const { schema, name: tableName } = table.name
   const digest = { bytes: stored.bytes, sha256: stored.sha256 }
   return {
@@ -69,6 +74,7 @@ function fileOf({ name, table, columns, link, ddl, rows, stored }: StoredPart): 
     columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
     key: [...table.key],
     ddl: [...ddl],
+    ...(partition === undefined ? {} : { partition: written(partition) }),
     rows,
     ...(link === undefined
       ? {}
@@ -78,11 +84,28 @@ function fileOf({ name, table, columns, link, ddl, rows, stored }: StoredPart): 
   }
 }
 
+/** A partition for the manifest, whose names have no undefined schema. */
+function written({ table, of, ddl, rights, ...same }: Partition): NonNullable<Manifest['files'][number]['partition']> {
+  const named = ({ schema, name }: TableName) => (schema === undefined ? { name } : { schema, name })
+  return { table: named(table), of: named(of), ...same, ddl: [...ddl], rights: [...rights] }
+}
+
+/** A partition as a manifest tells of it. Its statements may be anybody's: only those that the ledger knows are run. */
+export function told({ table, of, ...same }: NonNullable<Manifest['files'][number]['partition']>): Partition {
+  const named = ({ schema, name }: { schema?: string | undefined; name: string }): TableName => ({ schema, name })
+  return { ...same, table: named(table), of: named(of), ddl: [], rights: [] }
+}
+
 /** The ledger's entry for a step. */
-export function entryOf({ name, order, context }: StepFacts, manifest: Manifest, manifestStored: Digest): LedgerEntry {
+export function entryOf(
+  { name, order, context, partition }: StepFacts,
+  manifest: Manifest,
+  manifestStored: Digest,
+): LedgerEntry {
   return {
     ...recordOf(name, manifest, order.target),
     manifestSha256: manifestStored.sha256,
+    partition: partition ?? null,
     fingerprint: fingerprint(order.policy, context.config),
   }
 }
@@ -109,6 +132,7 @@ function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry
     to: manifest.lastTimestamp,
     columns: file.columns.map((column) => column.name),
     files: furtherFiles(manifest),
+    partition: file.partition === undefined ? null : told(file.partition),
     // Nobody knows what the policy was like in full.
     fingerprint: '',
     run: manifest.run,

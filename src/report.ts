@@ -28,6 +28,8 @@ export interface ArchiveReport {
   /** No row's timestamp lies outside these two; ISO 8601. */
   readonly from: string
   readonly to: string
+  /** The partition that was archived whole and dropped, or would be. */
+  readonly partition?: string
 }
 
 /** What a policy's deleted rows have left behind; with `reclaim`, as it is afterwards. */
@@ -167,6 +169,8 @@ export interface RestoreReport {
   readonly restored: number
   /** Rows whose key was in the table already. */
   readonly conflicts: number
+  /** Partitions that were made again for the rows. */
+  readonly partitions: readonly string[]
   /** Until when apply leaves the rows alone: an instant, `forever`, or null where no hold was placed. */
   readonly heldUntil: string | null
   /** What the ledger has the archive as then: `restored` once all it holds is in the table; null where it does not know it. */

@@ -11,7 +11,7 @@ import { formOf, isPartial } from './placing-reshaped.ts'
 import type { RestoredPart, RestoreReport } from './report.ts'
 import { shapeOf, type Shape } from './reshape.ts'
 import { outcomeOf } from './restore-outcome.ts'
-import { checkKey, heldRows, newEntry, noSuchTable, type RestoreOrder } from './restore-runner.ts'
+import { checkKey, heldRows, lostPartitions, newEntry, noSuchTable, type RestoreOrder } from './restore-runner.ts'
 
 /** A file of an archive, and the table that it goes back into. */
 interface File {
@@ -114,7 +114,7 @@ const together: Way = async (files, { onConflict }, tell) => {
 async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Promise<RestoreReport | undefined> {
   const { database, ledger, now, hold, onConflict, dryRun } = order
   // 1. Lock all tables against changes of their form, and look whether they can take the rows.
-  const transaction = await database.restore(archive.table)
+  const transaction = await database.restore(archive.table, await lostPartitions(archive, order))
   if (transaction === undefined) throw noSuchTable(archive, archive.table)
   let report: RestoreReport
   try {
@@ -171,6 +171,7 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
       conflicts: first?.conflicts ?? 0,
       heldUntil: held === null || held === 'forever' ? held : held.toISOString(),
       state,
+      partitions: (transaction.made?.tables ?? []).map(formatTableName),
       warnings,
       children: restored.slice(1).map(({ isWhole: _isWhole, ...part }) => part),
     }

@@ -4,6 +4,7 @@ import { formatTableName, type TableName } from './config/fields.ts'
 import type {
   Database,
   Finding,
+  LostPartitions,
   OnConflict,
   PlacedRows,
   RestoreTable,
@@ -16,9 +17,9 @@ import { checkBytes, type FoundArchive } from './find-archive.ts'
 import type { HeldRows } from './ledger/holds.ts'
 import type { ArchiveState, Ledger, LedgerEntry } from './ledger/ledger.ts'
 import { migrate } from './migrate.ts'
-import { placeStaged, placeStraight, type Placing } from './placing.ts'
+import { incomingRows, placeStaged, placeStraight, type Placing } from './placing.ts'
 import { formOf, isPartial } from './placing-reshaped.ts'
-import { adoptedEntry, restoredEntry } from './records.ts'
+import { adoptedEntry, restoredEntry, told } from './records.ts'
 import type { RestoreReport } from './report.ts'
 import { shapeOf, type Reshaping, type Shape } from './reshape.ts'
 import { outcomeOf, type Outcome } from './restore-outcome.ts'
@@ -95,7 +96,7 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
   const { database, onConflict, dryRun } = order
   // 1. Lock the table against changes of its form, and look whether it can take the rows.
   const name = order.into ?? archive.table
-  const transaction = await database.restore(name)
+  const transaction = await database.restore(name, await lostPartitions(archive, order))
   if (transaction === undefined) throw noSuchTable(archive, name)
   const { table } = transaction
   let report: RestoreReport
@@ -131,9 +132,11 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
       selected: placed.selected,
       restored: rows.rows,
       conflicts: conflicts.count,
+      partitions: (transaction.made?.tables ?? []).map(formatTableName),
       heldUntil: recorded?.heldUntil ?? null,
       state: outcome.state,
       warnings: [
+        ...(transaction.made?.warnings ?? []),
         ...notes.map((text): Finding => ({ level: 'warning', text })),
         ...outcome.warnings,
         ...(recorded?.warnings ?? []),
@@ -147,6 +150,24 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
   if (dryRun) await transaction.rollback()
   else await commitRestore(archive, order, transaction, report)
   return report
+}
+
+/** The partition that the rows were; or those that they were in, and that have been dropped since with what was left. */
+export async function lostPartitions(
+  archive: FoundArchive,
+  { database, ledger, into }: RestoreOrder,
+): Promise<LostPartitions | undefined> {
+  if (into !== undefined || database.partitioning === undefined) return undefined
+  const { entry, manifest } = archive
+  const [file] = manifest?.files ?? []
+  const own = entry === undefined ? file?.partition && told(file.partition) : entry.partition
+  const { time } = incomingRows(archive)
+  if (own !== undefined && own !== null) return { partitions: [own], time }
+  const archivedAt = entry?.archivedAt ?? manifest?.createdAt
+  if (archivedAt === undefined) return undefined
+  // What had been dropped before had none of these rows.
+  const table = formatTableName(archive.table)
+  return { partitions: await database.read((db) => ledger.dropped(db, table, archivedAt)), time }
 }
 
 export function noSuchTable(archive: FoundArchive, name: TableName): RetentionError {

@@ -32,6 +32,8 @@ export interface StepResult {
   readonly skipped: number
   /** Files that were found in the way, and left. */
   readonly inTheWay: readonly string[]
+  /** Why its partition could not be taken whole, and must go row by row; undefined where nothing kept it. */
+  readonly byRows: string | undefined
 }
 
 /** A step that has been committed. */
@@ -47,8 +49,8 @@ const mostInTheWay = 1000
 /** Archives one step, and counts what it had to leave. */
 export async function archiveStep(order: StepOrder, context: RunContext): Promise<StepResult> {
   const inTheWay: string[] = []
-  const { made, grew, skipsLocked } = await patiently(order, context, inTheWay)
-  const result = { entry: made?.entry, held: made?.held ?? 0, grew, inTheWay }
+  const { made, grew, byRows, skipsLocked } = await patiently(order, context, inTheWay)
+  const result = { entry: made?.entry, held: made?.held ?? 0, grew, byRows, inTheWay }
   if (!skipsLocked) return { ...result, skipped: 0 }
   const { policy, cutoff, step, storage } = order
   // The step is done, whatever becomes of this question.
@@ -58,27 +60,28 @@ export async function archiveStep(order: StepOrder, context: RunContext): Promis
 
 /**
  * Makes a step: one that waited too long for a lock tries again without the rows that others hold; one whose rows
- * changed starts over; one whose name is taken takes the next.
+ * changed starts over; one whose name is taken takes the next. A partition that cannot be taken whole is left.
  */
 async function patiently(
   order: StepOrder,
   context: RunContext,
   inTheWay: string[],
-): Promise<{ made: Made | undefined; grew: Growth | undefined; skipsLocked: boolean }> {
+): Promise<{ made?: Made | undefined; grew?: Growth; byRows?: string; skipsLocked: boolean }> {
   let skipsLocked = false
   let name: string | undefined
   for (let attempt = 1; ;) {
     try {
-      name ??= await freeName(order, context, inTheWay)
-      return { made: await throughUmzug(name, order, context, skipsLocked), grew: undefined, skipsLocked }
+      name ??= await nameInTurn(order, context, inTheWay)
+      return { made: await throughUmzug(name, order, context, skipsLocked), skipsLocked }
     } catch (error) {
-      if (error instanceof StepGrew) return { made: undefined, grew: error.what, skipsLocked: false }
+      if (error instanceof StepGrew) return { grew: error.what, skipsLocked: false }
       if (hasCode(error, 'ARCHIVE_EXISTS') && inTheWay.length < mostInTheWay) {
         inTheWay.push(error.message)
         name = undefined
         continue
       }
       const again = hasCode(error, 'DATABASE_BUSY') || hasCode(error, 'ROWS_CHANGED')
+      if (again && order.step.partition !== undefined) return { byRows: error.message, skipsLocked: false }
       if (!again || attempt === attempts || context.signal?.aborted === true) throw error
       skipsLocked ||= hasCode(error, 'DATABASE_BUSY')
       // Two runs in each other's way should not meet again at once.
@@ -87,6 +90,15 @@ async function patiently(
       )
       attempt += 1
     }
+  }
+}
+
+async function nameInTurn(order: StepOrder, context: RunContext, inTheWay: string[]): Promise<string> {
+  const endTurn = await order.naming.take()
+  try {
+    return await freeName(order, context, inTheWay)
+  } finally {
+    endTurn()
   }
 }
 
@@ -155,7 +167,7 @@ async function throughUmzug(
 async function up(name: string, order: StepOrder, context: RunContext, skipLocked: boolean): Promise<Made | undefined> {
   const { policy, cutoff, target } = order
   // 1. Lock the table against changes of its form, and look again whether the policy may work on it.
-  const transaction = await context.database.step({ ...inspectRequest(policy, cutoff), storage: order.storage })
+  const transaction = await beginStep(order, context)
   let endReading = (): void => {}
   const published: string[] = []
   let entry: LedgerEntry
@@ -191,8 +203,8 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
       return undefined
     }
     // 3. The same for the manifest.
-    const { from, to } = exported
-    const facts = { name, order, context, column: inspection.column, files, from, to }
+    const { from, to, partition } = exported
+    const facts = { name, order, context, column: inspection.column, files, from, to, partition }
     const manifest = manifestOf(facts)
     const manifestStored = await storeText(target, manifestName(name), formatManifest(manifest))
     published.push(manifestName(name))
@@ -210,6 +222,16 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
   const isDone = (): Promise<boolean> => context.ledger.isRecorded(entry)
   await commit(transaction, name, isDone, () => undo(transaction, target, published))
   return { entry, held: transaction.held }
+}
+
+async function beginStep(
+  { policy, cutoff, step, storage }: StepOrder,
+  { database }: RunContext,
+): Promise<StepTransaction> {
+  const request = { ...inspectRequest(policy, cutoff), storage }
+  if (step.partition === undefined) return database.step(request)
+  if (database.partitioning === undefined) throw new TypeError('a partition is one of a table that has some')
+  return database.partitioning.step(request, step.partition)
 }
 
 /** A step has come to more rows or bytes than it may take: what is in its range must be cut anew. */

@@ -59,7 +59,9 @@ export interface StepOrder {
   readonly target: Target
   /** Whether the archive begins with a byte order mark. */
   readonly bom: boolean
-  /** Of the run's steps, those whose rows are being read. */
+  /** Steps take their archives' numbers one after another: in the order of their times, as long as none starts over. */
+  readonly naming: Turns
+  /** Of the policy's steps, those whose rows are being read. */
   readonly reading: Turns
 }
 

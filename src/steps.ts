@@ -21,7 +21,8 @@ export interface Done {
   begun: boolean
   readonly entries: LedgerEntry[]
   skipped: number
-  readonly inTheWay: string[]
+  /** What was in the way, and how it was gone round. */
+  readonly notes: string[]
 }
 
 /** The size of an archive's files together. */
@@ -56,6 +57,7 @@ export async function makeSteps(
   const { bom } = policy.archive ?? context.config.archive
   const size = new StepSize(policy, plan.size)
   const isLimited = allowance.rows !== Infinity
+  const naming = new Turns()
   const reading = new Turns(plan.lanes)
   const rests = Array.from({ length: lanes }, () => 0)
   let ended = 0
@@ -70,8 +72,10 @@ export async function makeSteps(
   const makeStep = async (step: PlannedStep, lane: number): Promise<StepResult> => {
     done.begun = true
     // Steps beside this one must not take the same rest of a limit.
-    const most = isLimited ? step.rows : policy.batch
-    const order = { policy, cutoff, step, most, mostBytes: size.mostBytes, storage, target, bom, reading }
+    const isWhole = step.partition !== undefined
+    const most = isLimited ? step.rows : isWhole ? Infinity : policy.batch
+    const mostBytes = isWhole ? Infinity : size.mostBytes
+    const order = { policy, cutoff, step, most, mostBytes, storage, target, bom, naming, reading }
     const begun = performance.now()
     const result = await archiveStep(order, context)
     const took = performance.now() - begun
@@ -80,10 +84,10 @@ export async function makeSteps(
     const least = size.restAfter(taken, isShared())
     rests[lane] = isBeside() && policy.pause === undefined ? Math.max(least, beside.rest * took) : least
     done.skipped += result.skipped
-    done.inTheWay.push(...result.inTheWay)
+    done.notes.push(...result.inTheWay, ...(result.byRows === undefined ? [] : [result.byRows]))
     if (entry !== undefined) {
       done.entries.push(entry)
-      size.made(taken)
+      if (!isWhole) size.made(taken)
     }
     return result
   }
@@ -116,13 +120,13 @@ export async function makeSteps(
       await throttle.ready()
       if (isOver(context) || throttle.stopped) return false
       const rows = isBeside() ? Math.min(size.rows(false), beside.rows) : size.rows(isShared())
-      if (step.rows > rows) {
+      if (step.partition === undefined && step.rows > rows) {
         waiting.push(...(await smaller(step, rows)).toReversed())
         continue
       }
       const result = await (isBeside() ? makeInTurn(step, lane) : makeStep(step, lane))
       if (result === undefined) return false
-      const { grew, entry } = result
+      const { grew, byRows, entry } = result
       archived(entry?.rows ?? 0)
       // Whoever writes rows into the range may do so for ever: that is for the next plan, of which there are only so many.
       hasGrown ||= grew === 'rows'
@@ -130,6 +134,10 @@ export async function makeSteps(
       if (grew === 'bytes') {
         size.grew(step.rows)
         waiting.push(step)
+        continue
+      }
+      if (byRows !== undefined) {
+        waiting.push(...(await smaller(step, rows)).toReversed())
         continue
       }
       if (waiting.length === 0) ended += 1
@@ -140,18 +148,21 @@ export async function makeSteps(
   }
 
   const before = done.entries.length
-  const made = inLanes(plan.steps, lanes, async (step, lane) => {
-    if (allowance.rows <= 0 || isOver(context) || throttle.stopped) return false
-    let left = step.rows
-    allowance.rows -= left
-    try {
-      return await make(step, lane, (rows) => (left -= rows))
-    } finally {
-      allowance.rows += left
-    }
-  })
+  const makeAll = async (steps: readonly PlannedStep[]): Promise<void> =>
+    inLanes(steps, lanes, async (step, lane) => {
+      if (allowance.rows <= 0 || isOver(context) || throttle.stopped) return false
+      let left = step.rows
+      allowance.rows -= left
+      try {
+        return await make(step, lane, (rows) => (left -= rows))
+      } finally {
+        allowance.rows += left
+      }
+    })
   try {
-    await made
+    // A step over rows locks the table until its archive is stored: for so long none of its partitions could be dropped.
+    await makeAll(plan.steps.filter(({ partition }) => partition !== undefined))
+    await makeAll(plan.steps.filter(({ partition }) => partition === undefined))
   } finally {
     // Side by side, a later step may end first.
     done.entries.push(...done.entries.splice(before).toSorted(byTime))

@@ -80,14 +80,15 @@ overDatabases(test, 'cut off at every length: refused by restore, told by verify
 
 overDatabases(
   test,
-  'a manifest with any byte changed, where the ledger knows nothing: refused, or the very rows come back',
+  'a manifest with a byte changed, where the ledger knows nothing: refused, or the very rows come back',
   async (scene) => {
     const { made, original } = await archived(scene)
     await forget(scene.db)
     const path = made.path(`backups/${file}.manifest.json`)
     const whole = readFileSync(path)
     let kept = 0
-    for (let at = 0; at < whole.length; at += 3) {
+    // Others every day, so that in time all are tried.
+    for (let at = Math.floor(Date.now() / 86_400_000) % 9; at < whole.length; at += 9) {
       const bytes = Buffer.from(whole)
       bytes[at] = (bytes[at] ?? 0) ^ (1 << (at % 7))
       writeFileSync(path, bytes)

@@ -339,7 +339,7 @@ overDatabases(
     await db.run(
       "create table log_d partition of log for values from ('2023-01-01') to ('2024-01-01'); insert into log values (6, '2023-03-01', 'f')",
     )
-    const made = project()
+    const made = project({ log: { ...logPolicy, partitions: 'rows' } })
     await apply({ cwd: made.folder, now, before: '2000-01-01' })
     const late = sqlCommand(
       db.address,

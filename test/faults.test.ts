@@ -132,6 +132,8 @@ overDatabases(
       'begin snapshot',
       'fsync log',
       'fsync folder',
+      // What is held now is counted for the report.
+      'begin snapshot',
     ])
     // What is put back is on the disk at once.
     const { points: back } = await atPoints([], () => restore({ cwd: made.folder, now, file }))

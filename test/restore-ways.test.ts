@@ -12,7 +12,7 @@ import { formatRows } from '../src/archive/csv.ts'
 import type { Kind, TestDatabase } from './support/database.ts'
 import { atPoints } from './support/points.ts'
 import type { TestProject } from './support/project.ts'
-import { minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
+import { logPolicy, minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
 
 const test = suite('restore ways')
 
@@ -267,7 +267,8 @@ for (const kind of ['sqlite', 'postgres'] as const) {
       async ({ db, project }) => {
         await (table === undefined ? seedLog(db, minutesBefore(cutoff, 3)) : db.run(table))
         const original = await db.dump('log')
-        const made = project()
+        // All of them in one archive.
+        const made = project({ log: { ...logPolicy, partitions: 'rows' } })
         const [policy] = (await apply({ cwd: made.folder, now })).policies
         assert.is(policy?.archived, original.length, policy?.error?.message)
         if (meanwhile !== undefined) await db.run(meanwhile)

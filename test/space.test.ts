@@ -8,7 +8,7 @@ import Sqlite from 'better-sqlite3'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { apply, plan, type ApplyReport, type PolicyReport } from '../src/index.ts'
+import { apply, plan, type ApplyReport, type PolicyInput, type PolicyReport } from '../src/index.ts'
 import { connectTo, kinds, onCluster, type TestDatabase } from './support/database.ts'
 import { judge, tableRows } from './support/judge.ts'
 import type { Run } from './support/project.ts'
@@ -168,7 +168,7 @@ overDatabases(
     await fill(db, 2000, 'n <= 1000', '"a""b"."lo""g; --"')
     const size = async (): Promise<number> => Number(await db.value(`select pg_relation_size('"a""b"."p ""old"""')`))
     const before = await size()
-    const policy = { ...logPolicy, table: '"a""b"."lo""g; --"' }
+    const policy: PolicyInput = { ...logPolicy, table: '"a""b"."lo""g; --"', partitions: 'rows' }
     const made = project({ log: policy, more: { ...policy, days: 1, where: 'id = 1500', reclaim: true } })
     const { space } = policyOf(await made.cli(['apply', 'log', '--json']))
     assert.is(space?.deadRows, 1000)

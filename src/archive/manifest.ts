@@ -12,9 +12,11 @@ const column = v.object({
   nullable: v.boolean(),
 })
 
+const table = v.object({ schema: v.optional(v.string()), name: v.string() })
+
 const file = v.object({
   /** The table the rows are from. */
-  table: v.object({ schema: v.optional(v.string()), name: v.string() }),
+  table,
   /** The CSV's name, beside the manifest. */
   file: v.string(),
   /** The CSV's columns, in its order, with the database's types. */
@@ -23,6 +25,21 @@ const file = v.object({
   key: v.array(v.string()),
   /** The statements that make the table. */
   ddl: v.array(v.string()),
+  /** The partition that the rows were, and that was dropped with them. */
+  partition: v.optional(
+    v.object({
+      table,
+      /** The table that it was attached to, and with what bounds. */
+      of: table,
+      bounds: v.string(),
+      /** Its rows had times from one up to the other; null where it had no such end. */
+      from: v.nullable(v.string()),
+      to: v.nullable(v.string()),
+      /** The statements that make it, before it is attached; and those that give it its owner and grants. */
+      ddl: v.array(v.string()),
+      rights: v.array(v.string()),
+    }),
+  ),
   rows: v.pipe(v.number(), v.integer(), v.minValue(0)),
   /**
    * Where it holds no rows that went, but references that their foreign key set to something else: by the columns of `key`,

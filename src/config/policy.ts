@@ -83,6 +83,11 @@ export interface PolicyInput {
   /** The time zone of values that carry none. Default `UTC`. */
   columnTimezone?: string
   /**
+   * Postgres: what is done with partitions that lie wholly before the cutoff. `'drop'`, the default: each is archived as a
+   * whole and dropped, which takes the rights of its owner. `'rows'`: their rows are deleted, as all others.
+   */
+  partitions?: 'drop' | 'rows'
+  /**
    * Cleans up after rows were archived: plain `VACUUM (ANALYZE)` on Postgres (never `VACUUM FULL`),
    * `PRAGMA incremental_vacuum` on SQLite. Default false: the report has the command.
    */
@@ -104,6 +109,8 @@ export interface Policy extends Pace {
   readonly maxRows: number | undefined
   readonly maxPercent: number | undefined
   readonly columnTimezone: string
+  /** Undefined where nothing is said of it: as `drop`, where there are any. */
+  readonly partitions: 'drop' | 'rows' | undefined
   readonly reclaim: boolean
 }
 
@@ -128,6 +135,7 @@ const fields = [
   'maxRows',
   'maxPercent',
   'columnTimezone',
+  'partitions',
   'reclaim',
 ] as const
 
@@ -157,6 +165,7 @@ const schema = v.strictObject(
       ),
     ),
     columnTimezone: v.optional(timezone, 'UTC'),
+    partitions: v.optional(v.picklist(['drop', 'rows'], '"drop" or "rows"')),
     reclaim: v.optional(v.boolean('true or false'), false),
   },
   'an object with table, column and days, as definePolicy({ … }) makes it, as the default export',
@@ -183,9 +192,8 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
         ]
   if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
   if (named.length > 0) return { mistakes: named }
-  const { table, column, days, columnTimezone, archive, where, children, maxRows, maxPercent, reclaim, ...own } =
-    checked.value
-  const { batch, batchBytes, concurrency, pause: rest, gentle = defaults.gentle } = own
+  const { table, column, days, columnTimezone, archive, where, children, maxRows, maxPercent, ...own } = checked.value
+  const { batch, batchBytes, concurrency, pause: rest, gentle = defaults.gentle, partitions, reclaim } = own
   return {
     value: {
       name,
@@ -194,6 +202,7 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
       column,
       days,
       columnTimezone,
+      partitions,
       reclaim,
       archive,
       where,

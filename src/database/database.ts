@@ -124,8 +124,58 @@ export interface Lock {
   release(): Promise<void>
 }
 
+/** A partition, so that it can be made again. */
+export interface Partition {
+  readonly table: TableName
+  /** The table that it is directly a partition of. */
+  readonly of: TableName
+  /** `FOR VALUES …`, as ATTACH PARTITION takes them. */
+  readonly bounds: string
+  /** Its rows have times from one up to the other, as `OrderPart.bind` takes them; null where there is no such end. */
+  readonly from: string | null
+  readonly to: string | null
+  /** The statements that make it as a table of its own. */
+  readonly ddl: readonly string[]
+  /** Those that give it its owner and its grants. */
+  readonly rights: readonly string[]
+}
+
+/** A partition that lies wholly before a cutoff. */
+export interface WholePartition {
+  readonly table: TableName
+  /** True for its rows among those of the whole table. */
+  readonly isIn: Sql<boolean>
+  /** True for all others. */
+  readonly isElsewhere: Sql<boolean>
+  /** Why it cannot be dropped, in a few words; undefined where nothing is known against it. */
+  readonly obstacle: string | undefined
+}
+
+/** What a database with partitioned tables can do with one of them. */
+export interface Partitioning {
+  /** The partitions of a table that lie wholly before the cutoff, the oldest first; none where it is not partitioned by time. */
+  whole(db: Db, inspection: Inspection, request: InspectRequest): Promise<{ whole: WholePartition[]; hint?: string }>
+  /** Begins a step that archives a partition and drops it. */
+  step(request: InspectRequest, partition: TableName): Promise<StepTransaction>
+}
+
+/** Partitions that have been dropped, and that rows on their way back may need. */
+export interface LostPartitions {
+  readonly partitions: readonly Partition[]
+  /** The column that aged the rows, and two times that no row lies outside of; undefined where they are not known. */
+  readonly time: IncomingRows['time']
+}
+
+/** What became of lost partitions. */
+export interface MadePartitions {
+  readonly tables: readonly TableName[]
+  readonly warnings: readonly Finding[]
+}
+
 /** Rows of a step on their way into an archive. */
 export interface ExportedRows {
+  /** The partition that all of them are; undefined where they are single rows. */
+  readonly partition?: Partition
   /** The CSV's columns. */
   readonly columns: readonly Column[]
   /** CSV bytes, header first. To be read once, to the end. */
@@ -137,7 +187,8 @@ export interface ExportedRows {
   /**
    * Makes sure that exactly these rows are gone; to be called once the CSV is stored.
    * @param held which rows of the table are held, if any; asked where a hold may have come since the rows were read
-   * @throws RetentionError `ROWS_CHANGED` when they have changed since they were read, or are held now
+   * @throws RetentionError `ROWS_CHANGED` when they have changed since they were read, are held
+   *   now, or cannot be dropped as a whole
    */
   remove(held: () => Promise<Sql<boolean> | undefined>): Promise<void>
 }
@@ -145,11 +196,11 @@ export interface ExportedRows {
 /**
  * The transaction of one step. The order of events is the runner's; what each event means is the database's:
  *
- * | event    | Postgres                                     | SQLite                                              |
+ * | event    | Postgres                                     | SQLite; a whole partition on Postgres               |
  * |----------|----------------------------------------------|-----------------------------------------------------|
  * | `step`   | transaction; the table locked against DDL    | read snapshot                                       |
  * | `export` | the rows that DELETE returns                 | the rows of the snapshot; then the snapshot ends    |
- * | `remove` | nothing: reading has deleted them            | write lock; proof that nothing changed; DELETE      |
+ * | `remove` | nothing: reading has deleted them            | write lock; proof that nothing changed; DELETE, DROP |
  * | `commit` | commit                                       | commit                                              |
  *
  * After the last of several steps, `Database.settle`: until it returns, they may not be reported as done.
@@ -222,6 +273,8 @@ export interface RestoreTransaction {
   readonly db: Db
   /** The table, which cannot change its form any more until the restore ends. */
   readonly table: RestoreTable
+  /** Partitions that were made again for the rows; undefined where a database has none. */
+  readonly made?: MadePartitions
   /** Whether `load` would do: nothing of the table could make other rows of those that go in. */
   canLoad(rows: IncomingRows): boolean
   /**
@@ -437,8 +490,13 @@ export interface Database {
   step(request: InspectRequest): Promise<StepTransaction>
   /** Returns when all steps that have been committed are durable. */
   settle(): Promise<void>
-  /** Begins one restore; undefined where there is no such table. */
-  restore(table: TableName): Promise<RestoreTransaction | undefined>
+  /** Tables in partitions; undefined where the database has none. */
+  readonly partitioning?: Partitioning
+  /**
+   * Begins one restore; undefined where there is no such table.
+   * @param lost partitions that are made again where the rows need them
+   */
+  restore(table: TableName, lost?: LostPartitions): Promise<RestoreTransaction | undefined>
   /**
    * What deleted rows have left behind in a table (Postgres) or in the file (SQLite). Scans no table.
    * @param deleted rows that were deleted just now, for statistics that do not know yet

@@ -20,8 +20,11 @@ export const shownRows = 5
 /** How many characters of a value an error shows: enough to know it by, no more of what may be people's data. */
 export const shownCharacters = 40
 
+const usualHint =
+  'Leave such rows out with --where, replace a column by --drop column --set column=value, or restore --into a table that takes them.'
+
 /** All reasons at once. */
-export function rowsUnfit(table: TableName, reasons: readonly Unfit[]): RetentionError {
+export function rowsUnfit(table: TableName, reasons: readonly Unfit[], hint = usualHint): RetentionError {
   const name = formatTableName(table)
   const lines = reasons.map(({ what, count, isAtLeast, rows }) => {
     const number = `${isAtLeast === true ? 'at least ' : ''}${count} row${count === 1 ? '' : 's'}`
@@ -31,9 +34,7 @@ export function rowsUnfit(table: TableName, reasons: readonly Unfit[]): Retentio
   return new RetentionError(
     'ROWS_UNFIT',
     `The rows do not fit "${name}" as it is now; nothing has been restored:\n${lines.join('\n')}`,
-    {
-      hint: 'Leave such rows out with --where, replace a column by --drop column --set column=value, or restore --into a table that takes them.',
-    },
+    { hint },
   )
 }
 

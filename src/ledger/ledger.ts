@@ -2,7 +2,7 @@
 import { sql } from 'kysely'
 
 import { formatTableName, type TableName } from '../config/fields.ts'
-import type { Database, Db } from '../database/database.ts'
+import type { Database, Db, Partition } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { Holds } from './holds.ts'
 import { columnNames, instant, LedgerNames } from './names.ts'
@@ -67,6 +67,8 @@ export interface LedgerEntry {
   readonly columns: readonly string[]
   /** What went along with its rows, in the order in which it is put back; empty where nothing did. */
   readonly files: readonly LedgerFile[]
+  /** The partition that was dropped with the rows; null where they were deleted. */
+  readonly partition: Partition | null
   /** Of the policy that archived it; changes when the policy does. */
   readonly fingerprint: string
   readonly run: string
@@ -162,6 +164,7 @@ export class Ledger {
       to,
       columns,
       files,
+      partition,
       storedSha256,
       manifestSha256,
       toolVersion,
@@ -179,6 +182,7 @@ export class Ledger {
         last_timestamp: to,
         columns: JSON.stringify(columns),
         files: JSON.stringify(files),
+        partition: partition === null ? null : JSON.stringify(partition),
         stored_sha256: storedSha256,
         manifest_sha256: manifestSha256,
         tool_version: toolVersion,
@@ -269,6 +273,21 @@ export class Ledger {
     return rows.map(entryOf)
   }
 
+  /** The partitions of a table that were dropped after an instant, the last first, whatever has become of them since. */
+  async dropped(db: Db, table: string, after: string): Promise<Partition[]> {
+    if (!this.#exists) return []
+    const rows = await this.#tables
+      .in(db)
+      .selectFrom(this.#tables.name('ledger'))
+      .selectAll()
+      .where('table_name', '=', table)
+      .where('partition', 'is not', null)
+      .where('archived_at', '>', after)
+      .orderBy('archived_at', 'desc')
+      .execute()
+    return rows.flatMap((row) => entryOf(row).partition ?? [])
+  }
+
   /** A policy's history in a few numbers. Archives that were restored are not counted among its rows. */
   async summary(db: Db, policy: string): Promise<LedgerSummary> {
     if (!this.#exists) return { archives: 0, rows: 0, bytes: 0, lastAppliedAt: null, lastFingerprint: null }
@@ -322,6 +341,8 @@ function entryOf(row: LedgerTable): LedgerEntry {
     columns: columnNames(row.columns),
     // Written by `record` alone.
     files: JSON.parse(row.files) as LedgerFile[],
+    // Written by `record`.
+    partition: row.partition === null ? null : (JSON.parse(row.partition) as Partition),
     fingerprint: row.fingerprint,
     run: row.run,
     host: row.host,

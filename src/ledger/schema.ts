@@ -25,6 +25,8 @@ export type LedgerTable = {
   columns: string
   /** Further files of the archive, as JSON. */
   files: string
+  /** The partition that was dropped with the rows, as JSON; null where they were deleted. */
+  partition: string | null
   fingerprint: string
   run: string
   host: string
@@ -127,6 +129,7 @@ const migrations: readonly Migration[] = [
       .addColumn('last_timestamp', 'text', needed)
       .addColumn('columns', 'text', needed)
       .addColumn('files', 'text', needed)
+      .addColumn('partition', 'text')
       .addColumn('fingerprint', 'text', needed)
       .addColumn('run', 'text', needed)
       .addColumn('host', 'text', needed)

@@ -29,7 +29,9 @@ function heading({ policy, table: name, cutoff }: PolicyReport): string {
 /** Archives as a table; long lists are cut in the middle. */
 function archivesTable(archives: readonly ArchiveReport[]): string {
   const row = (archive: ArchiveReport): string[] => [
-    archive.name,
+    archive.partition === undefined
+      ? archive.name
+      : `${archive.name} ${style('dim', `(partition ${archive.partition})`)}`,
     number(archive.rows),
     `${archive.sha256 === null ? '~ ' : ''}${size(archive.bytes)}`,
     moment(archive.from),

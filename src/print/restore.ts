@@ -4,7 +4,7 @@ import type { ColumnChange } from '../reshape.ts'
 import { counted, moment, number, style, warnings } from './style.ts'
 
 export function printRestore(report: RestoreReport): string {
-  const { archive, table, rows, selected, restored, conflicts, dryRun, heldUntil } = report
+  const { archive, table, rows, selected, restored, conflicts, partitions, dryRun, heldUntil } = report
   const verb = dryRun ? 'would be restored' : 'restored'
   const skipped = selected - restored
   const changes = report.columns.flatMap((column) => changeText(column))
@@ -16,6 +16,7 @@ export function printRestore(report: RestoreReport): string {
   ].filter((text) => text !== '')
   const lines = [
     `${style(dryRun ? 'cyan' : 'green', dryRun ? '→' : '✔')} ${archive}: ${counted(restored, 'row')}${part} ${verb} into ${table}${isExact ? ', byte for byte' : ''}`,
+    ...partitions.map((name) => `  partition ${name} ${dryRun ? 'would be made' : 'made'} again`),
     ...changes.map((text) => `  ${text}`),
     ...aside.map((text) => `  ${text}`),
     ...(report.children ?? []).map(({ table: child, restored: came, references }) =>

@@ -22,6 +22,8 @@ export interface Plan {
   readonly act?: 'kill' | 'fail' | 'run'
   /** For `fail`: the error's code. For `run`: the command. */
   readonly with?: string
+  /** Is awaited instead, before a call whose answer is waited for. */
+  readonly meanwhile?: () => Promise<void>
 }
 
 const { RETENTION_POINTS: plansText = '[]', RETENTION_TRACE: trace, RETENTION_CLOCK: clock } = process.env
@@ -56,6 +58,7 @@ function fileName(file: unknown): string | undefined {
 function act(point: string, phase: Plan['phase'], nth: number): void {
   for (const plan of plans) {
     if (plan.point !== point || (plan.phase ?? 'before') !== phase || (plan.nth ?? 1) !== nth) continue
+    if (plan.meanwhile !== undefined) continue
     if (plan.act === 'fail')
       throw Object.assign(new Error(`${plan.with}: made to fail at ${point}`), { code: plan.with })
     if (plan.act === 'run') execSync(plan.with ?? '', { stdio: 'ignore' })
@@ -86,6 +89,7 @@ function pass<T>(point: string | undefined, call: () => T): T {
 async function passing<T>(point: string | undefined, call: () => Promise<T>): Promise<T> {
   if (point === undefined) return call()
   const nth = reach(point)
+  await plans.find((plan) => plan.point === point && (plan.nth ?? 1) === nth)?.meanwhile?.()
   act(point, 'before', nth)
   const answer = call()
   setImmediate(() => act(point, 'during', nth))
@@ -147,6 +151,11 @@ const statements: readonly [RegExp, string, string?][] = [
   [/pg_try_advisory_xact_lock|^\s*begin exclusive/i, 'lock policy'],
   [/pg_advisory_xact_lock/i, 'lock restores'],
   [/^\s*copy \(delete/i, 'copy rows'],
+  [/^\s*copy \(select .* from only /i, 'copy partition'],
+  [/^\s*lock table only .* in share mode/i, 'lock partition'],
+  [/^\s*lock table only .* in access exclusive/i, 'lock whole'],
+  [/^\s*alter table .* detach partition/i, 'detach', 'step'],
+  [/^\s*drop table "/i, 'drop partition', 'step'],
   [/^\s*begin deferred/i, 'begin snapshot'],
   [/^\s*begin immediate/i, 'begin write'],
   [/^\s*delete from "(?!retention_|temp")|^\s*with "retention_\d+" as \(\s*delete/i, 'delete rows'],

@@ -49,9 +49,8 @@ export async function brokenConstraints(
   const { rows } = await sql<{ key: string }>`
     select ${keyText(table, incoming)} as key from ${incoming.rows} where ${incoming.n} = ${n}
   `.execute(db)
-  return rowsUnfit(table.name, [
-    { what: messageOf(error), count: 1, isAtLeast: true, rows: rows.map(({ key }) => shownRow(key)) },
-  ])
+  const reason = { what: messageOf(error), count: 1, isAtLeast: true, rows: rows.map(({ key }) => shownRow(key)) }
+  return rowsUnfit(table.name, [reason], error.hint)
 }
 
 /** One way for rows to be refused. */

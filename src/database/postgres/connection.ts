@@ -55,7 +55,7 @@ export class Transaction {
 
   static async begin(
     connections: Connections,
-    mode: 'read only' | 'read write',
+    mode: 'read only' | 'read write' | 'one snapshot',
     limits?: Limits,
   ): Promise<Transaction> {
     const client = await connections.connect()
@@ -63,9 +63,10 @@ export class Transaction {
     try {
       // In one message: a role may be set to end transactions that wait for the next.
       const pin = withLiterals(pinning(connections.serverVersion, limits ?? connections.limits))
-      const start = `START TRANSACTION ISOLATION LEVEL READ COMMITTED ${mode.toUpperCase()}; ${pin}`
-      if (mode === 'read only') await client.query(start)
-      else connections.otherWriters.own(await numbered(client, start))
+      const isolation = mode === 'one snapshot' ? 'REPEATABLE READ READ ONLY' : `READ COMMITTED ${mode.toUpperCase()}`
+      const start = `START TRANSACTION ISOLATION LEVEL ${isolation}; ${pin}`
+      if (mode === 'read write') connections.otherWriters.own(await numbered(client, start))
+      else await client.query(start)
       return transaction
     } catch (error) {
       await transaction.rollback()
@@ -199,9 +200,15 @@ export function postgresError(error: unknown): RetentionError {
           cause: error,
         })
       }
-      return new RetentionError('DATABASE_FAILED', `Postgres: ${messageOf(error)}${detail(error)}`, { cause: error })
+      return new RetentionError('DATABASE_FAILED', `Postgres: ${messageOf(error)}${detail(error)}`, {
+        ...(messageOf(error).startsWith('no partition of relation') ? { hint: noPartition } : {}),
+        cause: error,
+      })
   }
 }
+
+const noPartition =
+  'Make one for these rows first; where it was dropped with them, the manifest has how it was made under "partition".'
 
 /** Whether an error says that the connection, and not what was sent over it, is at fault. */
 function isDisconnection(code: string | undefined, error: unknown): boolean {

@@ -12,6 +12,8 @@ import type {
   Inspection,
   InspectRequest,
   Lock,
+  LostPartitions,
+  Partitioning,
   RestoreTransaction,
   RowSelection,
   Space,
@@ -24,6 +26,8 @@ import { Connections, postgresLocation, Transaction, type Limits } from './conne
 import { tableDdl } from './ddl.ts'
 import { gather } from './gather.ts'
 import { inspect, isTable, predicateError } from './inspect.ts'
+import { beginPartitionStep } from './partition-step.ts'
+import { wholePartitions } from './partitions.ts'
 import { findName, findTable } from './table.ts'
 import { isLocked, lockGone, lockRestores, takeLock } from './locks.ts'
 import { pressureOn } from './pressure.ts'
@@ -52,6 +56,7 @@ class PostgresDatabase implements Database {
   readonly instantType = 'timestamptz'
   readonly hasOneWriter = false
   readonly location: string
+  readonly partitioning: Partitioning
   readonly #connections: Connections
   readonly #access: 'read' | 'write'
 
@@ -59,6 +64,10 @@ class PostgresDatabase implements Database {
     this.#connections = connections
     this.#access = access
     this.location = location
+    this.partitioning = {
+      whole: (db, inspection, request) => wholePartitions(db, inspection, request, access === 'write'),
+      step: (request, partition) => beginPartitionStep(connections, request, partition),
+    }
   }
 
   get version(): string {
@@ -165,8 +174,11 @@ class PostgresDatabase implements Database {
   // Each commit is durable when it returns.
   async settle(): Promise<void> {}
 
-  async restore(table: TableName): Promise<RestoreTransaction | undefined> {
-    return beginRestore(this.#connections, table)
+  async restore(
+    table: TableName,
+    lost: LostPartitions = { partitions: [], time: undefined },
+  ): Promise<RestoreTransaction | undefined> {
+    return beginRestore(this.#connections, table, lost)
   }
 
   async space(table: TableName, deleted: number): Promise<Space> {

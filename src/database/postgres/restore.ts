@@ -7,6 +7,8 @@ import type {
   ArchiveForm,
   Db,
   IncomingRows,
+  LostPartitions,
+  MadePartitions,
   OnConflict,
   PlacedRows,
   RestoreTable,
@@ -16,6 +18,7 @@ import type {
 import type { Link } from '../tree.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { lockRestores } from './locks.ts'
+import { makePartitions } from './partition-restore.ts'
 import { load } from './restore-direct.ts'
 import { relink } from './relink.ts'
 import { stage } from './restore-staged.ts'
@@ -23,11 +26,18 @@ import { insertTogether, type TogetherRows } from './restore-together.ts'
 import { stageArchive } from './staged-archive.ts'
 import { findTable, type CatalogTable } from './table.ts'
 
-/** Begins a restore: locks the table against changes of its form, and looks at it; undefined where there is none. */
-export async function beginRestore(connections: Connections, name: TableName): Promise<RestoreTransaction | undefined> {
+/**
+ * Begins a restore: locks the table against changes of its form, and looks at it; undefined where there is none.
+ * @param lost partitions that are made again where the rows need them
+ */
+export async function beginRestore(
+  connections: Connections,
+  name: TableName,
+  lost: LostPartitions,
+): Promise<RestoreTransaction | undefined> {
   const transaction = await Transaction.begin(connections, 'read write')
   try {
-    const restore = await openTable(transaction, name)
+    const restore = await openTable(transaction, name, lost)
     if (restore !== undefined) return restore
   } catch (error) {
     await transaction.rollback()
@@ -37,24 +47,32 @@ export async function beginRestore(connections: Connections, name: TableName): P
   return undefined
 }
 
-async function openTable(transaction: Transaction, name: TableName): Promise<PostgresRestore | undefined> {
+async function openTable(
+  transaction: Transaction,
+  name: TableName,
+  lost: LostPartitions,
+): Promise<PostgresRestore | undefined> {
   const { db } = transaction
   const before = await findTable(db, name)
   if (before?.kind !== 'r' && before?.kind !== 'p') return undefined
   await sql`lock table ${before.sql} in row exclusive mode`.execute(db)
   await lockRestores(db, before, 'exclusive')
   // Again, now that it cannot change any more.
-  const table = (await findTable(db, name)) ?? before
-  return new PostgresRestore(transaction, table, await insertFacts(db, table))
+  const found = (await findTable(db, name)) ?? before
+  const made = await makePartitions(db, found, lost)
+  const table = made.tables.length === 0 ? found : ((await findTable(db, name)) ?? found)
+  return new PostgresRestore(transaction, table, made, await insertFacts(db, table))
 }
 
 class PostgresRestore implements RestoreTransaction {
   readonly table: RestoreTable
+  readonly made: MadePartitions
   readonly #transaction: Transaction
   readonly #table: CatalogTable
   readonly #facts: InsertFacts
 
-  constructor(transaction: Transaction, table: CatalogTable, facts: InsertFacts) {
+  constructor(transaction: Transaction, table: CatalogTable, made: MadePartitions, facts: InsertFacts) {
+    this.made = made
     this.#transaction = transaction
     this.#table = table
     this.#facts = facts
@@ -85,7 +103,7 @@ class PostgresRestore implements RestoreTransaction {
   }
 
   async also(name: TableName): Promise<RestoreTransaction | undefined> {
-    return openTable(this.#transaction, name)
+    return openTable(this.#transaction, name, { partitions: [], time: undefined })
   }
 
   async loadTogether(

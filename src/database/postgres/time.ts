@@ -24,6 +24,11 @@ export function timeColumn(column: CatalogColumn, columnTimezone: string): TimeC
   }
 }
 
+/** The cutoff as a value of a column's type; undefined where that is none of time. */
+export function cutoffAs(column: CatalogColumn, cutoff: Cutoff, columnTimezone: string): Sql | undefined {
+  return bound(column.base, columnTimezone)?.(cutoff)
+}
+
 /** The cutoff in the column's own type: never compared across types, which the session's time zone would decide. */
 function bound(type: string, columnTimezone: string): ((cutoff: Cutoff) => Sql) | undefined {
   switch (type) {
