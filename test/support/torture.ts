@@ -212,7 +212,9 @@ class Victim {
     if (archived.length === 0 || (isDue && dice < 0.75)) return ['apply']
     const restore = ['restore', this.#pick(archived), '--hold', this.#random() < 0.2 ? '1s' : 'none']
     // Nothing is in the way, and all rows are chosen: what these change is that the rows are staged, or reshaped.
-    return [...restore, ...this.#pick([[], [], ['--on-conflict', 'skip'], ['--where', 'true']])]
+    // Rows of several tables cannot be chosen among.
+    const reshaped = this.#children === undefined ? ['--where', 'true'] : []
+    return [...restore, ...this.#pick([[], [], ['--on-conflict', 'skip'], reshaped])]
   }
 
   async #archived(): Promise<string[]> {
