@@ -6,7 +6,7 @@ import { formatTableName } from './config/fields.ts'
 import { countRows, firstTime, lastTime, rangeWhere } from './cut.ts'
 import type { Column, Partition, RowSelection, StepTransaction, Table } from './database/database.ts'
 import type { Link } from './database/tree.ts'
-import { pastRows } from './plan.ts'
+import { pastRows } from './past.ts'
 import type { RunContext, StepOrder } from './step.ts'
 
 /** One CSV of a step, on its way. */
@@ -60,7 +60,7 @@ export async function exportStep(
     // First: from then on the connection takes no other command until the rows have been read.
     const ddl = await context.database.ddl(db, due.table.name)
     const endReading = await order.reading.take()
-    const rows = transaction.export(due, skipLocked, context.rollbackSignal)
+    const rows = startReading(() => transaction.export(due, skipLocked, context.rollbackSignal), endReading)
     const { columns, csv, records, partition } = rows
     const { holds } = context.ledger
     const held = (): ReturnType<typeof holds.where> => holds.where(transaction.db, due.table, policy.name, context.now)
@@ -96,6 +96,16 @@ export async function exportStep(
   // Steps with children follow one another.
   const partition = undefined
   return { parts, isEmpty, beyond, ...times, partition, endReading: () => {}, remove: () => gathered.remove() }
+}
+
+/** Where reading cannot even begin, another step's turn comes. */
+function startReading<T>(start: () => T, endReading: () => void): T {
+  try {
+    return start()
+  } catch (error) {
+    endReading()
+    throw error
+  }
 }
 
 /** The times of the first and last row of a selection, of which there is one at least. */

@@ -4,7 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import type { Policy } from './config/policy.ts'
 import type { Cutoff } from './cutoff.ts'
-import type { PlanContext, PlannedStep } from './plan.ts'
+import type { PlanContext } from './past.ts'
+import type { PlannedStep } from './plan.ts'
 import type { Target } from './target/target.ts'
 import type { Turns } from './turns.ts'
 
