@@ -512,6 +512,8 @@ for (const phase of ['before', 'during'] as const) {
 overDatabases(test, 'a run whose time is over begins no reclaim', async ({ db, project }) => {
   if (db.kind === 'sqlite') await db.run('pragma auto_vacuum = incremental')
   await fill(db, 2000, 'n <= 1000')
+  // The server's own vacuum may come by in those two seconds, and leave nothing to say.
+  if (db.kind === 'postgres') await db.run('alter table log set (autovacuum_enabled = false)')
   const made = project({ log: reclaimPolicy })
   const pastTime = (): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2050)
   const [policy] = (await apply({ cwd: made.folder, now, maxTime: '2s', onProgress: pastTime })).policies
