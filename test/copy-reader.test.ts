@@ -3,7 +3,7 @@ import { setImmediate as immediate } from 'node:timers/promises'
 import { PassThrough } from 'node:stream'
 
 import fc from 'fast-check'
-import type { Connection } from 'pg'
+import { Client, type Connection } from 'pg'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
@@ -94,6 +94,27 @@ test('an error in the middle ends it, and is told to whoever reads', async () =>
   const sent = [begins, message('d', 'header\n'), failed]
   const error = await read(sent, [1000]).catch((reason: unknown) => reason)
   assert.match(String(error), /no/)
+})
+
+test('a connection that somebody else reads from is told of, and stays usable', async () => {
+  const client = new Client({ connectionString: process.env.TEST_POSTGRES })
+  await client.connect()
+  // Its types leave it out.
+  const { stream } = (client as unknown as { connection: Connection }).connection
+  const other = (): void => {}
+  stream.on('data', other)
+  const { message: told } = await client
+    .query(new CopyReader('copy (select 1) to stdout'))
+    .blocks(undefined)
+    .next()
+    .then(
+      () => new Error('not told'),
+      (error: Error) => error,
+    )
+  assert.match(told, /in a new way/)
+  stream.off('data', other)
+  assert.is((await client.query('select 1')).rowCount, 1)
+  await client.end()
 })
 
 test.run()

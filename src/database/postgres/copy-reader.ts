@@ -87,12 +87,12 @@ export class CopyReader implements Submittable {
     if (this.#failure !== undefined) throw this.#failure
   }
 
-  /** pg's to call. */
-  submit(connection: Connection): void {
+  /** pg's to call. Returns what keeps it from beginning: thrown, pg would wait for its end for ever. */
+  submit(connection: Connection): Error | undefined {
     const { stream } = connection
     const [parse] = stream.listeners('data') as ((bytes: Buffer) => void)[]
     if (parse === undefined || stream.listenerCount('data') > 1)
-      throw new Error('pg reads its connections in a new way')
+      return new Error('pg reads its connections in a new way')
     const take = (bytes: Buffer): void => this.#take(bytes)
     stream.off('data', parse)
     // Encrypted, it is a stream of TLS.
@@ -106,6 +106,7 @@ export class CopyReader implements Submittable {
       parse(bytes)
     }
     connection.query(this.text)
+    return undefined
   }
 
   /** pg's to call. */
