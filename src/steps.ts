@@ -1,19 +1,13 @@
-/** Makes a plan's steps: each when production can take it, no larger than it may be, and with a rest after it. */
+/** Makes a plan's steps: in lanes, each step when production can take it, and in several where it is too large by then. */
 import { inLanes } from './lanes.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 import { cutAnew, type PlannedStep, type PolicyPlan } from './plan.ts'
 import { archiveStep, type StepResult } from './runner.ts'
-import { StepSize, type Taken } from './step-size.ts'
-import { isOver, rest, type RunContext } from './step.ts'
+import type { RunContext } from './step.ts'
+import { StepPace } from './step-pace.ts'
 import type { Target } from './target/target.ts'
 import type { Throttle } from './throttle.ts'
 import { Turns } from './turns.ts'
-
-/**
- * On a server where others write at the same time: the most rows of a step, and how many times as long as a step took is
- * rested after it. Measured: more, or two at a time, and one in a hundred of others' operations takes ten times as long.
- */
-const besideOthers = { usual: { rows: 5000, rest: 3 }, gentle: { rows: 1000, rest: 9 } }
 
 /** What has been done for a policy so far. */
 export interface Done {
@@ -23,11 +17,6 @@ export interface Done {
   skipped: number
   /** What was in the way, and how it was gone round. */
   readonly notes: string[]
-}
-
-/** The size of an archive's files together. */
-function bytesOf({ bytes, files }: LedgerEntry): number {
-  return files.reduce((sum, file) => sum + file.bytes, bytes)
 }
 
 /** Rows archived so far. */
@@ -48,126 +37,147 @@ export async function makeSteps(
   done: Done,
   due: number,
 ): Promise<{ hasGrown: boolean }> {
-  const { policy, cutoff, time } = plan
-  const { allowance, database } = context
-  // While one step is stored, read back and committed, another's rows can come.
-  const hasSpareLane = plan.lanes > 1 && !database.hasOneWriter && policy.pause === undefined
-  const lanes = plan.lanes + (hasSpareLane ? 1 : 0)
-  const storage = time?.storage
-  const { bom } = policy.archive ?? context.config.archive
-  const size = new StepSize(policy, plan.size)
-  const isLimited = allowance.rows !== Infinity
-  const naming = new Turns()
-  const reading = new Turns(plan.lanes)
-  const rests = Array.from({ length: lanes }, () => 0)
-  let ended = 0
-  let hasGrown = false
+  const steps = new Steps(plan, target, context, throttle, done, due)
+  const before = done.entries.length
+  try {
+    // A step over rows locks the table until its archive is stored: for so long none of its partitions could be dropped.
+    await steps.make(plan.steps.filter(({ partition }) => partition !== undefined))
+    await steps.make(plan.steps.filter(({ partition }) => partition === undefined))
+  } finally {
+    // Side by side, a later step may end first.
+    done.entries.push(...done.entries.splice(before).toSorted(byTime))
+  }
+  return { hasGrown: steps.hasGrown }
+}
 
-  const isShared = (): boolean => database.hasOneWriter && (policy.gentle || throttle.isBusy)
-  const isBeside = (): boolean => !database.hasOneWriter && throttle.isBusy
-  const beside = policy.gentle ? besideOthers.gentle : besideOthers.usual
-  const smaller = async (step: PlannedStep, most: number): Promise<PlannedStep[]> =>
-    cutAnew({ policy, cutoff, storage }, step, most, isLimited ? step.rows : Infinity, context)
+/** The steps of one plan, as they are made. */
+class Steps {
+  hasGrown = false
+  readonly #plan: PolicyPlan
+  readonly #target: Target
+  readonly #context: RunContext
+  readonly #done: Done
+  readonly #due: number
+  readonly #pace: StepPace
+  readonly #naming = new Turns()
+  readonly #reading: Turns
+  /** Planned steps that have been made whole. */
+  #ended = 0
 
-  const makeStep = async (step: PlannedStep, lane: number): Promise<StepResult> => {
-    done.begun = true
-    // Steps beside this one must not take the same rest of a limit.
-    const isWhole = step.partition !== undefined
-    const most = isLimited ? step.rows : isWhole ? Infinity : policy.batch
-    const mostBytes = isWhole ? Infinity : size.mostBytes
-    const order = { policy, cutoff, step, most, mostBytes, storage, target, bom, naming, reading }
-    const begun = performance.now()
-    const result = await archiveStep(order, context)
-    const took = performance.now() - begun
-    const { entry, held } = result
-    const taken: Taken = { rows: entry?.rows ?? 0, bytes: entry === undefined ? 0 : bytesOf(entry), took, held }
-    const least = size.restAfter(taken, isShared())
-    rests[lane] = isBeside() && policy.pause === undefined ? Math.max(least, beside.rest * took) : least
-    done.skipped += result.skipped
-    done.notes.push(...result.inTheWay, ...(result.byRows === undefined ? [] : [result.byRows]))
-    if (entry !== undefined) {
-      done.entries.push(entry)
-      if (!isWhole) size.made(taken)
-    }
-    return result
+  constructor(plan: PolicyPlan, target: Target, context: RunContext, throttle: Throttle, done: Done, due: number) {
+    this.#plan = plan
+    this.#target = target
+    this.#context = context
+    this.#done = done
+    this.#due = due
+    this.#pace = new StepPace(plan.policy, plan.size, throttle, context)
+    this.#reading = new Turns(plan.lanes)
   }
 
-  let turn: Promise<unknown> = Promise.resolve()
-  let owed = 0
-  /** Makes a step when no other lane does, and the rest after the last one is over; undefined where it is too late by then. */
-  const makeInTurn = async (step: PlannedStep, lane: number): Promise<StepResult | undefined> => {
-    const made = turn.then(async () => {
-      await rest(owed, context)
-      if (isOver(context) || throttle.stopped) return undefined
-      const result = await makeStep(step, lane)
-      owed = rests[lane] ?? 0
-      rests[lane] = 0
-      return result
+  /** Makes some of them, side by side. */
+  async make(steps: readonly PlannedStep[]): Promise<void> {
+    const { allowance } = this.#context
+    await inLanes(steps, this.#lanes, async (step, lane) => {
+      if (allowance.rows <= 0 || this.#pace.isOver) return false
+      let left = step.rows
+      allowance.rows -= left
+      try {
+        return await this.#makePlanned(step, lane, (rows) => (left -= rows))
+      } finally {
+        allowance.rows += left
+      }
     })
-    turn = made.catch(() => {})
-    return made
+  }
+
+  get #lanes(): number {
+    const { lanes, policy } = this.#plan
+    // While one step is stored, read back and committed, another's rows can come.
+    const hasSpare = lanes > 1 && !this.#context.database.hasOneWriter && policy.pause === undefined
+    return lanes + (hasSpare ? 1 : 0)
+  }
+
+  get #isLimited(): boolean {
+    return this.#context.allowance.rows !== Infinity
   }
 
   /**
    * Makes a planned step in one or, where it is too large by now, in several. Returns whether its lane may go on.
    * @param archived is told the rows of each
    */
-  const make = async (planned: PlannedStep, lane: number, archived: (rows: number) => void): Promise<boolean> => {
+  async #makePlanned(planned: PlannedStep, lane: number, archived: (rows: number) => void): Promise<boolean> {
     const waiting = [planned]
     for (let step = waiting.pop(); step !== undefined; step = waiting.pop()) {
-      await rest(rests[lane] ?? 0, context)
-      rests[lane] = 0
-      await throttle.ready()
-      if (isOver(context) || throttle.stopped) return false
-      const rows = isBeside() ? Math.min(size.rows(false), beside.rows) : size.rows(isShared())
-      if (step.partition === undefined && step.rows > rows) {
-        waiting.push(...(await smaller(step, rows)).toReversed())
+      await this.#pace.ready(lane)
+      if (this.#pace.isOver) return false
+      const most = this.#pace.rows
+      if (step.partition === undefined && step.rows > most) {
+        waiting.push(...(await this.#smaller(step, most)))
         continue
       }
-      const result = await (isBeside() ? makeInTurn(step, lane) : makeStep(step, lane))
+      const next = step
+      const result = await this.#pace.make(lane, () => this.#archive(next))
       if (result === undefined) return false
-      const { grew, byRows, entry } = result
-      archived(entry?.rows ?? 0)
-      // Whoever writes rows into the range may do so for ever: that is for the next plan, of which there are only so many.
-      hasGrown ||= grew === 'rows'
-      if (grew === 'rows') return false
-      if (grew === 'bytes') {
-        size.grew(step.rows)
+      archived(result.entry?.rows ?? 0)
+      if (result.grew === 'rows') {
+        // Whoever writes rows into the range may do so for ever: that is for the next plan, of which there are only so many.
+        this.hasGrown = true
+        return false
+      }
+      if (result.grew === 'bytes') {
+        this.#pace.grew(step.rows)
         waiting.push(step)
-        continue
+      } else if (result.byRows !== undefined) {
+        waiting.push(...(await this.#smaller(step, most)))
+      } else {
+        if (waiting.length === 0) this.#ended += 1
+        this.#tell()
       }
-      if (byRows !== undefined) {
-        waiting.push(...(await smaller(step, rows)).toReversed())
-        continue
-      }
-      if (waiting.length === 0) ended += 1
-      const { name } = policy
-      context.onProgress?.({ policy: name, rows: rowsOf(done), due, step: ended, steps: plan.steps.length })
     }
     return true
   }
 
-  const before = done.entries.length
-  const makeAll = async (steps: readonly PlannedStep[]): Promise<void> =>
-    inLanes(steps, lanes, async (step, lane) => {
-      if (allowance.rows <= 0 || isOver(context) || throttle.stopped) return false
-      let left = step.rows
-      allowance.rows -= left
-      try {
-        return await make(step, lane, (rows) => (left -= rows))
-      } finally {
-        allowance.rows += left
-      }
-    })
-  try {
-    // A step over rows locks the table until its archive is stored: for so long none of its partitions could be dropped.
-    await makeAll(plan.steps.filter(({ partition }) => partition !== undefined))
-    await makeAll(plan.steps.filter(({ partition }) => partition === undefined))
-  } finally {
-    // Side by side, a later step may end first.
-    done.entries.push(...done.entries.splice(before).toSorted(byTime))
+  /** A step's rows in steps of fewer; the first to be made is the last of them. */
+  async #smaller(step: PlannedStep, most: number): Promise<PlannedStep[]> {
+    const { policy, cutoff, time } = this.#plan
+    const limit = this.#isLimited ? step.rows : Infinity
+    return (await cutAnew({ policy, cutoff, storage: time?.storage }, step, most, limit, this.#context)).toReversed()
   }
-  return { hasGrown }
+
+  /** Archives a step as it is, and keeps what came of it. */
+  async #archive(step: PlannedStep): Promise<StepResult> {
+    const { policy, cutoff, time } = this.#plan
+    const isWhole = step.partition !== undefined
+    const done = this.#done
+    done.begun = true
+    const order = {
+      policy,
+      cutoff,
+      step,
+      // Steps beside this one must not take the same rest of a limit.
+      most: this.#isLimited ? step.rows : isWhole ? Infinity : policy.batch,
+      mostBytes: isWhole ? Infinity : this.#pace.mostBytes,
+      storage: time?.storage,
+      target: this.#target,
+      bom: (policy.archive ?? this.#context.config.archive).bom,
+      naming: this.#naming,
+      reading: this.#reading,
+    }
+    const result = await archiveStep(order, this.#context)
+    done.skipped += result.skipped
+    done.notes.push(...result.inTheWay, ...(result.byRows === undefined ? [] : [result.byRows]))
+    if (result.entry !== undefined) done.entries.push(result.entry)
+    return result
+  }
+
+  #tell(): void {
+    this.#context.onProgress?.({
+      policy: this.#plan.policy.name,
+      rows: rowsOf(this.#done),
+      due: this.#due,
+      step: this.#ended,
+      steps: this.#plan.steps.length,
+    })
+  }
 }
 
 /** Of one time, names differ in their number alone, the first having none. */
