@@ -1,15 +1,21 @@
 /** Faults in the parts: disks that fail or fill up, servers that stop, clocks that go back. Nothing is lost, and it is told. */
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 
 import Sqlite from 'better-sqlite3'
+import { sql } from 'kysely'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
+import { cutoffOf } from '../src/cutoff.ts'
+import type { ExportedRows, Sql, StepTransaction } from '../src/database/database.ts'
 import { CopyReader } from '../src/database/postgres/copy-reader.ts'
+import { openSqlite } from '../src/database/sqlite/database.ts'
+import { Reader } from '../src/database/sqlite/reader.ts'
 import { RecordCounter } from '../src/archive/csv.ts'
+import { hasCode } from '../src/errors.ts'
 import { apply, plan, restore, status, verify, type ApplyReport, type PolicyReport } from '../src/index.ts'
 import { startCluster } from './support/cluster.ts'
 import { connectTo } from './support/database.ts'
@@ -626,6 +632,87 @@ overDatabases(
     await db.run(`drop owned by ${role}; drop role ${role}`).catch(() => {})
   },
   ['postgres'],
+)
+
+overDatabases(
+  test,
+  'the write-ahead log does not become as long as all steps together, though some step is being read whenever one commits',
+  async ({ db }) => {
+    await db.run('pragma page_size = 512; pragma journal_mode = wal')
+    await seedLog(db, minutesBefore(cutoff, 12))
+    // As many large rows as the reading thread does not read ahead; and what others write, a page for each row.
+    await db.run(`insert into log (id, at, body) with recursive n(i) as (select 1 union all select i + 1 from n where i < 60)
+      select 1000 + i, '2020-01-01', hex(zeroblob(150000)) from n`)
+    await db.run(`create table other as with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000)
+      select i, hex(zeroblob(200)) as body from n`)
+    await db.run('pragma wal_checkpoint(truncate)')
+    const real = db.address.replace('sqlite:', '')
+    const database = await openSqlite(real, false)
+    const request = {
+      table: { schema: undefined, name: 'log' },
+      column: 'at',
+      where: undefined,
+      columnTimezone: 'UTC',
+      cutoff: cutoffOf(30, 'UTC', now),
+      children: undefined,
+    }
+    const begin = async (where: Sql<boolean>): Promise<[StepTransaction, ExportedRows]> => {
+      const step = await database.step(request)
+      const { table, order } = step.inspection
+      if (table === undefined) throw new Error('no table')
+      return [step, step.export({ table, order, where }, false)]
+    }
+    let longest = 0
+    for (let id = 1; id <= 12; id += 1) {
+      const [step, rows] = await begin(sql`id = ${id}`)
+      for await (const bytes of rows.csv) assert.ok(bytes.length > 0)
+      const [beside, large] = await begin(sql`id > 1000`)
+      const reading = large.csv[Symbol.asyncIterator]()
+      await reading.next()
+      await db.run('update other set i = i + 1')
+      await rows.remove(async () => undefined)
+      await step.commit()
+      longest = Math.max(longest, statSync(`${real}-wal`).size)
+      await reading.return?.()
+      await beside.rollback()
+    }
+    await database.close()
+    assert.is(await db.value('select count(*) from log'), 60n)
+    assert.ok(longest < 12e6, `${longest} bytes`)
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'what keeps the reading thread from its file is told each time, and a thread that has ended is started again',
+  async ({ db }) => {
+    await db.run('create table t (a integer primary key); insert into t values (7)')
+    const query = {
+      header: ['a'],
+      numbers: { sql: 'select a from t', parameters: [] },
+      lines: `select cast(n.value || char(10) as blob) from json_each(?) as n`,
+      exact: '',
+    }
+    const read = async (reader: Reader): Promise<string> => {
+      let text = ''
+      for await (const { bytes } of reader.read(query, () => {})) text += bytes.toString()
+      return text
+    }
+    const real = db.address.replace('sqlite:', '')
+    const copy = `${real}.later`
+    const reader = new Reader(copy, () => {})
+    for (let time = 0; time < 2; time += 1) {
+      const error = await read(reader).catch((reason: unknown) => reason)
+      assert.ok(hasCode(error, 'DATABASE_UNREACHABLE'), String(error))
+    }
+    copyFileSync(real, copy)
+    assert.is(await read(reader), '"a"\n7\n')
+    await reader.close()
+    assert.is(await read(reader), '"a"\n7\n')
+    await reader.close()
+  },
+  ['sqlite'],
 )
 
 overDatabases(test, 'a clock that goes back between runs, or differs between machines', async (scene) => {

@@ -1,4 +1,8 @@
-/** Whether others write to a server, told by the numbers that it gives to transactions. Any role may ask for them. */
+/**
+ * Whether others write to a server, told by the numbers that it gives to transactions. Any role may ask for them. Savepoints take
+ * numbers too, which nobody can tell apart: where a trigger on our deletes catches errors, its are taken for others'. Steps are
+ * then smaller than they need be, and what is left is counted.
+ */
 import { sql } from 'kysely'
 
 import type { Db } from '../database.ts'

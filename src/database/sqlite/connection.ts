@@ -75,6 +75,11 @@ export class Connection {
     this.#durability.checkpoint()
   }
 
+  /** Lets a long write-ahead log begin anew. Never throws: see `Durability.shorten`. */
+  shortenLog(): void {
+    this.#durability.shorten()
+  }
+
   /** Undoes what is open, if anything is. Never throws: what cannot be rolled back now is when the connection closes. */
   rollback(): void {
     try {

@@ -52,7 +52,7 @@ class SqliteDatabase implements Database {
 
   constructor(connection: Connection, version: string) {
     this.#connection = connection
-    this.#reader = new Reader(connection.file)
+    this.#reader = new Reader(connection.file, () => connection.shortenLog())
     this.#others = new OtherWriters(connection)
     this.location = `sqlite:${connection.file}`
     this.version = version

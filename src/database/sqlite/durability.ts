@@ -12,6 +12,9 @@ import type Sqlite from 'better-sqlite3'
 
 import { messageOf, RetentionError } from '../../errors.ts'
 
+/** So many pages make a long log: 32 MB, where pages have the usual size. */
+const longLog = 8192
+
 export class Durability {
   readonly #file: string
   readonly #raw: Sqlite.Database
@@ -19,6 +22,8 @@ export class Durability {
   #waits = true
   /** Whether there may be commits that are not on the disk. */
   #isUnsettled = false
+  /** How long the log was at the last checkpoint, in pages. */
+  #pages = 0
 
   constructor(file: string, raw: Sqlite.Database) {
     this.#file = file
@@ -27,7 +32,7 @@ export class Durability {
 
   /** To be called before each transaction that writes. @param isForStep its commit need not wait for the disk */
   next(isForStep: boolean): void {
-    // As long as we are connected, nobody can change the mode.
+    // As long as we are connected, nobody can end a write-ahead log.
     const waits = !isForStep || this.#raw.pragma('journal_mode', { simple: true }) !== 'wal'
     if (!waits) this.#isUnsettled = true
     if (waits === this.#waits) return
@@ -44,10 +49,19 @@ export class Durability {
   checkpoint(): void {
     if (this.#waits) return
     try {
-      this.#raw.pragma('wal_checkpoint(passive)')
+      const [{ log = 0n } = {}] = this.#raw.pragma('wal_checkpoint(passive)') as { log?: bigint }[]
+      this.#pages = Number(log)
     } catch {
       // The commit stands.
     }
+  }
+
+  /**
+   * Lets a long log begin anew, for which all must be taken out of it while nobody reads it. To be called when no step is being
+   * read: they are read without a break, and the log would become as long as all of them together. Never throws.
+   */
+  shorten(): void {
+    if (this.#pages >= longLog) this.checkpoint()
   }
 
   /**

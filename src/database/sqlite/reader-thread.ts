@@ -3,14 +3,15 @@ import { createHash, type Hash } from 'node:crypto'
 import { constants, setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 
+import type Sqlite from 'better-sqlite3'
+
 import { messageOf, RetentionError } from '../../errors.ts'
 import { attempt, open } from './driver.ts'
 import { csvPieces, type CsvPiece, type CsvQuery } from './pieces.ts'
 import type { Answer, Question } from './reader.ts'
 
 giveWay()
-// Whoever starts this thread gives it the file's path.
-const raw = open(String(workerData), true)
+let raw: Sqlite.Database | undefined
 let reading: Reading | undefined
 const spares: ArrayBuffer[] = []
 
@@ -49,8 +50,10 @@ function giveWay(): void {
 
 function begin(id: number, query: CsvQuery): void {
   end()
-  attempt(() => raw.exec('begin'))
-  reading = { id, pieces: csvPieces(raw, query, takeBuffer), hash: createHash('sha256') }
+  // Whoever starts this thread gives it the file's path. Opened here, what fails is told, and tried again by the next reading.
+  const opened = (raw ??= open(String(workerData), true))
+  attempt(() => opened.exec('begin'))
+  reading = { id, pieces: csvPieces(opened, query, takeBuffer), hash: createHash('sha256') }
 }
 
 /** Pieces differ in size: a buffer that most of them fit into can be used again. */
@@ -81,7 +84,7 @@ function next({ id, pieces, hash }: Reading, spare: ArrayBuffer | undefined): vo
 function end(): void {
   reading?.pieces.return?.()
   reading = undefined
-  if (raw.inTransaction) raw.exec('rollback')
+  if (raw?.inTransaction === true) raw.exec('rollback')
 }
 
 function answer(what: Answer, handedOver: ArrayBuffer[] = []): void {

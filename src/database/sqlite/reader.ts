@@ -35,12 +35,15 @@ const ahead = 48
 /** The reading thread of one database file; started when it is first needed. */
 export class Reader {
   readonly #file: string
+  readonly #between: () => void
   readonly #turns = new Turns()
   #worker: Worker | undefined
   #readings = 0
 
-  constructor(file: string) {
+  /** @param between is called before each reading, when none is under way */
+  constructor(file: string, between: () => void) {
     this.#file = file
+    this.#between = between
   }
 
   /**
@@ -50,10 +53,10 @@ export class Reader {
    */
   async *read(query: CsvQuery, onEnd: (sha256: string) => void, signal?: AbortSignal): AsyncGenerator<CsvPiece> {
     const endTurn = await this.#turns.take()
-    this.#worker ??= start(this.#file)
-    this.#readings += 1
     try {
-      yield* readIn(this.#worker, this.#readings, query, onEnd, signal)
+      this.#between()
+      this.#readings += 1
+      yield* readIn(this.#running(), this.#readings, query, onEnd, signal)
     } finally {
       endTurn()
     }
@@ -61,6 +64,17 @@ export class Reader {
 
   async close(): Promise<void> {
     await this.#worker?.terminate()
+  }
+
+  #running(): Worker {
+    if (this.#worker !== undefined) return this.#worker
+    const worker = start(this.#file)
+    // Asked again after its end, it would never answer.
+    worker.once('exit', () => {
+      this.#worker = undefined
+    })
+    this.#worker = worker
+    return worker
   }
 }
 
