@@ -39,8 +39,6 @@ export interface ExportedStep {
   readonly to: string
   /** The partition that all of its rows are. */
   readonly partition: Partition | undefined
-  /** Lets the next step read; to be called when all parts have been read, or the step has ended. */
-  readonly endReading: () => void
   /** Makes sure that exactly these rows are gone, once all parts are stored. */
   remove(): Promise<void>
 }
@@ -59,22 +57,12 @@ export async function exportStep(
   if (inspection.tree === undefined) {
     // First: from then on the connection takes no other command until the rows have been read.
     const ddl = await context.database.ddl(db, due.table.name)
-    const endReading = await order.reading.take()
-    const rows = startReading(() => transaction.export(due, skipLocked, context.rollbackSignal), endReading)
+    const rows = transaction.export(due, skipLocked, context.rollbackSignal)
     const { columns, csv, records, partition } = rows
     const { holds } = context.ledger
     const held = (): ReturnType<typeof holds.where> => holds.where(transaction.db, due.table, policy.name, context.now)
     const part = { table: due.table, columns, ddl, link: undefined, label: '', csv, records, count: () => rows.count() }
-    return {
-      parts: [part],
-      isEmpty: false,
-      beyond: 0,
-      from,
-      to,
-      partition,
-      endReading,
-      remove: () => rows.remove(held),
-    }
+    return { parts: [part], isEmpty: false, beyond: 0, from, to, partition, remove: () => rows.remove(held) }
   }
   const all = await pastRows(db, inspection, policy, cutoff, context)
   const request = gatheringOf(inspection, due, all?.due ?? due, policy, context)
@@ -93,19 +81,7 @@ export async function exportStep(
     parts.push({ table, link, columns, ddl, csv, label, records: undefined, count: async () => rows })
   }
   const isEmpty = (gathered.rows[0] ?? 0) === 0
-  // Steps with children follow one another.
-  const partition = undefined
-  return { parts, isEmpty, beyond, ...times, partition, endReading: () => {}, remove: () => gathered.remove() }
-}
-
-/** Where reading cannot even begin, another step's turn comes. */
-function startReading<T>(start: () => T, endReading: () => void): T {
-  try {
-    return start()
-  } catch (error) {
-    endReading()
-    throw error
-  }
+  return { parts, isEmpty, beyond, ...times, partition: undefined, remove: () => gathered.remove() }
 }
 
 /** The times of the first and last row of a selection, of which there is one at least. */

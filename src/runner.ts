@@ -179,8 +179,8 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     const rows = await pastRows(transaction.db, inspection, policy, cutoff, context, order.step.range)
     if (rows === undefined) throw new RetentionError('REFUSED', `Policy "${policy.name}" cannot work on its table now`)
     // 2. Stream the rows into the archive, make it durable, publish it under a name of its own, read it back.
+    endReading = await order.reading.take()
     const exported = await exportStep(transaction, rows.due, order, context, skipLocked)
-    endReading = exported.endReading
     if (exported.isEmpty) {
       await undo(transaction, target, published)
       return undefined
@@ -191,7 +191,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
       const file = index === 0 ? name : partName(name, part.label, published)
       const { table, link, columns, ddl } = part
       const isLast = index === exported.parts.length - 1
-      const csv = atMost(order, size, part.csv, isLast ? exported.endReading : undefined)
+      const csv = atMost(order, size, part.csv, isLast ? endReading : undefined)
       const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv, part.records)
       published.push(file)
       const count = await part.count()
