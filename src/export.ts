@@ -60,7 +60,8 @@ export async function exportStep(
     const rows = transaction.export(due, skipLocked, context.rollbackSignal)
     const { columns, csv, records, partition } = rows
     const { holds } = context.ledger
-    const held = (): ReturnType<typeof holds.where> => holds.where(transaction.db, due.table, policy.name, context.now)
+    const held = (): ReturnType<typeof holds.where> =>
+      holds.where(transaction.db, due.table, policy.name, context.now, order.step.partition)
     const part = { table: due.table, columns, ddl, link: undefined, label: '', csv, records, count: () => rows.count() }
     return { parts: [part], isEmpty: false, beyond: 0, from, to, partition, remove: () => rows.remove(held) }
   }

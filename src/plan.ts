@@ -42,7 +42,7 @@ export interface PolicyPlan extends Survey {
 /** Plans a policy's steps. @param limit the most rows to take */
 export async function planPolicy(policy: Policy, context: PlanContext, limit: number): Promise<PolicyPlan> {
   return look(context.database, policy, async (db) => {
-    const { found, due, time, inspection, sideBySide } = await survey(db, policy, context)
+    const { found, due, holds, time, inspection, sideBySide } = await survey(db, policy, context)
     if (due === undefined || time === undefined)
       return { ...found, steps: [], lanes: 1, isSteady: false, size: policy.batch, tooLarge: undefined }
     // Where nothing is due, a sample would look for it in the whole table.
@@ -55,7 +55,7 @@ export async function planPolicy(policy: Policy, context: PlanContext, limit: nu
       // What hangs on rows goes with them one by one.
       found.oldestDue === undefined || policy.children !== undefined
         ? { cuts: [], rest: due, findings: [] }
-        : await cutWholes(db, { policy, database }, inspection, request, due, limit)
+        : await cutWholes(db, { policy, database }, inspection, request, due, holds, limit)
     const taken = rowsIn(wholes.cuts)
     const cuts = [...wholes.cuts, ...(await cutUpTo(db, wholes.rest, size, limit - taken))]
     // Cut to the end, the steps have counted all rows.

@@ -9,6 +9,7 @@ import type { Cutoff } from './cutoff.ts'
 import type { Db, Finding, Inspection, RowSelection, SqlValue, Table, TimeColumn } from './database/database.ts'
 import { wherePredicate } from './database/where.ts'
 import type { Hold } from './ledger/hold.ts'
+import type { HoldOnRows } from './ledger/holds.ts'
 import { along, asksOthers, inspectRequest, pastRows, policyCutoff, type PastRows, type PlanContext } from './past.ts'
 
 /** What a policy finds in its table now. */
@@ -88,6 +89,7 @@ interface Surveyed {
   readonly found: Survey
   /** Undefined where the policy cannot work. */
   readonly due: RowSelection | undefined
+  readonly holds: readonly HoldOnRows[]
   readonly time: TimeColumn | undefined
   readonly inspection: Inspection
   readonly sideBySide: boolean
@@ -104,7 +106,7 @@ export async function survey(db: Db, policy: Policy, context: PlanContext): Prom
   const nothing: Survey = { policy, cutoff, table, time, findings, ...none }
   const rows = await (isRefused(nothing) ? undefined : pastRows(db, inspection, policy, cutoff, context))
   if (rows === undefined || time === undefined || table === undefined)
-    return { found: nothing, due: undefined, time, inspection, sideBySide: false }
+    return { found: nothing, due: undefined, holds: [], time, inspection, sideBySide: false }
 
   const shown = (value: SqlValue | undefined): string | undefined =>
     value === undefined ? undefined : time.format(value)
@@ -125,6 +127,7 @@ export async function survey(db: Db, policy: Policy, context: PlanContext): Prom
   return {
     found,
     due,
+    holds: rows.holds,
     time,
     inspection,
     sideBySide: inspection.sideBySide && !rows.holds.some(({ hold }) => asksOthers(hold.where)),

@@ -13,6 +13,8 @@ import type {
   RowSelection,
   WholePartition,
 } from './database/database.ts'
+import { shortId } from './ledger/hold.ts'
+import { holdByName, type HoldOnRows } from './ledger/holds.ts'
 
 /** A range of rows that one step takes, and the partition that they are, if they are one. */
 export interface WholeCut extends Cut {
@@ -29,6 +31,7 @@ export interface Wholes {
 /**
  * The partitions of which every row is due, the oldest first. Empty ones are left as they are: somebody may have made them
  * for what is to come.
+ * @param holds on the table's rows
  * @param limit the most rows of all: where a partition has more, it and those after it go row by row
  */
 export async function cutWholes(
@@ -37,6 +40,7 @@ export async function cutWholes(
   inspection: Inspection,
   request: InspectRequest,
   due: RowSelection,
+  holds: readonly HoldOnRows[],
   limit: number,
 ): Promise<Wholes> {
   const none: Wholes = { cuts: [], rest: due, findings: [] }
@@ -50,8 +54,10 @@ export async function cutWholes(
     const within = { ...due, where: sql<boolean>`(${partition.isIn} and ${due.where})` }
     const rows = await dueWhole(db, within, partition)
     if (rows === 0) continue
-    if (partition.obstacle !== undefined) {
-      against.set(partition.obstacle, [...(against.get(partition.obstacle) ?? []), partition])
+    const hold = holdByName(holds, partition.table)
+    const why = hold === undefined ? partition.obstacle : `legal hold ${shortId(hold)} is on it`
+    if (why !== undefined) {
+      against.set(why, [...(against.get(why) ?? []), partition])
       continue
     }
     if (rows > left) break
@@ -69,7 +75,9 @@ export async function cutWholes(
   return {
     cuts,
     rest: { ...due, where: rest },
-    findings: [...against].map(([why, partitions]) => byRows(why, partitions, hint)),
+    findings: [...against].map(([why, partitions]) =>
+      byRows(why, partitions, partitions[0]?.obstacle === why ? hint : undefined),
+    ),
   }
 }
 

@@ -447,6 +447,33 @@ overPostgres('a hold that is placed between copy and lock keeps its row', async 
 })
 
 overPostgres(
+  'a hold on a partition by its name keeps it, as one that lost its table would refuse all',
+  async (scene) => {
+    const { db, project } = scene
+    await seedYears(db)
+    const made = project()
+    const hold = async (on: string): Promise<void> => {
+      await addHold({ cwd: made.folder, on, where: 'id < 0', reason: 'case 8', now })
+    }
+    await hold('log_2024')
+    const first = only(await apply({ cwd: made.folder, now, before: '2025-01-01' }))
+    assert.equal([first.archived, dropped(first)], [12, []])
+    assert.match(
+      texts(first),
+      /Rows of public\.log_2024 are deleted, and the partition stays: legal hold \w{8} is on it/,
+    )
+    const { result } = await atPoints([{ point: 'link manifest', meanwhile: async () => hold('log_2025') }], () =>
+      apply({ cwd: made.folder, now, before: '2026-01-01' }),
+    )
+    const second = only(result)
+    assert.equal([second.archived, dropped(second)], [12, []])
+    assert.match(texts(second), /log_2025 cannot be dropped whole: legal hold \w{8} is on it/)
+    assert.equal((await partitionsOf(db)).length, 3)
+    assert.is((await applied(made.folder)).status, 'applied')
+  },
+)
+
+overPostgres(
   'where a partition does not fit as it was, its rows find their place all the same',
   async ({ db, project }) => {
     await seedYears(db)

@@ -20,6 +20,15 @@ export interface HoldOnRows {
   readonly where: Sql<boolean>
 }
 
+/**
+ * The legal hold that is on a partition by its name. While there is one, the partition has to stay, even where no row of it
+ * is held: a hold whose table is gone refuses all.
+ */
+export function holdByName(holds: readonly HoldOnRows[], { schema = 'public', name }: TableName): Hold | undefined {
+  const partition = formatTableName({ schema, name })
+  return holds.map(({ hold }) => hold).find(({ kind, table }) => kind === 'legal' && table === partition)
+}
+
 /** A clock may be ahead for once: the keys of a hold are kept for 30 days after its end. In milliseconds. */
 const keptFor = 30 * 24 * 60 * 60 * 1000
 
@@ -172,9 +181,25 @@ export class Holds {
     return held
   }
 
-  /** True for a table's held rows; undefined where none is. @throws as `onRows` */
-  async where(db: Db, table: Table, policy: string, now: Date): Promise<Sql<boolean> | undefined> {
-    const conditions = (await this.onRows(db, table, policy, now)).map(({ where }) => where)
+  /**
+   * True for a table's held rows; undefined where none is.
+   * @param partition is about to be dropped; undefined where none is
+   * @throws as `onRows`; RetentionError `ROWS_CHANGED` where a hold is on the partition by its name
+   */
+  async where(
+    db: Db,
+    table: Table,
+    policy: string,
+    now: Date,
+    partition?: TableName,
+  ): Promise<Sql<boolean> | undefined> {
+    const holds = await this.onRows(db, table, policy, now)
+    const byName = partition === undefined ? undefined : holdByName(holds, partition)
+    if (partition !== undefined && byName !== undefined) {
+      const text = `Partition ${formatTableName(partition)} cannot be dropped whole: legal hold ${shortId(byName)} is on it`
+      throw new RetentionError('ROWS_CHANGED', text)
+    }
+    const conditions = holds.map(({ where }) => where)
     return conditions.length === 0 ? undefined : sql<boolean>`(${sql.join(conditions, sql` or `)})`
   }
 
