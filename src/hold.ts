@@ -237,7 +237,8 @@ async function checkedTable(database: Database, db: Db, name: TableName, where: 
   if (table === undefined) throw new RetentionError('POLICY_UNKNOWN', `There is no table "${formatTableName(name)}"`)
   const error = where === null ? undefined : await database.predicateError(db, where, table)
   if (error === undefined) return table
-  throw new RetentionError('USAGE', `--where is not a predicate on ${formatTableName(table.name)}: ${error}`)
+  const text = `--where is ${JSON.stringify(where)}, which is not a predicate on ${formatTableName(table.name)}: ${error}`
+  throw new RetentionError('USAGE', text)
 }
 
 async function holdArchive(
