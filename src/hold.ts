@@ -1,6 +1,8 @@
 /** `hold add`, `hold list` and `hold release`: legal holds, under which rows and archives stay whatever their age. */
 import path from 'node:path'
 
+import { sql } from 'kysely'
+
 import { archiveOfManifest } from './archive/name.ts'
 import { formatTableName, milliseconds, parseTableName, type TableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
@@ -235,6 +237,8 @@ async function holdRows(
 async function checkedTable(database: Database, db: Db, name: TableName, where: string | null): Promise<Table> {
   const table = await database.findTable(db, name)
   if (table === undefined) throw new RetentionError('POLICY_UNKNOWN', `There is no table "${formatTableName(name)}"`)
+  // Who may not read the table is told so, and not that the predicate is at fault.
+  if (where !== null) await countRows(db, { table, where: sql<boolean>`(1 = 0)` })
   const error = where === null ? undefined : await database.predicateError(db, where, table)
   if (error === undefined) return table
   const text = `--where is ${JSON.stringify(where)}, which is not a predicate on ${formatTableName(table.name)}: ${error}`

@@ -144,12 +144,19 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
     }
   } catch (error) {
     await transaction.rollback()
-    throw error
+    throw withWhy(error, transaction.made?.warnings ?? [])
   }
   // 4. Commit: the rows are back and the ledger knows, or neither.
   if (dryRun) await transaction.rollback()
   else await commitRestore(archive, order, transaction, report)
   return report
+}
+
+/** Rows that find no place may do so because their partition could not be made again: the error says why. */
+function withWhy(error: unknown, warnings: readonly Finding[]): unknown {
+  if (!(error instanceof RetentionError) || warnings.length === 0) return error
+  const lines = [...warnings.map(({ text }) => text), ...(error.hint === undefined ? [] : [error.hint])]
+  return new RetentionError(error.code, error.message, { hint: lines.join('\n'), cause: error })
 }
 
 /** The partition that the rows were; or those that they were in, and that have been dropped since with what was left. */

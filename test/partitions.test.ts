@@ -481,6 +481,16 @@ overPostgres(
     const made = project()
     const policy = await applied(made.folder)
     const [old, more] = policy.archives.filter(({ partition }) => partition !== undefined)
+    await db.run('create view log_2024 as select 1')
+    const placeless = await restore({ cwd: made.folder, file: old?.name ?? '', now }).then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    assert.match(
+      placeless instanceof RetentionError ? (placeless.hint ?? '') : '',
+      /log_2024 was not made again: .*already exists\nMake one for these rows first/,
+    )
+    await db.run('drop view log_2024')
     // The table has another column now, and another partition lies where one was.
     await db.run(`alter table log add column extra text default 'new';
     create table log_2024_a partition of log for values from ('2024-01-01Z') to ('2024-07-01Z');
