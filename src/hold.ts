@@ -13,7 +13,7 @@ import { dayAfter } from './cutoff.ts'
 import type { Database, Db, Table } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { heldPredicate, unknownPredicate, wherePredicate } from './database/where.ts'
-import { RetentionError } from './errors.ts'
+import { hasCode, RetentionError } from './errors.ts'
 import type { Hold } from './ledger/hold.ts'
 import type { NewLegalHold } from './ledger/holds.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
@@ -217,7 +217,11 @@ async function holdRows(
     const table = await checkedTable(database, db, name, order.where)
     const where = order.where === null ? wherePredicate(undefined) : heldPredicate(order.where)
     return {
-      rows: await countRows(db, { table, where }),
+      rows: await countRows(db, { table, where }).catch((error: unknown) => {
+        if (order.where === null || !hasCode(error, 'DATABASE_FAILED')) throw error
+        const text = `--where is ${JSON.stringify(order.where)}, which fails on a row of ${formatTableName(table.name)}: ${error.message}`
+        throw new RetentionError('USAGE', text, { cause: error })
+      }),
       unknown: order.where === null ? 0 : await countRows(db, { table, where: unknownPredicate(order.where) }),
     }
   })

@@ -179,8 +179,12 @@ export async function lostPartitions(
 
 export function noSuchTable(archive: FoundArchive, name: TableName): RetentionError {
   const ddl = archive.manifest?.files[0]?.ddl ?? []
+  const isOwn = formatTableName(name) === formatTableName(archive.table)
+  const renamed = isOwn
+    ? 'If it has another name now, --into takes that; apply will not leave the rows alone there.\n'
+    : ''
   return new RetentionError('REFUSED', `There is no table "${formatTableName(name)}" to restore ${archive.name} into`, {
-    hint: `Make it first${ddl.length === 0 ? '' : `; this is how it was made:\n${ddl.join('\n')}`}`,
+    hint: `${renamed}Make it first${ddl.length === 0 ? '' : `; this is how it was made:\n${ddl.join('\n')}`}`,
   })
 }
 

@@ -8,6 +8,7 @@ import { countRows, firstTime, type Range } from './cut.ts'
 import type { Cutoff } from './cutoff.ts'
 import type { Db, Finding, Inspection, RowSelection, SqlValue, Table, TimeColumn } from './database/database.ts'
 import { wherePredicate } from './database/where.ts'
+import { failsOnRows } from './ledger/held-rows.ts'
 import type { Hold } from './ledger/hold.ts'
 import type { HoldOnRows } from './ledger/holds.ts'
 import { along, asksOthers, inspectRequest, pastRows, policyCutoff, type PastRows, type PlanContext } from './past.ts'
@@ -112,13 +113,14 @@ export async function survey(db: Db, policy: Policy, context: PlanContext): Prom
     value === undefined ? undefined : time.format(value)
   const all = wherePredicate(policy.where)
   const undated = { table, where: sql<boolean>`(${all} and ${time.undated})` }
+  const held = await heldOf(db, rows)
   const hanging = await along(db, inspection, rows, policy, cutoff, context)
   const due = hanging?.due ?? rows.due
   const dated = { ...rows.due, where: sql<boolean>`(${all} and not ${time.undated})` }
   const found: Survey = {
     ...nothing,
     findings: [...findings, ...(await keptFindings(db, table, rows.held)), ...(hanging?.findings ?? [])],
-    ...withStaying(await heldOf(db, rows), hanging),
+    ...withStaying(held, hanging),
     undated: inspection.undated ?? (await countRows(db, undated)),
     oldest: shown(await firstTime(db, dated)),
     oldestDue: shown(await firstTime(db, due)),
@@ -148,7 +150,9 @@ async function heldOf(db: Db, rows: PastRows | undefined): Promise<Pick<Survey, 
   const { table, where: past } = rows.held
   for (const { hold, where } of rows.holds) {
     if (hold.kind !== 'legal') continue
-    const held = await countRows(db, { table, where: sql<boolean>`(${past} and ${where})` })
+    const held = await countRows(db, { table, where: sql<boolean>`(${past} and ${where})` }).catch((error: unknown) => {
+      throw failsOnRows(hold, error)
+    })
     if (held > 0) legal.push({ hold, rows: held })
   }
   return { held: await countRows(db, rows.held), legal }

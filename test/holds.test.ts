@@ -189,6 +189,21 @@ overDatabases(
     await releaseHold({ cwd: made.folder, id: placed.id, now })
     const { archived, held } = await applyIn(made)
     assert.equal({ archived, held }, { archived: 5, held: 1 })
+
+    const fragile = db.kind === 'sqlite' ? "json(case id when 8 then '{' else '1' end) = '2'" : '1 / (id - 8) > 2'
+    await hold(made, { on: 'log', where: fragile })
+    await db.run("insert into log2 (at) values ('2020-01-01T00:00:00Z')")
+    const failed = await applyIn(made)
+    assert.is(failed.status, 'refused')
+    assert.match(
+      failed.error?.message ?? '',
+      /Legal hold [0-9a-f]{8} .*, which fails on one of them: (SQLite|Postgres): /,
+    )
+    await fails(
+      hold(made, { on: 'log', where: fragile }),
+      'USAGE',
+      /--where is ".*, which fails on a row of (public\.)?log2: /,
+    )
   },
 )
 

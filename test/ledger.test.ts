@@ -352,8 +352,10 @@ overDatabases(
       const refused = await releaseHold({ cwd: made.folder, id: held.hold.id }).catch((error: unknown) => error)
       assert.match(String(refused), /permission denied for table retention_ledger_holds/)
       made.configure({ database: as(counsel) })
-      const blind = await addHold({ cwd: made.folder, on: 'log', where: 'id = 1', reason: 'x' }).catch(String)
-      assert.match(blind, /Error: Postgres: permission denied for table log/)
+      const blind = await addHold({ cwd: made.folder, on: 'log', where: 'id = 1', reason: 'x' }).catch(
+        (error: unknown) => error,
+      )
+      assert.match(String(blind), /Error: Postgres: permission denied for table log/)
       await db.run(grants('hold', base, counsel))
       await releaseHold({ cwd: made.folder, id: held.hold.id })
       await addHold({ cwd: made.folder, on: 'log', where: 'id = 1', reason: 'x' })

@@ -40,7 +40,7 @@ export function printHolds({ holds }: HoldList): string {
 }
 
 function untilText(hold: ListedHold): string {
-  const until = hold.until === null ? 'its release' : moment(hold.until)
+  const until = hold.until === null ? 'its release' : end(hold.until)
   if (hold.state === 'in-force') return until
   if (hold.state === 'ended') return style('dim', `ended ${until}`)
   const why = hold.releaseReason === null ? '' : `: ${oneLine(hold.releaseReason)}`
@@ -71,7 +71,12 @@ function scope({ kind, table: name, archive, where }: Hold): string {
 
 function heldText(hold: Hold): string {
   const verb = hold.archive !== null && hold.kind === 'legal' ? 'is' : 'are'
-  return `${scope(hold)} ${verb} held until ${hold.until === null ? 'released' : moment(hold.until)}`
+  return `${scope(hold)} ${verb} held until ${hold.until === null ? 'released' : end(hold.until)}`
+}
+
+/** Whoever placed it said a day of the config's time zone. */
+function end(until: string): string {
+  return `${moment(until)} UTC`
 }
 
 /** Somebody's own words on one line: a terminal takes some characters for commands. */
