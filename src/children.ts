@@ -80,8 +80,9 @@ function childRows(tree: Tree, found: Pick<Gathered, 'rows' | 'links'>): ChildRo
 
 function stayFindings(stays: number): Finding[] {
   if (stays === 0) return []
-  const [rows, stay, belong] = stays === 1 ? ['row', 'stays', 'it'] : ['rows', 'stay', 'them']
-  const text = `${stays} ${rows} past their time ${stay}: what hangs on ${belong} belongs to rows that stay as well`
+  const [rows, stay, them] =
+    stays === 1 ? ['row past its time', 'stays', 'it'] : ['rows past their time', 'stay', 'them']
+  const text = `${stays} ${rows} ${stay}: what hangs on ${them} is held, or belongs to rows that stay as well`
   return [{ level: 'warning', text, hint: 'They go when those do: rows that are due later, or that are held.' }]
 }
 

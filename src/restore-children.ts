@@ -9,7 +9,7 @@ import { checkBytes, checkHeader, type FoundArchive } from './find-archive.ts'
 import { checkRead, compare, mismatch, placeStaged, placeStraight, type Placed, type Placing } from './placing.ts'
 import { formOf, isPartial } from './placing-reshaped.ts'
 import type { RestoredPart, RestoreReport } from './report.ts'
-import { shapeOf, type Shape } from './reshape.ts'
+import { planShape, type Shape } from './reshape.ts'
 import { outcomeOf } from './restore-outcome.ts'
 import { checkKey, heldRows, lostPartitions, newEntry, noSuchTable, type RestoreOrder } from './restore-runner.ts'
 
@@ -115,7 +115,7 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
   const { database, ledger, now, hold, onConflict, dryRun } = order
   // 1. Lock all tables against changes of their form, and look whether they can take the rows.
   const transaction = await database.restore(archive.table, await lostPartitions(archive, order))
-  if (transaction === undefined) throw noSuchTable(archive, archive.table)
+  if (transaction === undefined) throw noSuchTable(archive, archive.table, false)
   let report: RestoreReport
   try {
     const files = await openAll(archive, transaction)
@@ -202,7 +202,12 @@ function shaped(file: File, order: RestoreOrder): RowFile {
   const refusal = refusalOf(table.findings)
   if (refusal !== undefined) throw refusal
   const now = { name: formatTableName(table.name), columns: table.columns }
-  const shape = shapeOf(archive.name, formOf(archive), now, order.reshaping)
+  const shape = planShape(archive.name, formOf(archive), now, order.reshaping)
+  if ('problems' in shape) {
+    throw new RetentionError('REFUSED', shape.problems.map(({ text }) => text).join('\n'), {
+      hint: 'Give its tables the form that they had for the restore; or load its CSV files into tables of your own.',
+    })
+  }
   if (order.onConflict !== 'error') checkKey(table, archive, shape, order.onConflict)
   return { ...file, shape }
 }
@@ -218,7 +223,7 @@ async function openAll(archive: FoundArchive, transaction: RestoreTransaction): 
   const files: File[] = [{ archive, into: transaction }]
   for (const part of archive.parts) {
     const into = await transaction.also(part.table)
-    if (into === undefined) throw noSuchTable(part, part.table)
+    if (into === undefined) throw noSuchTable(part, part.table, false)
     files.push({ archive: part, into })
   }
   return files

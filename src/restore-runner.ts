@@ -97,7 +97,7 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
   // 1. Lock the table against changes of its form, and look whether it can take the rows.
   const name = order.into ?? archive.table
   const transaction = await database.restore(name, await lostPartitions(archive, order))
-  if (transaction === undefined) throw noSuchTable(archive, name)
+  if (transaction === undefined) throw noSuchTable(archive, name, true)
   const { table } = transaction
   let report: RestoreReport
   try {
@@ -177,12 +177,14 @@ export async function lostPartitions(
   return { partitions: await database.read((db) => ledger.dropped(db, table, archivedAt)), time }
 }
 
-export function noSuchTable(archive: FoundArchive, name: TableName): RetentionError {
+/** @param isAlone whether the archive has rows of one table */
+export function noSuchTable(archive: FoundArchive, name: TableName, isAlone: boolean): RetentionError {
   const ddl = archive.manifest?.files[0]?.ddl ?? []
   const isOwn = formatTableName(name) === formatTableName(archive.table)
-  const renamed = isOwn
-    ? 'If it has another name now, --into takes that; apply will not leave the rows alone there.\n'
-    : ''
+  const renamed =
+    isOwn && isAlone
+      ? 'If it has another name now, --into takes that; apply will not leave the rows alone there.\n'
+      : ''
   return new RetentionError('REFUSED', `There is no table "${formatTableName(name)}" to restore ${archive.name} into`, {
     hint: `${renamed}Make it first${ddl.length === 0 ? '' : `; this is how it was made:\n${ddl.join('\n')}`}`,
   })

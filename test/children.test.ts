@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { addHold, apply, plan, restore, status, verify, type PolicyInput } from '../src/index.ts'
+import { addHold, apply, plan, restore, RetentionError, status, verify, type PolicyInput } from '../src/index.ts'
 import { connectTo, onCluster, type TestDatabase } from './support/database.ts'
 import { LocalTarget } from '../src/target/local.ts'
 import { readArchive } from './support/archive.ts'
@@ -539,16 +539,36 @@ overDatabases(
     // A legal hold on what hangs on a row keeps that row as well, and one on the row what hangs on it.
     await db.run(`delete from retention_ledger_holds; insert into parent values (3, '${old}'), (4, '${old}');
       insert into child values (3, 3, '${young}'), (4, 4, '${young}')`)
+    // Nor is one changed that is held, by the loss of what it refers to.
+    await db.run(
+      ddl(
+        db,
+        `create table bill (id KEY, parent_id bigint references parent (id) on delete set null);
+      insert into parent values (5, '${old}'), (6, '${old}'); insert into bill values (5, 5), (6, 6)`,
+      ),
+    )
+    await addHold({ cwd: made.folder, on: 'bill', where: 'id = 5', reason: 'test', now })
     await addHold({ cwd: made.folder, on: 'child', where: 'id = 3', reason: 'test', now })
     await addHold({ cwd: made.folder, on: 'parent', where: 'id = 4', reason: 'test', now })
-    assert.equal((await apply({ cwd: made.folder, now, policies: ['parent'] })).policies[0]?.held, 2)
+    assert.equal((await apply({ cwd: made.folder, now, policies: ['parent'] })).policies[0]?.held, 3)
     assert.equal(
-      [await ids(db, 'parent'), await ids(db, 'child')],
       [
+        await ids(db, 'parent'),
+        await ids(db, 'child'),
+        (await db.rows('select id, parent_id from bill order by id')).flat().map(Number),
+      ],
+      [
+        [3, 4, 5],
         [3, 4],
-        [3, 4],
+        [5, 5, 6, 0],
       ],
     )
+    // What is offered for one table is not for several.
+    await db.run('alter table child rename column at to since')
+    const file = report?.archives[0]?.name ?? ''
+    const error = await restore({ cwd: made.folder, file, now }).catch((reason: unknown) => reason)
+    assert.match(String(error), /child" has no column "at"/)
+    assert.match(error instanceof RetentionError ? (error.hint ?? '') : '', /^Give its tables the form that they had/)
   },
 )
 

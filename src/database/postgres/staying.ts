@@ -27,6 +27,8 @@ export async function keepShared(work: Work): Promise<void> {
       )`,
     )
   }
+  for (const [at, key] of tree.keys.entries())
+    if (key.effect !== 'goes') staying += await keepParentsOfHeld(work, key, at)
   while (staying > 0) {
     staying = 0
     for (const key of tree.keys) {
@@ -51,6 +53,30 @@ async function keepParentsOfOthers(db: Db, key: PostgresKey, at: number): Promis
           and not exists (
             select from ${gathered} as retention_known where retention_known.node = ${node}
               and retention_known.home = retention_child.tableoid and retention_known.place = retention_child.ctid
+          )
+      )`,
+  )
+}
+
+/** A row stays if a held one would lose its reference to it: what is held stays as it is. */
+async function keepParentsOfHeld({ db, tree, request }: Work, key: PostgresKey, at: number): Promise<number> {
+  const table = tree.tables[key.child]?.table
+  const held = table === undefined ? undefined : await request.held(db, table)
+  if (table === undefined || held === undefined) return 0
+  return run(
+    db,
+    sql`update ${gathered} as retention_row set stays = true
+    from ${key.parentSql} as retention_parent
+    where retention_row.node = ${nodeOf(key.parent)} and not retention_row.stays
+      and retention_parent.ctid = retention_row.place and retention_parent.tableoid = retention_row.home
+      and exists (
+        select from ${gathered} as retention_known join ${key.childSql} as retention_child
+          on retention_child.ctid = retention_known.place and retention_child.tableoid = retention_known.home
+        where retention_known.node = ${linkNodeOf(at)}
+          and ${matches(key, sql.id('retention_parent'), sql.id('retention_child'))}
+          and exists (
+            select from ${rowsOf(table)}
+            where ${table.sql}.ctid = retention_child.ctid and ${table.sql}.tableoid = retention_child.tableoid and ${held}
           )
       )`,
   )

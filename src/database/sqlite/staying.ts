@@ -24,6 +24,7 @@ export async function keepShared(work: Work): Promise<void> {
       staying += await keep(db, nodeTable(at), table, rows)
     }
   }
+  for (const key of tree.keys) if (key.effect !== 'goes') staying += await keepParentsOfHeld(work, key)
   while (staying > 0) {
     staying = 0
     for (const key of tree.keys) {
@@ -39,6 +40,16 @@ async function keepParentsOfOthers({ db, tree }: Work, key: TreeKey): Promise<nu
   const [parent, child] = [tableOf(tree, key.parent), tableOf(tree, key.child)]
   const isKnown = sql`${tuple(places(child, 'retention_child'))} in (select ${own(child)} from ${nodeTable(key.child)})`
   const rows = sql`select ${places(parent, 'retention_parent')} ${fromParents(tree, key)} where not ${isKnown}`
+  return keep(db, nodeTable(key.parent), parent, rows)
+}
+
+/** A row stays if a held one would lose its reference to it: what is held stays as it is. */
+async function keepParentsOfHeld({ db, tree, request }: Work, key: TreeKey): Promise<number> {
+  const [parent, child] = [tableOf(tree, key.parent), tableOf(tree, key.child)]
+  const held = await request.held(db, child)
+  if (held === undefined) return 0
+  const isHeld = sql`${tuple(places(child, 'retention_child'))} in (select ${places(child)} from ${child.sql} where ${held})`
+  const rows = sql`select ${places(parent, 'retention_parent')} ${fromParents(tree, key)} where ${isHeld}`
   return keep(db, nodeTable(key.parent), parent, rows)
 }
 
