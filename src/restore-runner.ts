@@ -154,7 +154,7 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
 
 /** Rows that find no place may do so because their partition could not be made again: the error says why. */
 function withWhy(error: unknown, warnings: readonly Finding[]): unknown {
-  if (!(error instanceof RetentionError) || warnings.length === 0) return error
+  if (!(error instanceof RetentionError) || !error.message.includes('no partition of relation')) return error
   const lines = [...warnings.map(({ text }) => text), ...(error.hint === undefined ? [] : [error.hint])]
   return new RetentionError(error.code, error.message, { hint: lines.join('\n'), cause: error })
 }

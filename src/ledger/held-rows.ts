@@ -4,8 +4,8 @@ import { sql } from 'kysely'
 import { formatTableName, parseTableName } from '../config/fields.ts'
 import type { Database, Db, Sql, SqlValue, Table } from '../database/database.ts'
 import { heldPredicate } from '../database/where.ts'
-import { hasCode, RetentionError } from '../errors.ts'
-import { shortId, type Hold, type HoldRow } from './hold.ts'
+import { RetentionError } from '../errors.ts'
+import { shortId, type HoldRow } from './hold.ts'
 import { columnNames, type LedgerNames } from './names.ts'
 
 /**
@@ -35,16 +35,6 @@ export async function legalRows(hold: HoldRow, table: Table, db: Db, database: D
   }
   const held = heldPredicate(hold.predicate)
   return part === undefined ? held : sql<boolean>`(${part} and ${held})`
-}
-
-/** What went wrong while a hold was asked of rows; where its predicate may be at fault, it is named. */
-export function failsOnRows(hold: Hold, error: unknown): unknown {
-  if (hold.where === null || !hasCode(error, 'DATABASE_FAILED')) return error
-  const text = `Legal hold ${shortId(hold)} is on rows of ${hold.table} where ${hold.where}, which fails on one of them: ${error.message}`
-  return new RetentionError('REFUSED', text, {
-    hint: 'Nothing is archived until it works. Mend the row, or add a hold that can be asked of it, then release this one.',
-    cause: error,
-  })
 }
 
 /** Of the runs that begin at or before a number, only the last can hold it: one look into the index tells. */

@@ -1,6 +1,7 @@
 /** One hold: what the ledger knows of it, and who it is that places one. */
 import { hostname, userInfo } from 'node:os'
 
+import { hasCode, RetentionError } from '../errors.ts'
 import { instant } from './names.ts'
 import type { LedgerTables } from './schema.ts'
 
@@ -58,6 +59,16 @@ export function holdOf(row: HoldRow): Hold {
     releaseReason: row.release_reason,
     byRange: row.range_column !== null,
   }
+}
+
+/** What went wrong while a hold was asked of rows; where its predicate may be at fault, it is named. */
+export function failsOnRows(hold: Hold, error: unknown): unknown {
+  if (hold.where === null || !hasCode(error, 'DATABASE_FAILED')) return error
+  const text = `Legal hold ${shortId(hold)} is on rows of ${hold.table} where ${hold.where}, which fails on one of them: ${error.message}`
+  return new RetentionError('REFUSED', text, {
+    hint: 'Nothing is archived until it works. Mend the row, or add a hold that can be asked of it, then release this one.',
+    cause: error,
+  })
 }
 
 /** The user of this process, at this host. */
