@@ -2,7 +2,7 @@
 import { refusalOf, warningsOf } from './database/findings.ts'
 import { openDatabase } from './database/open.ts'
 import { messageOf, RetentionError } from './errors.ts'
-import { formatTableName } from './config/fields.ts'
+import { formatTableName, parseTableName } from './config/fields.ts'
 import { Ledger } from './ledger/ledger.ts'
 import { policyCutoff, type PlanContext } from './past.ts'
 import { fingerprint } from './plan.ts'
@@ -50,9 +50,11 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
   const table = formatTableName(survey?.table?.name ?? policy.table)
   const { summary, holds } = await database.read(async (db) => {
     const known = survey?.table ?? (await database.findTable(db, policy.table))
+    const along = (survey?.children ?? []).flatMap(({ table: name }) => parseTableName(name) ?? [])
+    const names = [...(known?.relatives ?? [policy.table]), ...along]
     return {
       summary: await ledger.summary(db, policy.name),
-      holds: await ledger.holds.on(db, { policy: policy.name, names: known?.relatives ?? [policy.table] }, now),
+      holds: await ledger.holds.on(db, { policy: policy.name, names }, now),
     }
   })
   const error = errorOf(found)

@@ -563,6 +563,7 @@ overDatabases(
         [5, 5, 6, 0],
       ],
     )
+    assert.is((await status({ cwd: made.folder, now, policies: ['parent'] })).policies[0]?.holds.length, 3)
     // What is offered for one table is not for several.
     await db.run('alter table child rename column at to since')
     const file = report?.archives[0]?.name ?? ''
