@@ -24,6 +24,8 @@ export class Throttle {
   readonly #context: RunContext
   #asking: Promise<void> | undefined
   #askedAt = -Infinity
+  /** Whether a step may have been begun. */
+  #hasBegun = false
   #busyUntil = -Infinity
 
   constructor(policy: Policy, context: RunContext) {
@@ -43,6 +45,7 @@ export class Throttle {
       this.#asking = undefined
     })
     await this.#asking
+    this.#hasBegun = true
   }
 
   async #wait(): Promise<void> {
@@ -86,7 +89,10 @@ export class Throttle {
       this.warnings.push(felt.hidden)
     }
     if (felt.pressures.some(({ signal }) => signal === 'busyWriters')) this.#busyUntil = this.#askedAt + busyFor
-    const pressures = felt.pressures.filter(({ signal }) => signal !== 'busyWriters')
+    // What our own steps have called up would come again after each wait.
+    const isOwnDoing = ({ signal, isTheServers }: Pressure): boolean =>
+      signal === 'autovacuum' && isTheServers === true && this.#hasBegun
+    const pressures = felt.pressures.filter((pressure) => pressure.signal !== 'busyWriters' && !isOwnDoing(pressure))
     const { inVain } = this.#context
     // What has passed and comes back is waited for again.
     const now = new Set(pressures.map((pressure) => this.#key(pressure)))

@@ -171,6 +171,46 @@ scene('a vacuum of the table, or of a partition: waits until it has ended', asyn
   }
 })
 
+test("the server's own vacuum: waited for if it is there before, but not if it comes meanwhile", async () => {
+  const server = await startCluster(['autovacuum_naptime=1s'])
+  try {
+    await besideAutovacuum(await connectTo(server.address))
+  } finally {
+    await server.stop()
+  }
+})
+
+async function besideAutovacuum(db: TestDatabase): Promise<void> {
+  const isAtWork = 'select count(*) = 1 from pg_stat_progress_vacuum'
+  const may = async (vacuum: boolean): Promise<void> => {
+    await db.run(`alter table log set (autovacuum_enabled = ${vacuum})`)
+    if (!vacuum) await db.run('select pg_cancel_backend(pid) from pg_stat_progress_vacuum')
+  }
+  await seedLog(db, minutesBefore(cutoff, 10))
+  await db.run(`alter table log set (autovacuum_enabled = false, autovacuum_vacuum_threshold = 1,
+      autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
+    insert into log (id, at) select n, '2099-01-01' from generate_series(1000, 200000) n`)
+  await db.run("delete from log where at > '2098-01-01'")
+  // With its pause, apply has a second to see the vacuum before the next step.
+  const paused = { batch: 1, concurrency: 1, pause: '1100ms', throttle: { maxWait: 3000, busyWriters: false } } as const
+  const made = new TestProject({ database: db.address }, { log: { ...logPolicy, ...paused } })
+  let [steps, started] = [0, Promise.resolve()]
+  const onProgress = (): void => {
+    steps += 1
+    if (steps === 1) started = may(true).then(() => until(db, isAtWork))
+  }
+  const meanwhile = await applyWhile(made, () => {}, { onProgress, limitRows: 4 })
+  await started
+  assert.is(meanwhile.policy?.archived, 4, meanwhile.policy?.error?.message)
+  assert.is(await db.value(isAtWork), true)
+  assert.equal(meanwhile.notices, [])
+  const { policy, notices } = await applyWhile(made, () => may(false), { limitRows: 1 })
+  assert.is(policy?.archived, 1, policy?.error?.message)
+  assert.match(notices[0]?.reason ?? '', /^a vacuum is at work on log$/)
+  made.remove()
+  await db.drop()
+}
+
 scene('WAL that a slot holds back: waits until it is taken', async ({ db, project }) => {
   await db.run(`select pg_create_physical_replication_slot('stuck_${process.pid}', true);
     create table filler as select repeat('x', 1000) from generate_series(1, 3000)`)

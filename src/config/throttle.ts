@@ -30,7 +30,8 @@ export interface ThrottleInput {
   longTransaction?: Duration | false
   /**
    * Postgres: wait while a vacuum works on the table or one of its partitions. Default true. It is known by its lock, which
-   * every role may see, and which ANALYZE and CREATE INDEX CONCURRENTLY take as well.
+   * every role may see, and which ANALYZE and CREATE INDEX CONCURRENTLY take as well. Autovacuum is waited for only before
+   * the first step: what comes later is most likely there because of what steps have deleted.
    * https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
    */
   autovacuum?: boolean

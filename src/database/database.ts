@@ -59,6 +59,8 @@ export interface Pressure {
   readonly signal: Exclude<keyof Throttle, 'maxWait'>
   /** Who feels it, how much, and the limit. */
   readonly text: string
+  /** Whether the server has begun it by itself, as it does when many rows have been deleted. */
+  readonly isTheServers?: boolean
 }
 
 /** What production feels. */

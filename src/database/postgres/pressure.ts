@@ -10,7 +10,7 @@ type Signal = Exclude<Pressure['signal'], 'busyWriters'>
 
 /** A sign of pressure as the query gives it: of whom, and how much, in milliseconds or bytes. */
 interface Sign {
-  readonly signal: Signal | 'hidden'
+  readonly signal: Signal | 'vacuum' | 'hidden'
   readonly who: string
   readonly amount: number
 }
@@ -36,7 +36,7 @@ export async function pressureOn(db: Db, name: TableName, limits: Throttle): Pro
   `.execute(db)
   return {
     pressures: rows.flatMap(({ signal, who, amount }) =>
-      signal === 'hidden' ? [] : [{ signal, text: textOf(signal, who, amount, limits) }],
+      signal === 'hidden' ? [] : [pressureOf(signal, textOf(signal, who, amount, limits))],
     ),
     hidden: rows.some(({ signal }) => signal === 'hidden')
       ? {
@@ -48,7 +48,11 @@ export async function pressureOn(db: Db, name: TableName, limits: Throttle): Pro
   }
 }
 
-function textOf(signal: Signal, who: string, amount: number, limits: Throttle): string {
+function pressureOf(signal: Signal | 'vacuum', text: string): Pressure {
+  return signal === 'vacuum' ? { signal: 'autovacuum', text } : { signal, text, isTheServers: signal === 'autovacuum' }
+}
+
+function textOf(signal: Signal | 'vacuum', who: string, amount: number, limits: Throttle): string {
   switch (signal) {
     case 'replicaLag':
       return `${who} is ${seconds(amount)} behind (limit ${seconds(limits.replicaLag ?? 0)})`
@@ -57,6 +61,7 @@ function textOf(signal: Signal, who: string, amount: number, limits: Throttle): 
     case 'longTransaction':
       return `${who} has been open for ${seconds(amount)} (limit ${seconds(limits.longTransaction ?? 0)})`
     case 'autovacuum':
+    case 'vacuum':
       return `a vacuum is at work on ${who}`
   }
 }
@@ -151,11 +156,14 @@ function prepared(limit: number): Sql {
     order by prepared limit 1)`
 }
 
-/** A vacuum by its lock on the table, or on one that is part of it: what it is at is shown to few roles, locks to all. */
+/**
+ * A vacuum by its lock on the table, or on one that is part of it: what it is at is shown to few roles, locks to all; and that
+ * nobody is logged in where the server itself works.
+ */
 function vacuums(oid: string): Sql {
   return sql`
-    select distinct 'autovacuum', relation::regclass::text, 0
-    from pg_locks
+    select distinct case when usesysid is null then 'autovacuum' else 'vacuum' end, relation::regclass::text, 0
+    from pg_locks left join pg_stat_activity using (pid)
     where locktype = 'relation' and mode = 'ShareUpdateExclusiveLock' and granted
       and database = (select oid from pg_database where datname = current_database())
       and relation in (
