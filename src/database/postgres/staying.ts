@@ -1,7 +1,7 @@
 /** Which of the rows that were gathered must stay, as something that hangs on them, or that they hang on, stays. */
 import { sql } from 'kysely'
 
-import type { Db } from '../database.ts'
+import type { Db, Sql } from '../database.ts'
 import { hangsByMore } from '../tree.ts'
 import { gathered, linkNodeOf, matches, nodeOf, rowsOf, run, type Work } from './gathered.ts'
 import type { PostgresKey } from './tree.ts'
@@ -39,22 +39,32 @@ export async function keepShared(work: Work): Promise<void> {
   }
 }
 
-/** A row stays if one hangs on it that was not gathered: it is not due, or others hold it. */
-async function keepParentsOfOthers(db: Db, key: PostgresKey, at: number): Promise<number> {
-  const node = key.effect === 'goes' ? nodeOf(key.child) : linkNodeOf(at)
+/** Lets gathered rows of one side of a key stay for which there is a row such as `because` selects. Returns how many. */
+async function keep(db: Db, key: PostgresKey, side: 'parent' | 'child', because: Sql): Promise<number> {
+  const row = sql.id(`retention_${side}`)
   return run(
     db,
     sql`update ${gathered} as retention_row set stays = true
-    from ${key.parentSql} as retention_parent
-    where retention_row.node = ${nodeOf(key.parent)} and not retention_row.stays
-      and retention_parent.ctid = retention_row.place and retention_parent.tableoid = retention_row.home
-      and exists (
-        select from ${key.childSql} as retention_child where ${matches(key, sql.id('retention_parent'), sql.id('retention_child'))}
-          and not exists (
-            select from ${gathered} as retention_known where retention_known.node = ${node}
-              and retention_known.home = retention_child.tableoid and retention_known.place = retention_child.ctid
-          )
-      )`,
+    from ${side === 'parent' ? key.parentSql : key.childSql} as ${row}
+    where retention_row.node = ${nodeOf(key[side])} and not retention_row.stays
+      and ${row}.ctid = retention_row.place and ${row}.tableoid = retention_row.home and exists (${because})`,
+  )
+}
+
+/** A row stays if one hangs on it that was not gathered: it is not due, or others hold it. */
+async function keepParentsOfOthers(db: Db, key: PostgresKey, at: number): Promise<number> {
+  const node = key.effect === 'goes' ? nodeOf(key.child) : linkNodeOf(at)
+  return keep(
+    db,
+    key,
+    'parent',
+    sql`
+      select from ${key.childSql} as retention_child where ${matches(key, sql.id('retention_parent'), sql.id('retention_child'))}
+        and not exists (
+          select from ${gathered} as retention_known where retention_known.node = ${node}
+            and retention_known.home = retention_child.tableoid and retention_known.place = retention_child.ctid
+        )
+    `,
   )
 }
 
@@ -63,40 +73,36 @@ async function keepParentsOfHeld({ db, tree, request }: Work, key: PostgresKey, 
   const table = tree.tables[key.child]?.table
   const held = table === undefined ? undefined : await request.held(db, table)
   if (table === undefined || held === undefined) return 0
-  return run(
+  return keep(
     db,
-    sql`update ${gathered} as retention_row set stays = true
-    from ${key.parentSql} as retention_parent
-    where retention_row.node = ${nodeOf(key.parent)} and not retention_row.stays
-      and retention_parent.ctid = retention_row.place and retention_parent.tableoid = retention_row.home
-      and exists (
-        select from ${gathered} as retention_known join ${key.childSql} as retention_child
-          on retention_child.ctid = retention_known.place and retention_child.tableoid = retention_known.home
-        where retention_known.node = ${linkNodeOf(at)}
-          and ${matches(key, sql.id('retention_parent'), sql.id('retention_child'))}
-          and exists (
-            select from ${rowsOf(table)}
-            where ${table.sql}.ctid = retention_child.ctid and ${table.sql}.tableoid = retention_child.tableoid and ${held}
-          )
-      )`,
+    key,
+    'parent',
+    sql`
+      select from ${gathered} as retention_known join ${key.childSql} as retention_child
+        on retention_child.ctid = retention_known.place and retention_child.tableoid = retention_known.home
+      where retention_known.node = ${linkNodeOf(at)}
+        and ${matches(key, sql.id('retention_parent'), sql.id('retention_child'))}
+        and exists (
+          select from ${rowsOf(table)}
+          where ${table.sql}.ctid = retention_child.ctid and ${table.sql}.tableoid = retention_child.tableoid and ${held}
+        )
+    `,
   )
 }
 
 /** A row that goes along stays if it hangs on another one as well, which does not go. */
 async function keepChildrenOfOthers(db: Db, key: PostgresKey): Promise<number> {
-  return run(
+  return keep(
     db,
-    sql`update ${gathered} as retention_row set stays = true
-    from ${key.childSql} as retention_child
-    where retention_row.node = ${nodeOf(key.child)} and not retention_row.stays
-      and retention_child.ctid = retention_row.place and retention_child.tableoid = retention_row.home
-      and exists (
-        select from ${key.parentSql} as retention_parent where ${matches(key, sql.id('retention_parent'), sql.id('retention_child'))}
-          and not exists (
-            select from ${gathered} as retention_known where retention_known.node = ${nodeOf(key.parent)}
-              and retention_known.home = retention_parent.tableoid and retention_known.place = retention_parent.ctid
-          )
-      )`,
+    key,
+    'child',
+    sql`
+      select from ${key.parentSql} as retention_parent where ${matches(key, sql.id('retention_parent'), sql.id('retention_child'))}
+        and not exists (
+          select from ${gathered} as retention_known where retention_known.node = ${nodeOf(key.parent)}
+            and retention_known.home = retention_parent.tableoid and retention_known.place = retention_parent.ctid
+        )
+    `,
   )
 }
 
