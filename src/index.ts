@@ -17,6 +17,8 @@ export { init, type InitChoice, type InitOptions, type InitReport } from './init
 export type { Hold } from './ledger/hold.ts'
 export type { ArchiveState, LedgerEntry, LedgerFile } from './ledger/ledger.ts'
 export { definePolicy, type PolicyInput } from './config/policy.ts'
+export type { AskForKey, KeyKind } from './config/keys.ts'
+export { env, type Compress, type Encrypt, type EnvReference, type SealingInput } from './config/sealing.ts'
 export type { ThrottleInput } from './config/throttle.ts'
 export type { ProjectOptions } from './config/project.ts'
 export type {
@@ -36,6 +38,7 @@ export type {
   RestoreReport,
   SpaceReport,
   StatusReport,
+  Unopened,
   VerifyFinding,
   VerifyReport,
   WaitReport,

@@ -215,6 +215,14 @@ export interface Repair {
   readonly done: boolean
 }
 
+/** A sealed file whose key was not at hand: its bytes are those that were stored, and nobody has looked at its rows. */
+export interface Unopened {
+  readonly name: string
+  readonly location: string
+  /** Why. */
+  readonly text: string
+}
+
 /** What verify found. */
 export interface VerifyReport {
   /** Archives that were checked. */
@@ -222,6 +230,8 @@ export interface VerifyReport {
   readonly rows: number
   readonly bytes: number
   readonly findings: readonly VerifyFinding[]
+  /** Sealed files of which only the stored bytes were checked. They are as the ledger says. */
+  readonly unopened: readonly Unopened[]
   /** Files that a run which is under way is about to record. */
   readonly inProgress: readonly string[]
   /** What a repair has done, or proposes; of orphans that are repaired there is no finding. */

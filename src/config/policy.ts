@@ -22,6 +22,7 @@ import {
 } from './fields.ts'
 import { loadFile } from './load-file.ts'
 import { paceOf, type Pace } from './pace.ts'
+import { sealingMistake, sealingOf, type Sealing } from './sealing.ts'
 import {
   throttle,
   throttleFields,
@@ -175,6 +176,7 @@ const schema = v.strictObject(
 export interface PolicyDefaults {
   readonly gentle: boolean
   readonly throttle: CheckedThrottle | undefined
+  readonly archive: Sealing
 }
 
 /** Checks what a policy file exports. */
@@ -191,6 +193,8 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
           },
         ]
   if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
+  const sealing = sealingMistake(checked.value.archive, defaults.archive)
+  if (sealing !== undefined) named.push({ file, text: sealing })
   if (named.length > 0) return { mistakes: named }
   const { table, column, days, columnTimezone, archive, where, children, maxRows, maxPercent, ...own } = checked.value
   const { batch, batchBytes, concurrency, pause: rest, gentle = defaults.gentle, partitions, reclaim } = own
@@ -204,7 +208,7 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
       columnTimezone,
       partitions,
       reclaim,
-      archive,
+      archive: archive === undefined ? undefined : { ...archive, ...sealingOf(archive, defaults.archive) },
       where,
       children,
       maxRows,
