@@ -428,11 +428,11 @@ test('any bytes come back, however they are cut into pieces', async () => {
       const seal = sealer?.begin('x.csv')
       if (sealer === undefined || seal === undefined) throw new TypeError('each seals')
       const plain = Buffer.from(input)
-      const stored = await whole(seal.close(pieces(plain, Math.max(first, plain.length >> 9))))
+      const stored = await joined(seal.close(pieces(plain, Math.max(first, plain.length >> 9))))
       const size = Math.max(second, stored.length >> 9)
-      assert.ok((await whole(seal.open(pieces(stored, size)))).equals(plain), 'opened by whoever sealed it')
+      assert.ok((await joined(seal.open(pieces(stored, size)))).equals(plain), 'opened by whoever sealed it')
       const open = await openerOf(sealer.encoding, 'x', source)
-      assert.ok((await whole(open(pieces(stored, size)))).equals(plain), 'opened by its key')
+      assert.ok((await joined(open(pieces(stored, size)))).equals(plain), 'opened by its key')
       if (plain.length < 300)
         assert.ok((await unseal(storedName('x.csv', sealer.encoding), stored, keys)).equals(plain))
     }),
@@ -450,7 +450,7 @@ async function* pieces(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
   }
 }
 
-async function whole(bytes: AsyncIterable<Buffer>): Promise<Buffer> {
+async function joined(bytes: AsyncIterable<Buffer>): Promise<Buffer> {
   const chunks: Buffer[] = []
   for await (const chunk of bytes) chunks.push(Buffer.from(chunk))
   return Buffer.concat(chunks)

@@ -24,7 +24,7 @@ export type Compress = 'gzip' | 'zstd' | { readonly gzip: number } | { readonly 
 export type Encrypt = EncryptZip | EncryptAge
 
 /** AES-256, in a zip that common programs open. */
-export interface EncryptZip {
+interface EncryptZip {
   readonly zip: {
     /** `env('RETENTION_ZIP_PASSWORD')`: never the password itself. */
     readonly password: EnvReference
@@ -34,7 +34,7 @@ export interface EncryptZip {
 }
 
 /** As https://age-encryption.org has it. */
-export interface EncryptAge {
+interface EncryptAge {
   /** Public keys, `age1…`: whoever has the private key of one of them can open it, and nobody else. */
   readonly age: readonly string[]
 }
@@ -107,13 +107,10 @@ export const sealingEntries = {
     ),
   ),
   encrypt: v.optional(
-    v.lazy((input) => {
+    v.lazy((input): v.GenericSchema<unknown, Encrypt | false> => {
       if (input === false) return v.literal(false)
-      const isZip = typeof input === 'object' && input !== null && 'zip' in input
-      // `lazy` takes one type of schema, and this is either.
-      return (
-        isZip ? v.strictObject({ zip }, encryptAllowed) : v.strictObject({ age }, encryptAllowed)
-      ) as v.GenericSchema<unknown, Encrypt | false>
+      const hasZip = typeof input === 'object' && input !== null && 'zip' in input
+      return hasZip ? v.strictObject({ zip }, encryptAllowed) : v.strictObject({ age }, encryptAllowed)
     }),
   ),
 } as const
