@@ -13,6 +13,7 @@ export {
   type ListHoldsOptions,
   type ReleaseHoldOptions,
 } from './hold.ts'
+export { getArchive, type GetArchiveOptions } from './get-archive.ts'
 export { init, type InitChoice, type InitOptions, type InitReport } from './init.ts'
 export type { Hold } from './ledger/hold.ts'
 export type { ArchiveState, LedgerEntry, LedgerFile } from './ledger/ledger.ts'
@@ -25,6 +26,7 @@ export type {
   AddedHold,
   ApplyReport,
   ArchiveReport,
+  GetReport,
   HoldList,
   HoldReport,
   ListedHold,
@@ -44,6 +46,7 @@ export type {
   WaitReport,
 } from './report.ts'
 export type { ColumnChange } from './reshape.ts'
+export { readArchive, type ReadArchiveOptions } from './read-archive.ts'
 export { restore, type RestoreOptions } from './restore.ts'
 export type { RestoreKey } from './restore-options.ts'
 export { status, type StatusOptions } from './status.ts'

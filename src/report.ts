@@ -193,6 +193,15 @@ export interface RestoredPart {
   readonly references: boolean
 }
 
+/** What get has put into a folder. */
+export interface GetReport {
+  readonly archive: string
+  /** Its CSVs: the policy's own table first. */
+  readonly files: readonly { readonly name: string; readonly location: string; readonly rows: number }[]
+  /** Where the manifest is; null where it was lost. */
+  readonly manifest: string | null
+}
+
 /** What is wrong with a file. */
 export interface VerifyFinding {
   /** `returned`: rows of an archive are in the table as well. */

@@ -179,7 +179,7 @@ async function checkEntry({ entry, target: said }: Selected, config: Config, sum
       else if (stored.sha256 !== file.storedSha256)
         report('changed', name, `SHA-256 is ${stored.sha256}, not ${file.storedSha256}`)
       else if (csv instanceof RetentionError && withoutKey.has(csv.code))
-        sum.unopened.push({ name, location: target.locate(name), text: csv.message })
+        sum.unopened.push({ name, location: target.locate(name), text: whyUnopened(csv) })
       else if (csv instanceof RetentionError) throw csv
       else if (csv.sha256 !== file.sha256)
         report('changed', name, `the CSV in it has SHA-256 ${csv.sha256}, not ${file.sha256}`)
@@ -195,6 +195,10 @@ async function checkEntry({ entry, target: said }: Selected, config: Config, sum
   })
   // A restored archive is no longer anybody's only copy, and may be gone.
   return findings.filter(({ kind }) => kind !== 'missing' || entry.state === 'archived')
+}
+
+function whyUnopened({ code, message }: RetentionError): string {
+  return code === 'KEY_WRONG' ? 'The key that was given is not the one that it was sealed with' : message
 }
 
 async function checkFile(
