@@ -12,7 +12,17 @@ import * as assert from 'uvu/assert'
 import { storedName } from '../src/archive/encoding.ts'
 import { sealerOf, openerOf, type SealingOrder } from '../src/archive/seal.ts'
 import { store } from '../src/archive/store.ts'
-import { apply, env, plan, restore, RetentionError, status, verify, type TargetInput } from '../src/index.ts'
+import {
+  apply,
+  env,
+  plan,
+  restore,
+  RetentionError,
+  status,
+  verify,
+  type ConfigInput,
+  type TargetInput,
+} from '../src/index.ts'
 import { LocalTarget } from '../src/target/local.ts'
 import type { TestDatabase } from './support/database.ts'
 import { compareRows, judge, tableRows, type RowText } from './support/judge.ts'
@@ -405,6 +415,31 @@ test('a seal that loses something is found out by reading back', async () => {
 async function* shortened(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   for await (const chunk of bytes) yield chunk.subarray(0, chunk.length - 1)
 }
+
+test('what configuration says wrong is told without what may be a secret', async () => {
+  const secret = 'AGE-SECRET-KEY-1QQQ hunter2'
+  const archives: [unknown, RegExp][] = [
+    [{ encrypt: secret }, /"archive\.encrypt" is not as it should be; allowed: \{ zip/],
+    [{ encrypt: { zip: secret } }, /"archive\.encrypt\.zip" is not/],
+    [{ encrypt: { zip: { password: secret } } }, /the name of an environment variable, never the password itself/],
+    [{ encrypt: { zip: { password: { env: secret } } } }, /the name of an environment variable/],
+    [{ encrypt: { zip: { ...zip.zip, level: 10 } } }, /"archive\.encrypt\.zip\.level"/],
+    [{ encrypt: { age: [recipient, secret] } }, /a public key, such as "age1…", and never a private one/],
+    [{ encrypt: { age: [] } }, /a list of public keys/],
+    [{ encrypt: { ...zip, age: [recipient] } }, /unknown field "archive\.encrypt\.age"/],
+    [{ encrypt: zip, compress: 'gzip' }, /"archive\.compress" is given where archives are zips/],
+    [{ compress: 'bzip2' }, /"archive\.compress" is "bzip2"; allowed: "gzip", "zstd", \{ gzip: 1 to 9 \}/],
+    [{ compress: { gzip: 10 } }, /"archive\.compress/],
+  ]
+  for (const [archive, message] of archives) {
+    // As somebody may write it who does not mind the types.
+    const config = { archive: Object.assign({ to: './backups' }, archive) } as ConfigInput
+    const error = await failure(apply({ config }))
+    assert.is(error.code, 'CONFIG_INVALID')
+    assert.match(error.message, message)
+    assert.not.match(error.message, /QQQ|hunter2/)
+  }
+})
 
 const orders: readonly SealingOrder[] = [
   { compress: 'gzip', encrypt: false },
