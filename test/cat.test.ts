@@ -8,6 +8,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { apply, getArchive, readArchive, restore, RetentionError, type ReadArchiveOptions } from '../src/index.ts'
+import { kinds } from './support/database.ts'
 import type { TestProject } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
 import { unseal } from './support/unseal.ts'
@@ -54,44 +55,51 @@ async function failure(work: Promise<unknown>): Promise<RetentionError> {
   throw new Error('it did not fail', { cause: error })
 }
 
-for (const sealing of sealings) {
-  overDatabases(test, `an archive with ${JSON.stringify(Object.keys(sealing))}`, async (scene) => {
-    const [made, file] = await archived(scene, sealing)
-    const name = file.replace(/\.csv.*/, '.csv')
-    const stored = readFileSync(made.path(`backups/${file}`))
-    const plain = file === name ? stored : await unseal(file, stored, keys)
-    for (const named of [name, file, `backups/${file}`])
-      assert.equal(await read({ cwd: made.folder, file: named }), { csv: plain })
+for (const [index, sealing] of sealings.entries()) {
+  // Each database reads and writes its own form of CSV, and the forms of sealing are all the same to both.
+  const only = kinds.filter((_, at) => index === 0 || at === index % 2)
+  overDatabases(
+    test,
+    `an archive with ${JSON.stringify(Object.keys(sealing))}`,
+    async (scene) => {
+      const [made, file] = await archived(scene, sealing)
+      const name = file.replace(/\.csv.*/, '.csv')
+      const stored = readFileSync(made.path(`backups/${file}`))
+      const plain = file === name ? stored : await unseal(file, stored, keys)
+      for (const named of [name, file, `backups/${file}`])
+        assert.equal(await read({ cwd: made.folder, file: named }), { csv: plain })
 
-    const got = await getArchive({ cwd: made.folder, file, folder: 'got/here' })
-    assert.equal(got, {
-      archive: name,
-      files: [{ name, location: made.path(`got/here/${name}`), rows: 5 }],
-      manifest: made.path(`got/here/${name}.manifest.json`),
-    })
-    assert.equal(readFileSync(made.path(`got/here/${name}`)), plain)
-    assert.equal(made.list('got/here'), [name, `${name}.manifest.json`])
-    for (const one of made.list('got/here')) assert.is(statSync(made.path(`got/here/${one}`)).mode & 0o777, 0o600)
+      const got = await getArchive({ cwd: made.folder, file, folder: 'got/here' })
+      assert.equal(got, {
+        archive: name,
+        files: [{ name, location: made.path(`got/here/${name}`), rows: 5 }],
+        manifest: made.path(`got/here/${name}.manifest.json`),
+      })
+      assert.equal(readFileSync(made.path(`got/here/${name}`)), plain)
+      assert.equal(made.list('got/here'), [name, `${name}.manifest.json`])
+      for (const one of made.list('got/here')) assert.is(statSync(made.path(`got/here/${one}`)).mode & 0o777, 0o600)
 
-    made.write(`full/${name}.manifest.json`, 'in the way')
-    assert.is((await failure(getArchive({ cwd: made.folder, file, folder: 'full' }))).code, 'ARCHIVE_EXISTS')
-    assert.equal(
-      [made.list('full'), made.read(`full/${name}.manifest.json`)],
-      [[`${name}.manifest.json`], 'in the way'],
-    )
+      made.write(`full/${name}.manifest.json`, 'in the way')
+      assert.is((await failure(getArchive({ cwd: made.folder, file, folder: 'full' }))).code, 'ARCHIVE_EXISTS')
+      assert.equal(
+        [made.list('full'), made.read(`full/${name}.manifest.json`)],
+        [[`${name}.manifest.json`], 'in the way'],
+      )
 
-    // In the middle: of the last bytes, a zip's say, not all are of the data.
-    const bytes = Buffer.from(stored)
-    bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1
-    writeFileSync(made.path(`backups/${file}`), bytes)
-    assert.is((await read({ cwd: made.folder, file })).code, 'ARCHIVE_CHANGED')
-    assert.is((await failure(getArchive({ cwd: made.folder, file, folder: 'none' }))).code, 'ARCHIVE_CHANGED')
-    assert.equal(made.list('none'), [])
+      // In the middle: of the last bytes, a zip's say, not all are of the data.
+      const bytes = Buffer.from(stored)
+      bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1
+      writeFileSync(made.path(`backups/${file}`), bytes)
+      assert.is((await read({ cwd: made.folder, file })).code, 'ARCHIVE_CHANGED')
+      assert.is((await failure(getArchive({ cwd: made.folder, file, folder: 'none' }))).code, 'ARCHIVE_CHANGED')
+      assert.equal(made.list('none'), [])
 
-    // What was got is the archive as well, also for whoever has nothing else.
-    await scene.db.run('delete from retention_ledger')
-    assert.is((await restore({ cwd: made.folder, file: `got/here/${name}`, now })).restored, 5)
-  })
+      // What was got is the archive as well, also for whoever has nothing else.
+      await scene.db.run('delete from retention_ledger')
+      assert.is((await restore({ cwd: made.folder, file: `got/here/${name}`, now })).restored, 5)
+    },
+    only,
+  )
 }
 
 overDatabases(test, 'children: each table by its name, each file by its own', async ({ db, project }) => {

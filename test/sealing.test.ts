@@ -38,6 +38,7 @@ const password = 'correct horse "battery" staple'
 const identity = await generateX25519Identity()
 const recipient = await identityToRecipient(identity)
 const other = await generateX25519Identity()
+const stranger = await generateX25519Identity()
 const keys = { password, identity }
 
 const { RETENTION_ZIP_PASSWORD: _none, ...environment } = process.env
@@ -51,10 +52,8 @@ test.after(() => {
 const zip = { zip: { password: env('RETENTION_ZIP_PASSWORD') } }
 const sealings: Record<string, Partial<TargetInput>> = {
   '.gz': { compress: 'gzip' },
-  '.zst': { compress: { zstd: 3 } },
   '.zip': { encrypt: zip },
-  '.age': { encrypt: { age: [recipient, await identityToRecipient(other)] } },
-  '.zst.age': { compress: 'zstd', encrypt: { age: [recipient] } },
+  '.zst.age': { compress: { zstd: 3 }, encrypt: { age: [recipient, await identityToRecipient(other)] } },
 }
 const sealed = (sealing: Partial<TargetInput> | undefined) => ({
   archive: { to: './backups', durable: true, ...sealing },
@@ -149,13 +148,13 @@ overDatabases(
       made.configure({ database: db.address, ...sealed(sealing) })
       const location = (await apply({ cwd: made.folder, now })).policies[0]?.archives[0]?.location ?? ''
       const whole = readFileSync(location)
-      const places = [0, 0.2, 0.6, 1].map((share) => Math.floor(share * (whole.length - 1)))
+      const places = [0.1, 0.5, 1].map((share) => Math.floor(share * (whole.length - 1)))
       const changed = places.map((at) => {
         const bytes = Buffer.from(whole)
         bytes[at] = (bytes[at] ?? 0) ^ (1 << (at % 8))
         return bytes
       })
-      const cut = whole.subarray(0, places[2])
+      const cut = whole.subarray(0, places[1])
       for (const bytes of [...changed, cut, Buffer.concat([whole, Buffer.from('x')])]) {
         writeFileSync(location, bytes)
         const outcome = await restore({ cwd: made.folder, file: location, now, hold: 'none' }).catch(
@@ -192,7 +191,7 @@ for (const ending of ['.zip', '.zst.age']) {
       }
       for (const [code, given] of [
         ['KEY_MISSING', undefined],
-        ['KEY_WRONG', ending === '.zip' ? 'wrong' : other],
+        ['KEY_WRONG', ending === '.zip' ? 'wrong' : stranger],
       ] as const) {
         process.env['RETENTION_ZIP_PASSWORD'] = given ?? ''
         process.env['RETENTION_AGE_IDENTITY'] = given ?? ''
@@ -261,6 +260,7 @@ overDatabases(
     for (const text of [run.stdout, run.stderr, wrong.stdout, wrong.stderr, entries, ...files])
       assert.not.ok(text.includes(secret))
   },
+  ['sqlite'],
 )
 
 overDatabases(test, 'children: each file is sealed, and all come back', async ({ db, project }) => {
@@ -334,15 +334,13 @@ overDatabases(test, 'cut off at any point: the rows are in the table or in the a
   const original = await tableRows(db, 'log')
   const made = project(undefined, sealed(sealings['.zip']))
   await apply({ cwd: made.folder, now, before: '2000-01-01' })
-  const points = path.join(import.meta.dirname, 'support/points.ts')
-  for (const plans of [[{ point: 'open csv' }], [{ point: 'commit step', phase: 'after' }]]) {
-    const { signal } = await made.cli(['apply'], {
-      node: ['--import', points],
-      env: { RETENTION_WATCH: db.kind, RETENTION_POINTS: JSON.stringify(plans) },
-    })
-    assert.is(signal, 'SIGKILL')
-    await judge(db, 'log', await opened(made), original)
-  }
+  const kill = db.kind === 'sqlite' ? { point: 'open csv' } : { point: 'commit step', phase: 'after' }
+  const { signal } = await made.cli(['apply'], {
+    node: ['--import', path.join(import.meta.dirname, 'support/points.ts')],
+    env: { RETENTION_WATCH: db.kind, RETENTION_POINTS: JSON.stringify([kill]) },
+  })
+  assert.is(signal, 'SIGKILL')
+  await judge(db, 'log', await opened(made), original)
 })
 
 overDatabases(
@@ -368,6 +366,7 @@ overDatabases(
     const error = await failure(apply({ cwd: made.folder, now }))
     assert.match(error.message, /"archive\.compress" is given where archives are zips/)
   },
+  ['sqlite'],
 )
 
 overDatabases(
