@@ -97,6 +97,9 @@ async function judgeWhole(file: StoredFile, manifest: StoredFile, work: RepairWo
   const found = await whereaboutsOfAll(archive, work)
   if (typeof found === 'string') return leave(file, `there is no table ${found}`)
   if (found.isElsewhere) return setAside(file, [manifest, ...partsOf(file, work)], found.text, work)
+  // What its rows held may be in no other place, or may never have been overwritten: only a restore can tell row by row.
+  if (archive.redacted !== undefined)
+    return leave(file, `it is of a redaction, and ${found.text}; restore puts back what rows held`)
   if (!found.isNowhere) return leave(file, found.text)
   const wasOurs = await wasClaimed(file.name, work)
   const why = wasOurs
@@ -229,7 +232,8 @@ async function withStaged<T>(
   database: Database,
   work: (staged: StagedRows, transaction: RestoreTransaction) => Promise<T>,
 ): Promise<T | undefined> {
-  const transaction = await database.restore(archive.table)
+  const set = archive.redacted === undefined ? undefined : Object.keys(archive.redacted.set)
+  const transaction = await database.restore(archive.table, undefined, set)
   if (transaction === undefined) return undefined
   try {
     const known = archive.columns.every((column) => transaction.table.columns.some(({ name }) => name === column))

@@ -4,7 +4,7 @@ import path from 'node:path'
 import { archiveOfManifest, archiveOfPart, manifestName } from './archive/name.ts'
 import { readText, readWhole, sha256Of } from './archive/store.ts'
 import type { Config } from './config/config.ts'
-import type { Conflicts, Database } from './database/database.ts'
+import type { Conflicts, Database, Redacted } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { formatTableName } from './config/fields.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
@@ -15,6 +15,7 @@ import { listFiles, policiesRunning, unknownAmong, type StoredFile } from './orp
 import { stageCommon } from './placing-reshaped.ts'
 import { repairOrphans } from './repair.ts'
 import type { Repair, VerifyFinding, VerifyReport } from './report.ts'
+import { formFindings } from './restore-redacted.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
 
@@ -87,6 +88,7 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
 async function checkReturned(entry: LedgerEntry, config: Config, database: Database): Promise<VerifyFinding[]> {
   if (entry.state !== 'archived') return []
   const archive = await findEntry(entry, config)
+  if (archive.redacted !== undefined) return checkUnredacted(entry, archive, archive.redacted, database)
   const findings: VerifyFinding[] = []
   for (const file of [archive, ...archive.parts]) {
     // References are of rows that have stayed.
@@ -103,6 +105,28 @@ async function checkFileReturned(entry: LedgerEntry, file: FoundArchive, databas
     const conflicts = await common?.staged.conflicts(false)
     if (common === undefined || conflicts === undefined || conflicts.count === 0) return []
     return [returned(entry, file, conflicts, common.isWhole)]
+  } finally {
+    await transaction.rollback()
+  }
+}
+
+/** Whether rows whose columns were overwritten hold again what they held. */
+async function checkUnredacted(
+  entry: LedgerEntry,
+  archive: FoundArchive,
+  redacted: Redacted,
+  database: Database,
+): Promise<VerifyFinding[]> {
+  const transaction = await database.restore(archive.table, undefined, Object.keys(redacted.set))
+  if (transaction === undefined) return []
+  try {
+    // Of a table that has another form now, nothing can be said.
+    if (formFindings(archive, redacted, transaction.table).length > 0) return []
+    const csv = await archive.target.read(archive.name)
+    const { same } = await (await transaction.stageOld(redacted, archive.columns, csv)).compare()
+    if (same === 0) return []
+    const text = `${same} of its rows in ${formatTableName(archive.table)} hold again what was redacted: ${Object.keys(redacted.set).join(', ')}`
+    return [{ kind: 'returned', name: archive.name, location: entry.location, text }]
   } finally {
     await transaction.rollback()
   }

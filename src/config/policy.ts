@@ -15,6 +15,7 @@ import {
   timezone,
   wholeNumber,
   type Duration,
+  type SetValue,
   type Size,
   type TableName,
   type TargetConfig,
@@ -44,6 +45,16 @@ export interface PolicyInput {
   archive?: string | TargetInput
   /** An SQL predicate; only rows that it is true for can be due. Default: all rows. */
   where?: string
+  /**
+   * What is done with due rows. `'archive'`, the default: they are archived and deleted. `'redact'`: they stay, and the columns
+   * of `set` are archived and overwritten.
+   */
+  action?: 'archive' | 'redact'
+  /**
+   * With `redact`: the columns to overwrite, and what with. A row is due as long as one of them holds anything else. The
+   * table must have a key. Required with `redact`, and only with it.
+   */
+  set?: Readonly<Record<string, string | number | boolean | null>>
   /**
    * Archives along what hangs on a row by foreign keys, at any depth: `'archive'` all of it, or only rows of these tables.
    * `batch` counts the table's own rows. Default: none, and a table is refused whose rows others would lose theirs with.
@@ -103,6 +114,9 @@ export interface Policy extends Pace {
   readonly days: number
   readonly archive: TargetConfig | undefined
   readonly where: string | undefined
+  readonly action: 'archive' | 'redact'
+  /** What columns of due rows are overwritten with; undefined where the rows go. */
+  readonly set: Readonly<Record<string, SetValue>> | undefined
   /** Whose rows are archived along; undefined: none. */
   readonly children: 'archive' | readonly TableName[] | undefined
   readonly throttle: Throttle
@@ -125,6 +139,8 @@ const fields = [
   'days',
   'archive',
   'where',
+  'action',
+  'set',
   'children',
   'batch',
   'batchBytes',
@@ -139,6 +155,9 @@ const fields = [
   'reclaim',
 ] as const
 
+const setAllowed = "an object of columns and what they are set to, such as { email: null, name: 'removed' }"
+const valueAllowed = 'null, a text, a number, true or false'
+
 const percentAllowed = 'a number above 0 and at most 100'
 
 const schema = v.strictObject(
@@ -148,6 +167,17 @@ const schema = v.strictObject(
     days: wholeNumber(1, 100_000),
     archive: v.optional(target),
     where: v.optional(text('an SQL predicate, such as "status = \'closed\'"')),
+    action: v.optional(v.picklist(['archive', 'redact'], '"archive" or "redact"'), 'archive'),
+    set: v.optional(
+      v.pipe(
+        v.record(
+          v.string(setAllowed),
+          v.nullable(v.union([v.string(), v.pipe(v.number(), v.finite()), v.boolean()], valueAllowed)),
+          setAllowed,
+        ),
+        v.check((set) => Object.keys(set).length > 0, setAllowed),
+      ),
+    ),
     children: v.optional(
       v.union([v.literal('archive'), v.pipe(v.array(tableName), v.minLength(1))], `'archive', or a list of tables`),
     ),
@@ -192,7 +222,10 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
         ]
   if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
   if (named.length > 0) return { mistakes: named }
+  const unfit = redactionMistakes(checked.value).map((text): Mistake => ({ file, text }))
+  if (unfit.length > 0) return { mistakes: unfit }
   const { table, column, days, columnTimezone, archive, where, children, maxRows, maxPercent, ...own } = checked.value
+  const { action, set } = own
   const { batch, batchBytes, concurrency, pause: rest, gentle = defaults.gentle, partitions, reclaim } = own
   return {
     value: {
@@ -206,6 +239,8 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
       reclaim,
       archive,
       where,
+      action,
+      set,
       children,
       maxRows,
       maxPercent,
@@ -213,6 +248,19 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
       throttle: throttleOf(defaults.throttle, own.throttle),
     },
   }
+}
+
+/** What does not go together with `action` and `set`. */
+function redactionMistakes({ action, set, children, partitions }: v.InferOutput<typeof schema>): string[] {
+  if (action === 'archive') {
+    return set === undefined ? [] : [`field "set" is for action "redact"; allowed: action: 'redact' beside it`]
+  }
+  const stays = 'with action "redact" rows stay'
+  return [
+    ...(set === undefined ? [`field "set" is missing, which action "redact" needs; allowed: ${setAllowed}`] : []),
+    ...(children === undefined ? [] : [`field "children" is for rows that go; ${stays}`]),
+    ...(partitions === 'drop' ? [`field "partitions" is "drop"; ${stays}; allowed: "rows"`] : []),
+  ]
 }
 
 /** A folder's policies in the order of their names, and what is wrong with the others. */

@@ -1,6 +1,6 @@
 /**
  * One step on SQLite: archived from a read snapshot, without keeping writers away; then, under the write lock, the
- * proof that nothing has changed since, and the delete of the very rows that were read.
+ * proof that nothing has changed since, and the delete, or the update, of the very rows that were read.
  */
 import { createHash } from 'node:crypto'
 
@@ -8,6 +8,7 @@ import { sql } from 'kysely'
 
 import { RetentionError } from '../../errors.ts'
 import type { Db, ExportedRows, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
+import { notHeld, redactionColumns, type Redaction } from '../redaction.ts'
 import type { Gathering, GatheredStep } from '../tree.ts'
 import type { Connection } from './connection.ts'
 import { attempt } from './driver.ts'
@@ -15,6 +16,7 @@ import { inspect, type SqliteInspection } from './inspect.ts'
 import { csvPieces } from './pieces.ts'
 import { Places } from './places.ts'
 import type { Reader } from './reader.ts'
+import { assignments } from './redaction.ts'
 import { csvOf, csvQuery, type CsvColumn } from './rows.ts'
 import { gatherStep } from './step-tree.ts'
 
@@ -108,9 +110,15 @@ class SqliteStep implements StepTransaction {
 
   // SQLite locks no rows: there is never one to skip.
   export(rows: RowSelection, _skipLocked: boolean, signal?: AbortSignal): ExportedRows {
-    const columns = rows.table.columns.filter((column) => !column.generated)
-    const reader = this.inspection.writesLines ? this.#reader : undefined
-    return new SqliteRows(this.#step, reader, this.#version, rows, columns, signal)
+    const { redaction, column, writesLines, triggers } = this.inspection
+    const { columns, key } = rows.table
+    const archived =
+      redaction === undefined
+        ? columns.filter(({ generated }) => !generated)
+        : redactionColumns(columns, key, column, redaction.set)
+    const redacting = redaction === undefined ? undefined : { ...redaction, triggers }
+    const reader = writesLines ? this.#reader : undefined
+    return new SqliteRows(this.#step, reader, this.#version, rows, archived, redacting, signal)
   }
 
   get held(): number {
@@ -141,6 +149,11 @@ class SqliteStep implements StepTransaction {
   }
 }
 
+/** How rows are overwritten, and what may have a word in it. */
+interface Redacting extends Redaction {
+  readonly triggers: readonly string[]
+}
+
 class SqliteRows implements ExportedRows {
   readonly columns: ExportedRows['columns']
   readonly csv: AsyncIterable<Buffer>
@@ -148,19 +161,27 @@ class SqliteRows implements ExportedRows {
   readonly #version: Version
   readonly #places: Places
   readonly #reader: Reader | undefined
+  readonly #rows: RowSelection
+  readonly #redacting: Redacting | undefined
   #sha256 = ''
 
-  /** @param reader undefined where SQLite cannot write the rows' lines itself */
+  /**
+   * @param reader undefined where SQLite cannot write the rows' lines itself
+   * @param redacting undefined where the rows go
+   */
   constructor(
     step: OpenStep,
     reader: Reader | undefined,
     version: Version,
     rows: RowSelection,
     columns: ExportedRows['columns'],
+    redacting: Redacting | undefined,
     signal: AbortSignal | undefined,
   ) {
     this.#step = step
     this.#version = version
+    this.#rows = rows
+    this.#redacting = redacting
     this.columns = columns
     this.#places = new Places(rows)
     this.#reader = reader
@@ -174,25 +195,37 @@ class SqliteRows implements ExportedRows {
   async remove(held: () => Promise<Sql<boolean> | undefined>): Promise<void> {
     const { connection } = this.#step
     // What can be made ready before others have to wait, is.
-    const deletion = this.#places.deletion(connection)
+    const { table } = this.#rows
+    const redacting = this.#redacting
+    const change = this.#places.change(
+      connection,
+      // OR ABORT: a column's own ON CONFLICT clause could delete rows that are in the way, and nobody would know.
+      redacting === undefined
+        ? sql`delete from ${table.sql}`
+        : sql`update or abort ${table.sql} set ${assignments(redacting.set)}`,
+    )
     await this.#step.begin('immediate')
     if (connection.pragma('data_version') !== this.#version.data) {
       this.#proveUnchanged()
       // The rows are the same; a hold on them may be new.
       const where = await held()
       if (where !== undefined && this.#hasAny(where))
-        throw changed('Rows of the step were held while they were archived')
+        throw changedMeanwhile('Rows of the step were held while they were archived')
     }
-    const deleted = deletion()
-    if (deleted !== this.#places.count) {
+    const changed = change()
+    if (changed !== this.#places.count) {
+      const [verb, done] = redacting === undefined ? ['DELETE', 'deleted'] : ['UPDATE', 'updated']
       throw new RetentionError(
         'DATABASE_FAILED',
-        `${this.#places.count} rows were archived, but DELETE took ${deleted}`,
+        `${this.#places.count} rows were archived, but ${verb} took ${changed}`,
         {
-          hint: 'A trigger may keep rows from being deleted. Nothing has been deleted.',
+          hint: `A trigger may keep rows from being ${done}. Nothing has been ${done}.`,
         },
       )
     }
+    if (redacting === undefined || redacting.triggers.length === 0) return
+    const open = this.#countAny(redacting.isOpen)
+    if (open > 0) throw notHeld(open, redacting.triggers)
   }
 
   async *#readBeside(reader: Reader, rows: RowSelection, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
@@ -226,7 +259,10 @@ class SqliteRows implements ExportedRows {
    */
   #proveUnchanged(): void {
     const { connection } = this.#step
-    if (connection.pragma('schema_version') === this.#version.schema && !this.#hasHighest()) {
+    const isSame = connection.pragma('schema_version') === this.#version.schema && !this.#hasHighest()
+    // Of a row that stays, the archive does not have the columns that `where` may ask.
+    const isDue = this.#redacting === undefined || !this.#hasAny(sql<boolean>`(${this.#rows.where}) is not true`)
+    if (isSame && isDue) {
       const hash = createHash('sha256')
       const { selection } = this.#places
       const pieces =
@@ -236,7 +272,7 @@ class SqliteRows implements ExportedRows {
       for (const { bytes } of pieces) hash.update(bytes)
       if (hash.digest('hex') === this.#sha256) return
     }
-    throw changed('Rows of the step were changed while they were archived')
+    throw changedMeanwhile('Rows of the step were changed while they were archived')
   }
 
   /** Whether a row that must stay is among them now, because what was above it has gone. */
@@ -247,11 +283,16 @@ class SqliteRows implements ExportedRows {
 
   /** Whether that is true for any of the rows, as they are now. */
   #hasAny(condition: Sql<boolean>): boolean {
+    return this.#countAny(condition) > 0
+  }
+
+  /** For how many of them it is. */
+  #countAny(condition: Sql<boolean>): number {
     const { table, where } = this.#places.selection
     const { statement, parameters } = this.#step.connection.prepare(
-      sql`select 1 from ${table.sql} where ${where} and ${condition}`,
+      sql`select count(*) from ${table.sql} where ${where} and ${condition}`,
     )
-    return attempt(() => statement.get(...parameters)) !== undefined
+    return Number(attempt(() => statement.pluck().get(...parameters)))
   }
 
   get #names(): string[] {
@@ -263,6 +304,6 @@ class SqliteRows implements ExportedRows {
   }
 }
 
-function changed(text: string): RetentionError {
+function changedMeanwhile(text: string): RetentionError {
   return new RetentionError('ROWS_CHANGED', text)
 }
