@@ -78,12 +78,12 @@ overDatabases(
     const before = await db.dump('people')
     const { folder } = project({ people: { ...people, batch: 3 } })
     const [report] = (await apply({ cwd: folder, now })).policies
-    const [first, second] = report?.archives ?? []
-    const tried = await restore({ cwd: folder, file: first?.name ?? '', now, dryRun: true })
-    assert.is(tried.restored, first?.rows)
-    for (const file of [first, second]) {
-      const done = await restore({ cwd: folder, file: file?.name ?? '', now })
-      assert.is(done.restored, file?.rows)
+    const archives = report?.archives ?? []
+    const tried = await restore({ cwd: folder, file: archives[0]?.name ?? '', now, dryRun: true })
+    assert.is(tried.restored, archives[0]?.rows)
+    for (const { name, rows } of archives) {
+      const done = await restore({ cwd: folder, file: name, now })
+      assert.is(done.restored, rows)
       assert.is(done.state, 'restored')
       assert.equal(done.warnings, [])
     }
@@ -91,8 +91,9 @@ overDatabases(
     const [held] = (await apply({ cwd: folder, now })).policies
     assert.is(held?.archived, 0)
     assert.is(held?.held, 5)
-    await restore({ cwd: folder, file: archives[0]?.name ?? '', now }).then(assert.unreachable, (error: unknown) =>
-      assert.ok(hasCode(error, 'ALREADY_RESTORED')),
+    await restore({ cwd: folder, file: archives[0]?.name ?? '', now }).then(
+      assert.unreachable,
+      (error: RetentionError) => assert.is(error.code, 'ALREADY_RESTORED'),
     )
     // When the hold has ended, they are redacted again, into archives of their own.
     const [again] = (await apply({ cwd: folder, now: new Date(now.getTime() + 8 * 24 * 3600 * 1000) })).policies
