@@ -1,10 +1,25 @@
 /** `action: 'redact'`: rows stay, and columns of them are archived and overwritten, once; a restore brings the old values back. */
+import { unlinkSync } from 'node:fs'
+
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { apply, restore, status, verify, type PolicyInput, type RetentionError } from '../src/index.ts'
+import {
+  addHold,
+  apply,
+  plan,
+  releaseHold,
+  restore,
+  RetentionError,
+  status,
+  verify,
+  type PolicyInput,
+  type PolicyReport,
+} from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
-import type { TestDatabase } from './support/database.ts'
+import { onCluster, type TestDatabase } from './support/database.ts'
+import { atPoints } from './support/points.ts'
+import { TestProject } from './support/project.ts'
 import { now, overDatabases } from './support/scene.ts'
 
 const test = suite('redact')
@@ -39,20 +54,15 @@ overDatabases(test, 'columns are archived and overwritten, once', async ({ db, p
   assert.is(first?.status, 'applied', first?.error?.message)
   assert.is(first?.archived, 5)
   assert.is(first?.remaining, 0)
-  assert.equal(
-    (await db.rows('select id, email, name, note from people order by id')).map((row) =>
-      row.map((v) => (v === null ? null : String(v))),
-    ),
-    [
-      ['1', null, 'removed', 'n1'],
-      ['2', null, 'removed', 'n2'],
-      ['3', null, 'removed', 'n3'],
-      ['4', null, 'removed', null],
-      ['5', null, 'removed', 'n5'],
-      ['6', null, 'removed', 'n6'],
-      ['7', 'g@x.org', 'Gus', 'n7'],
-    ],
-  )
+  assert.equal(await db.rows('select cast(id as text), email, name, note from people order by id'), [
+    ['1', null, 'removed', 'n1'],
+    ['2', null, 'removed', 'n2'],
+    ['3', null, 'removed', 'n3'],
+    ['4', null, 'removed', null],
+    ['5', null, 'removed', 'n5'],
+    ['6', null, 'removed', 'n6'],
+    ['7', 'g@x.org', 'Gus', 'n7'],
+  ])
   const archives = (first?.archives ?? []).map(({ name }) => readArchive(folder, name))
   for (const { header } of archives) assert.equal(header, ['email', 'id', 'name', 'at'])
   assert.equal(
@@ -77,8 +87,7 @@ overDatabases(
     await seed(db)
     const before = await db.dump('people')
     const { folder } = project({ people: { ...people, batch: 3 } })
-    const [report] = (await apply({ cwd: folder, now })).policies
-    const archives = report?.archives ?? []
+    const { archives } = await applyOne(folder)
     const tried = await restore({ cwd: folder, file: archives[0]?.name ?? '', now, dryRun: true })
     assert.is(tried.restored, archives[0]?.rows)
     for (const { name, rows } of archives) {
@@ -91,10 +100,7 @@ overDatabases(
     const [held] = (await apply({ cwd: folder, now })).policies
     assert.is(held?.archived, 0)
     assert.is(held?.held, 5)
-    await restore({ cwd: folder, file: archives[0]?.name ?? '', now }).then(
-      assert.unreachable,
-      (error: RetentionError) => assert.is(error.code, 'ALREADY_RESTORED'),
-    )
+    assert.is((await failureOf(restore({ cwd: folder, file: archives[0]?.name ?? '', now }))).code, 'ALREADY_RESTORED')
     // When the hold has ended, they are redacted again, into archives of their own.
     const [again] = (await apply({ cwd: folder, now: new Date(now.getTime() + 8 * 24 * 3600 * 1000) })).policies
     assert.is(again?.archived, 5)
@@ -110,39 +116,349 @@ overDatabases(
 overDatabases(test, 'rows that are gone or were changed since: error, skip, overwrite', async ({ db, project }) => {
   await seed(db)
   const { folder } = project({ people })
-  const [report] = (await apply({ cwd: folder, now })).policies
-  const file = report?.archives[0]?.name ?? ''
+  const file = (await applyOne(folder)).archives[0]?.name ?? ''
   await db.run(`delete from people where id = 1; update people set email = 'new@x.org' where id = 4`)
   const after = await db.dump('people')
-  await restore({ cwd: folder, file, now }).then(assert.unreachable, (error: RetentionError) => {
-    assert.is(error.code, 'RESTORE_CONFLICT')
-    assert.match(
-      error.message,
-      /1 of its 5 rows are not in (public\.)?people any more: \(id\) = \(1\)\n1 of its 5 rows have been changed since .*: \(id\) = \(4\)/,
-    )
-  })
+  const error = await failureOf(restore({ cwd: folder, file, now }))
+  assert.is(error.code, 'RESTORE_CONFLICT')
+  assert.match(
+    error.message,
+    /1 of its 5 rows are not in (public\.)?people any more: \(id\) = \(1\)\n1 of its 5 rows have been changed since .*: \(id\) = \(4\)/,
+  )
   assert.equal(await db.dump('people'), after)
   const skipped = await restore({ cwd: folder, file, now, onConflict: 'skip', hold: 'none' })
-  assert.is(skipped.restored, 3)
-  assert.is(skipped.conflicts, 2)
-  assert.is(skipped.state, 'archived')
-  const names = async (): Promise<unknown[]> =>
-    (await db.rows('select email, name from people where id < 6 order by id')).flat()
-  assert.equal(await names(), [null, '', 'c@x.org', 'removed', 'new@x.org', 'removed', '', '한국어'])
+  assert.equal([skipped.restored, skipped.conflicts, skipped.state], [3, 2, 'archived'])
+  const kept = [
+    ['2', null, ''],
+    ['3', 'c@x.org', 'removed'],
+  ]
+  assert.equal(await names(db, 'id < 6'), [...kept, ['4', 'new@x.org', 'removed'], ['5', '', '한국어']])
+  const [returned] = (await verify({ cwd: folder, deep: true })).findings
+  assert.is(returned?.kind, 'returned')
+  assert.match(returned?.text ?? '', /^3 of its rows in (public\.)?people hold again what was redacted: email, name$/)
+  const written = await restore({ cwd: folder, file, now, onConflict: 'overwrite', hold: 'none' })
+  assert.equal([written.restored, written.state], [4, 'archived'])
+  assert.match(written.warnings.map(({ text }) => text).join(), /1 of its rows are not in the table any more/)
+  assert.equal(await names(db, 'id < 6'), [...kept, ['4', 'd@x.org', 'D, "d"'], ['5', '', '한국어']])
+})
+
+overDatabases(test, 'late rows, rows filled again, held rows, rows that where leaves out', async ({ db, project }) => {
+  await seed(db)
+  const { folder } = project({ people: { ...people, where: "coalesce(note, '') <> 'n5'" } })
+  const hold = { on: 'people', where: 'id = 1', reason: 'evidence' }
+  const { hold: placed } = await addHold({ cwd: folder, now, ...hold })
+  assert.equal([(await applyOne(folder)).archived, (await applyOne(folder)).held], [3, 1])
+  await db.run(`update people set email = 'again@x.org' where id = 3;
+    insert into people (id, at, email, name, note) values (8, '2020-01-01T00:00:00Z', null, 'Late', 'n8')`)
+  const again = await applyOne(folder)
+  assert.equal([again.archived, again.remaining], [2, 0])
   assert.equal(
-    (await verify({ cwd: folder, deep: true })).findings.map(({ kind, text }) => [kind, text]),
+    readArchive(folder, again.archives[0]?.name ?? '').rows.map(([email, id, name]) => [id, email, name]),
     [
-      [
-        'returned',
-        `3 of its rows in ${db.kind === 'sqlite' ? '' : 'public.'}people hold again what was redacted: email, name`,
-      ],
+      ['8', null, 'Late'],
+      ['3', 'again@x.org', 'removed'],
     ],
   )
-  const written = await restore({ cwd: folder, file, now, onConflict: 'overwrite', hold: 'none' })
-  assert.is(written.restored, 4)
-  assert.is(written.state, 'archived')
-  assert.match(written.warnings.map(({ text }) => text).join(), /1 of its rows are not in the table any more/)
-  assert.equal(await names(), [null, '', 'c@x.org', 'removed', 'd@x.org', 'D, "d"', '', '한국어'])
+  // What the row held first is not what a restore of the first archive may put over it.
+  const first = await restore({ cwd: folder, file: 'people_backup_20260516.csv', now, dryRun: true })
+  assert.match(
+    first.warnings.map(({ text }) => text).join(),
+    /redacted again later, into people_backup_20260516_0002\.csv/,
+  )
+  await releaseHold({ cwd: folder, id: placed.id, now })
+  assert.is((await applyOne(folder)).archived, 1)
+  assert.equal(await names(db, "email is not null or name <> 'removed'"), [
+    ['5', '', '한국어'],
+    ['7', 'g@x.org', 'Gus'],
+  ])
+})
+
+overDatabases(
+  test,
+  'a row that changes meanwhile is archived as it is then, or left alone',
+  async ({ db, project }) => {
+    await seed(db)
+    const { folder } = project(
+      { people: { ...people, where: "coalesce(note, '') <> 'open'" } },
+      { lockTimeout: '100ms' },
+    )
+    const change = `update people set email = 'new@x.org' where id = 4; update people set note = 'open' where id = 5`
+    if (db.kind === 'postgres') {
+      await db.run(`begin; ${change}`)
+      const passed = await applyOne(folder)
+      assert.equal([passed.archived, passed.skipped], [3, 2])
+      await db.run('commit')
+      assert.is((await applyOne(folder)).archived, 1)
+    } else {
+      const meanwhile = async (): Promise<void> => db.run(change)
+      const { result } = await atPoints([{ point: 'fsync csv.tmp', meanwhile }], () => applyOne(folder))
+      assert.equal([result.archived, result.remaining], [4, 0])
+    }
+    assert.equal(await names(db, 'id in (4, 5)'), [
+      ['4', null, 'removed'],
+      ['5', '', '한국어'],
+    ])
+    const archived = (await status({ cwd: folder, now })).archives.flatMap(({ name }) => readArchive(folder, name).rows)
+    assert.equal(archived.find(([, id]) => id === '4')?.[0], 'new@x.org')
+  },
+)
+
+overDatabases(
+  test,
+  'by its manifest alone, or by the ledger alone; repair leaves what is not certain',
+  async ({ db, project }) => {
+    await seed(db)
+    const before = await db.dump('people')
+    const made = project({ people: { ...people, batch: 3 } })
+    const { folder } = made
+    const { archives } = await applyOne(folder)
+    const [one = '', two = '', three = ''] = archives.map(({ name }) => name)
+    unlinkSync(made.path(`backups/${two}.manifest.json`))
+    await db.run(`delete from retention_ledger where name = '${one}'`)
+    const { repairs } = await verify({ cwd: folder, repair: true, yes: true })
+    assert.equal(
+      repairs.map(({ name, action }) => [name, action]),
+      [[one, 'leave']],
+    )
+    assert.match(repairs[0]?.text ?? '', /of a redaction/)
+    for (const file of [one, two, three]) await restore({ cwd: folder, file, now, hold: 'none' })
+    assert.equal(await db.dump('people'), before)
+    // Cut off before its commit, a step leaves an archive of what the rows still hold.
+    await db.run(`delete from retention_ledger where name = '${three}'`)
+    const nothing = await restore({ cwd: folder, file: three, now })
+    assert.equal([nothing.restored, nothing.state], [0, null])
+    const set = await verify({ cwd: folder, repair: true, yes: true })
+    assert.equal(
+      set.repairs.map(({ name, action, done }) => [name, action, done]),
+      [[three, 'set-aside', true]],
+    )
+  },
+)
+
+overDatabases(
+  test,
+  'composite keys, one time for many rows, partitions, and another policy on the same table',
+  async ({ db, project }) => {
+    const end =
+      db.kind === 'sqlite'
+        ? 'without rowid'
+        : "partition by range (at); create table visit_old partition of visit for values from ('2019-01-01') to ('2021-01-01'); create table visit_rest partition of visit default"
+    const at = db.kind === 'sqlite' ? 'text' : 'timestamptz'
+    await db.run(`create table visit (who text, n int, ip text, at ${at}, primary key (who, n, at)) ${end}`)
+    const rows = Array.from(
+      { length: 40 },
+      (_, n) => `('w${n % 3}', ${n}, 'ip ${n}', '${n < 30 ? '2020-06-01T00:00:00Z' : '2026-01-01T00:00:00Z'}')`,
+    )
+    await db.run(`insert into visit (who, n, ip, at) values ${rows.join(', ')}`)
+    const before = await db.dump('visit')
+    const policy = { table: 'visit', column: 'at', days: 30 }
+    const { folder } = project({
+      a_redact: { ...policy, action: 'redact', set: { ip: '' }, batch: 7 },
+      b_archive: { ...policy, days: 365 },
+    })
+    const [redacted, archived] = (await apply({ cwd: folder, now })).policies
+    assert.equal([redacted?.archived, redacted?.remaining, archived?.archived], [40, 0, 30], redacted?.error?.message)
+    assert.is(Number(await db.value("select count(*) from visit where ip = ''")), 10)
+    const [gone] = redacted?.archives ?? []
+    assert.match(
+      (await failureOf(restore({ cwd: folder, file: gone?.name ?? '', now }))).hint ?? '',
+      /restore those first/,
+    )
+    await restore({ cwd: folder, file: archived?.archives[0]?.name ?? '', now })
+    for (const { name } of redacted?.archives ?? []) await restore({ cwd: folder, file: name, now })
+    assert.equal(await db.dump('visit'), before)
+    const held = (await apply({ cwd: folder, now })).policies.map((report) => [report.due, report.held])
+    assert.equal(held, [
+      [0, 40],
+      [0, 30],
+    ])
+  },
+)
+
+overDatabases(
+  test,
+  'triggers: one that changes other columns is warned of, one that undoes it stops it',
+  async ({ db, project }) => {
+    await seed(db)
+    const { folder } = project({ people })
+    const trigger = (name: string, body: string): string =>
+      db.kind === 'sqlite'
+        ? `create trigger ${name} after update on people when old.email is not new.email begin ${body} where id = new.id; end`
+        : `create function ${name}() returns trigger language plpgsql as $$ begin
+           if pg_trigger_depth() = 1 then ${body} where id = new.id; end if; return null; end $$;
+         create trigger ${name} after update of email on people for each row execute function ${name}()`
+    const before = await db.dump('people')
+    await db.run(trigger('undoes', 'update people set email = old.email'))
+    const stopped = await applyOne(folder)
+    assert.equal([stopped.status, stopped.error?.code, stopped.archived], ['failed', 'REFUSED', 0])
+    assert.match(stopped.error?.message ?? '', /^4 rows were overwritten, and do not hold what "set" says$/)
+    assert.match(stopped.error?.hint ?? '', /undoes/)
+    assert.equal(await db.dump('people'), before)
+    await db.run(`drop trigger undoes ${db.kind === 'sqlite' ? '' : 'on people'}`)
+    await db.run(trigger('notes', "update people set note = 'touched'"))
+    const noted = await applyOne(folder)
+    assert.equal([noted.status, noted.archived], ['applied', 5], noted.error?.message)
+    assert.ok(noted.warnings.some(({ text }) => /Triggers run when rows of .*people.* are updated: notes/.test(text)))
+    const restored = await restore({ cwd: folder, file: noted.archives[0]?.name ?? '', now })
+    assert.is(restored.state, 'restored')
+  },
+)
+
+overDatabases(test, 'what it refuses, before anything is touched', async ({ db, project }) => {
+  const at = db.kind === 'sqlite' ? 'text' : 'timestamptz'
+  await db.run(`
+    create table t (id int primary key, at ${at}, email text, name text not null, n integer, code text, other int unique,
+      doubled int generated always as (n * 2) stored, unique (code), foreign key (n) references t (other));
+    create table child (id int primary key, code text references t (code));
+    create table keyless (at ${at}, email text);
+    insert into t (id, at, name) values (1, '2020-01-01T00:00:00Z', 'x'); insert into keyless values ('2020-01-01T00:00:00Z', 'y')`)
+  const before = await db.dump('t')
+  const sets: [Record<string, string | number | boolean | null>, RegExp][] = [
+    [{ emial: null }, /no column|names column "emial", which (public\.)?t does not have \(did you mean "email"\?\)/],
+    [{ id: 5 }, /"id" of (public\.)?t: rows are told apart by it/],
+    [{ at: null }, /it ages the rows/],
+    [{ doubled: 1 }, /the database fills it itself/],
+    [{ name: null }, /"name" of (public\.)?t to NULL, and it is NOT NULL/],
+    [{ code: 'x' }, /a foreign key of (public\.)?child refers to it/],
+    [{ other: 7 }, /a foreign key of (public\.)?t refers to it/],
+    [{ n: 'many' }, db.kind === 'sqlite' ? /^$/ : /cannot be set to "many": invalid input syntax/],
+    [{ n: '5' }, db.kind === 'sqlite' ? /cannot be set to "5": it would be integer 5 there/ : /^$/],
+    [{ n: 1.5 }, db.kind === 'sqlite' ? /^$/ : /cannot be set to 1.5: invalid input syntax/],
+    [{ email: 5 }, db.kind === 'sqlite' ? /cannot be set to 5: it would be text '5' there/ : /^$/],
+  ]
+  const policies = sets.map(([set], index): [string, PolicyInput] => [
+    `p${String(index).padStart(2, '0')}`,
+    { ...people, table: 't', set },
+  ])
+  const { folder } = project({
+    ...Object.fromEntries(policies),
+    z_keyless: { ...people, table: 'keyless', set: { email: null } },
+  })
+  const reports = (await plan({ cwd: folder, now })).policies
+  for (const [index, [set, expected]] of sets.entries()) {
+    const { status: how, error } = reports[index] ?? {}
+    assert.match(error?.message ?? '', expected, JSON.stringify(set))
+    assert.is(how, error === undefined ? 'applied' : 'refused')
+  }
+  assert.match(reports.at(-1)?.error?.message ?? '', /no primary key .*could not be brought back/)
+  assert.equal(await db.dump('t'), before)
+})
+
+overDatabases(
+  test,
+  'a value that its type would make another one',
+  async ({ db, project }) => {
+    await db.run(`
+    create type mood as enum ('happy');
+    create table t (id int primary key, at timestamptz, code char(3), few varchar(3), amount numeric(5,2), bits bit(3), day date,
+      mood mood, data jsonb, list text[], flag boolean, moment timestamptz(0), bytes bytea, body json, place point);
+    insert into t (id, at) values (1, '2020-01-01')`)
+    const wrong = {
+      code: 'abcd',
+      few: 'abcd',
+      amount: 1.234,
+      bits: '10101',
+      day: 'yesterday',
+      mood: 'sad',
+      data: 'x',
+      moment: '2020-01-01 00:00:00.5',
+    }
+    const right = {
+      code: 'ab',
+      few: 'abc',
+      amount: 1.5,
+      bits: '101',
+      day: '2020-02-29',
+      mood: 'happy',
+      data: '{"a": 1}',
+      list: '{a,b}',
+      flag: false,
+      moment: '2020-01-01',
+      bytes: '\\x00ff',
+      body: 'null',
+      place: '(1,2)',
+    }
+    const one = (set: PolicyInput['set']): PolicyInput => ({ ...people, table: 't', set: set ?? {} })
+    const { folder } = project({
+      ...Object.fromEntries(Object.entries(wrong).map(([column, value]) => [column, one({ [column]: value })])),
+      zright: one(right),
+    })
+    const reports = (await apply({ cwd: folder, now })).policies
+    for (const report of reports.slice(0, -1)) assert.match(report.error?.message ?? report.policy, /cannot be set to/)
+    assert.equal([reports.at(-1)?.archived, reports.at(-1)?.remaining], [1, 0], reports.at(-1)?.error?.message)
+    assert.equal(
+      await db.value('select t::text from t'),
+      String.raw`(1,"2020-01-01 00:00:00+00","ab ",abc,1.50,101,2020-02-29,happy,"{""a"": 1}","{a,b}",f,"2020-01-01 00:00:00+00","\\x00ff",null,"(1,2)")`,
+    )
+  },
+  ['postgres'],
+)
+
+overDatabases(
+  test,
+  'rights on the columns are enough',
+  async ({ db, project }) => {
+    await seed(db)
+    const role = `redactor_${Math.random().toString(36).slice(2)}`
+    await onCluster(`create role "${role}" login password 'x'`)
+    try {
+      const { folder } = project({ people }, { database: db.address.replace('postgres:password@', `${role}:x@`) })
+      await db.run(`grant create on schema public to "${role}"; grant select on people to "${role}"`)
+      const without = await applyOne(folder)
+      assert.match(without.error?.message ?? '', /may not read and update rows of public\.people/)
+      assert.match(without.error?.hint ?? '', /GRANT SELECT, UPDATE \(email, name\) ON public\.people TO/)
+      await db.run((without.error?.hint ?? '').replace(/TO .*/s, `TO "${role}"`))
+      const report = await applyOne(folder)
+      assert.is(report.archived, 5, report.error?.message)
+      assert.is((await restore({ cwd: folder, file: report.archives[0]?.name ?? '', now })).restored, 5)
+      assert.equal((await verify({ cwd: folder, deep: true, repair: true })).findings, [])
+    } finally {
+      await db.run(`drop owned by "${role}"`)
+      await onCluster(`drop owned by "${role}"; drop role "${role}"`)
+    }
+  },
+  ['postgres'],
+)
+
+test('mistakes in a policy', async () => {
+  const project = new TestProject({ database: 'sqlite:./none.db' }, {})
+  try {
+    project.write('policies/a.json', JSON.stringify({ ...people, set: undefined }))
+    project.write('policies/b.json', JSON.stringify({ ...people, action: 'archive' }))
+    project.write('policies/c.json', JSON.stringify({ ...people, set: {}, children: 'archive' }))
+    project.write('policies/d.json', JSON.stringify({ ...people, set: { name: ['x'] } }))
+    project.write('policies/e.json', JSON.stringify({ ...people, children: 'archive', partitions: 'drop' }))
+    const { message } = await failureOf(apply({ cwd: project.folder }))
+    assert.match(message, /a\.json: field "set" is missing, which action "redact" needs; allowed: an object of columns/)
+    assert.match(message, /b\.json: field "set" is for action "redact"/)
+    assert.match(message, /c\.json: field "set" is \{\}; allowed: an object of columns/)
+    assert.match(message, /d\.json: field "set\.name" is \["x"\]; allowed: null, a text, a number, true or false/)
+    assert.match(message, /e\.json: field "children" is for rows that go/)
+    assert.match(message, /e\.json: field "partitions" is "drop"/)
+  } finally {
+    project.remove()
+  }
 })
 
 test.run()
+
+async function applyOne(folder: string): Promise<PolicyReport> {
+  const [report] = (await apply({ cwd: folder, now })).policies
+  if (report === undefined) throw new Error('no policy was applied')
+  return report
+}
+
+/** Who is called what, as id, email and name. */
+async function names(db: TestDatabase, where: string): Promise<unknown[][]> {
+  return db.rows(`select cast(id as text), email, name from people where ${where} order by id`)
+}
+
+async function failureOf(work: Promise<unknown>): Promise<RetentionError> {
+  try {
+    await work
+  } catch (error) {
+    if (error instanceof RetentionError) return error
+    throw error
+  }
+  throw new Error('it has not failed')
+}

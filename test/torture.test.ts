@@ -9,16 +9,17 @@ const test = suite('torture')
 
 /** As many over each database; `npm run torture` makes hundreds. */
 const scenes = [
-  { kills: 14, children: false },
-  { kills: 6, children: true },
+  { kills: 14, what: '' },
+  { kills: 6, what: 'children' },
+  { kills: 6, what: 'redact' },
 ] as const
 
 for (const kind of kinds)
-  for (const { kills, children } of scenes) {
-    test(`each row is in one place after every kill, and everything comes back${children ? ', with children' : ''} [${kind}]`, async () => {
+  for (const { kills, what } of scenes) {
+    test(`each row is in one place after every kill, and everything comes back [${kind}${what === '' ? '' : `, ${what}`}]`, async () => {
       // Another every day, so that in time all is tried; a failure says which it was.
       const seed = Math.floor(Date.now() / 86_400_000)
-      const totals = await torture({ kind, kills, seed, children })
+      const totals = await torture({ kind, kills, seed, children: what === 'children', redact: what === 'redact' })
       assert.is(totals.kills, kills)
       assert.ok(totals.rounds > 0)
     })

@@ -222,8 +222,8 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
         ]
   if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
   if (named.length > 0) return { mistakes: named }
-  const unfit = redactionMistakes(checked.value).map((text): Mistake => ({ file, text }))
-  if (unfit.length > 0) return { mistakes: unfit }
+  const unfit = redactionMistakes(checked.value)
+  if (unfit.length > 0) return { mistakes: unfit.map((mistake): Mistake => ({ file, text: mistake })) }
   const { table, column, days, columnTimezone, archive, where, children, maxRows, maxPercent, ...own } = checked.value
   const { action, set } = own
   const { batch, batchBytes, concurrency, pause: rest, gentle = defaults.gentle, partitions, reclaim } = own

@@ -73,7 +73,7 @@ export async function inspectTable(
   const names = set === undefined ? undefined : setColumns(table, set).map(({ name }) => name)
   const found = await tableFindings(db, table, request.column, care.deletes, names)
   const findings = [...(await whereFindings(db, table, request.where)), ...found.findings]
-  const order = [...[column.name].flatMap((name) => table.orderBy(name) ?? []), ...keyParts(table)]
+  const order = [...[column.name].flatMap((name) => table.orderBy(name) ?? []), ...keyParts(table, column.name)]
   if (set !== undefined) {
     const { redaction, findings: more } = await readRedaction(db, table, set, column.name)
     const { triggers } = found
@@ -101,9 +101,10 @@ export async function inspectTable(
   return { table, column: column.name, time, order, sideBySide, findings, triggers, ...tree }
 }
 
-function keyParts(table: CatalogTable): OrderPart[] {
+/** @param time comes before them, and is not told twice: a query's columns have different names */
+function keyParts(table: CatalogTable, time: string): OrderPart[] {
   if (table.key.length > 0) {
-    return table.key.flatMap((name) => table.orderBy(name) ?? [])
+    return table.key.filter((name) => name !== time).flatMap((name) => table.orderBy(name) ?? [])
   }
   // Without a key, the row's place tells rows apart; in partitions it is unique only together with the partition.
   return [systemPart('tableoid', 'oid'), systemPart('ctid', 'tid')]

@@ -94,10 +94,10 @@ class PostgresOldValues implements OldValues {
   }
 
   readBack(): AsyncIterable<Buffer> {
-    const set = this.#overwritten().map(({ name }) => name)
+    const set = new Set(this.#overwritten().map(({ name }) => name))
     const values = this.#columns.map((name) => {
       const column = sql.id(name)
-      return set.includes(name)
+      return set.has(name)
         ? sql`case when s.${this.#isWanted()} then t.${column} else s.${column} end as ${column}`
         : sql`s.${column}`
     })
