@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 
 import { sql } from 'kysely'
 
-import { RetentionError } from '../../errors.ts'
+import { hasCode, RetentionError } from '../../errors.ts'
 import type { Db, ExportedRows, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
 import { notHeld, redactionColumns, type Redaction } from '../redaction.ts'
 import type { Gathering, GatheredStep } from '../tree.ts'
@@ -67,6 +67,16 @@ class OpenStep {
     if (this.#isUnenforced) this.connection.raw.pragma('foreign_keys = off')
     this.connection.begin(mode, mode === 'immediate')
     if (mode === 'immediate') this.#lockedAt = performance.now()
+  }
+
+  /** The version of the schema at this moment; within a transaction, of another step as well, it would be an earlier one. */
+  async schemaNow(): Promise<unknown> {
+    const endTurn = await this.connection.turns.take()
+    try {
+      return this.connection.pragma('schema_version')
+    } finally {
+      endTurn()
+    }
   }
 
   commit(): void {
@@ -234,9 +244,16 @@ class SqliteRows implements ExportedRows {
     // steps beside this one delete are other rows.
     this.#step.commit()
     const onEnd = (sha256: string): void => void (this.#sha256 = sha256)
-    for await (const piece of reader.read(query, onEnd, signal)) {
-      this.#places.add(piece.numbers)
-      yield piece.bytes
+    try {
+      for await (const piece of reader.read(query, onEnd, signal)) {
+        this.#places.add(piece.numbers)
+        yield piece.bytes
+      }
+    } catch (error) {
+      // A column that the query names may have gone since.
+      if (hasCode(error, 'DATABASE_FAILED') && (await this.#step.schemaNow()) !== this.#version.schema)
+        throw changedMeanwhile('The form of the table was changed while its rows were read', error)
+      throw error
     }
   }
 
@@ -259,10 +276,8 @@ class SqliteRows implements ExportedRows {
    */
   #proveUnchanged(): void {
     const { connection } = this.#step
-    const isSame = connection.pragma('schema_version') === this.#version.schema && !this.#hasHighest()
-    // Of a row that stays, the archive does not have the columns that `where` may ask.
-    const isDue = this.#redacting === undefined || !this.#hasAny(sql<boolean>`(${this.#rows.where}) is not true`)
-    if (isSame && isDue) {
+    const isSame = connection.pragma('schema_version') === this.#version.schema
+    if (isSame && !this.#hasHighest() && !this.#hasUndue()) {
       const hash = createHash('sha256')
       const { selection } = this.#places
       const pieces =
@@ -279,6 +294,11 @@ class SqliteRows implements ExportedRows {
   #hasHighest(): boolean {
     const { kept } = this.#places.selection.table
     return kept !== undefined && this.#hasAny(kept.where)
+  }
+
+  /** Whether a row is not to be redacted any more: its archive does not have the columns that `where` may ask. */
+  #hasUndue(): boolean {
+    return this.#redacting !== undefined && this.#hasAny(sql<boolean>`(${this.#rows.where}) is not true`)
   }
 
   /** Whether that is true for any of the rows, as they are now. */
@@ -304,6 +324,6 @@ class SqliteRows implements ExportedRows {
   }
 }
 
-function changedMeanwhile(text: string): RetentionError {
-  return new RetentionError('ROWS_CHANGED', text)
+function changedMeanwhile(text: string, cause?: unknown): RetentionError {
+  return new RetentionError('ROWS_CHANGED', text, cause === undefined ? {} : { cause })
 }
