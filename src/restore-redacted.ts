@@ -3,7 +3,7 @@ import { metered, Meter } from './archive/store.ts'
 import { formatTableName } from './config/fields.ts'
 import type { Db, Finding, OldValues, Redacted, RestoreTable, Unlike } from './database/database.ts'
 import { refusalOf } from './database/findings.ts'
-import { RetentionError } from './errors.ts'
+import { hasCode, RetentionError } from './errors.ts'
 import { checkBytes, type FoundArchive } from './find-archive.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import { checkRead, compare, mismatch } from './placing.ts'
@@ -37,7 +37,9 @@ export async function downRedacted(archive: FoundArchive, order: RestoreOrder): 
     const found = await old.compare()
     const { gone, changed } = found
     if (gone.count + changed.count > 0 && onConflict === 'error') throw conflict(archive, table, found)
-    const rows = await old.put(onConflict)
+    const rows = await old.put(onConflict).catch((error: unknown) => {
+      throw unfit(archive, table, error)
+    })
     const left = gone.count + (onConflict === 'overwrite' ? 0 : changed.count)
     if (rows.rows !== old.rows - left) throw mismatch(archive, table)
     await compare(archive, table, old.readBack(), archive.sha256)
@@ -132,6 +134,15 @@ function conflict(archive: FoundArchive, table: RestoreTable, { gone, changed }:
         : []),
     ].join('\n'),
   })
+}
+
+/** The table may have other values by now that do not go together with the old ones, or another constraint. */
+function unfit(archive: FoundArchive, table: RestoreTable, error: unknown): unknown {
+  if (!hasCode(error, 'DATABASE_FAILED') || error.hint !== undefined) return error
+  const text = `What rows of ${archive.name} held does not fit ${formatTableName(table.name)} as it is now; nothing has been restored: ${error.message}`
+  const hint =
+    'Another row may have such a value now. Change that, or leave rows out by changing them and --on-conflict skip.'
+  return new RetentionError('ROWS_UNFIT', text, { hint, cause: error })
 }
 
 /** It is restored once all that it holds is in the table again; what the ledger does not know stays so where nothing was put back. */

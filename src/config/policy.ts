@@ -23,6 +23,7 @@ import {
 } from './fields.ts'
 import { loadFile } from './load-file.ts'
 import { paceOf, type Pace } from './pace.ts'
+import { action, contradictions, redactionMistakes, set } from './redaction.ts'
 import {
   throttle,
   throttleFields,
@@ -155,9 +156,6 @@ const fields = [
   'reclaim',
 ] as const
 
-const setAllowed = "an object of columns and what they are set to, such as { email: null, name: 'removed' }"
-const valueAllowed = 'null, a text, a number, true or false'
-
 const percentAllowed = 'a number above 0 and at most 100'
 
 const schema = v.strictObject(
@@ -167,17 +165,8 @@ const schema = v.strictObject(
     days: wholeNumber(1, 100_000),
     archive: v.optional(target),
     where: v.optional(text('an SQL predicate, such as "status = \'closed\'"')),
-    action: v.optional(v.picklist(['archive', 'redact'], '"archive" or "redact"'), 'archive'),
-    set: v.optional(
-      v.pipe(
-        v.record(
-          v.string(setAllowed),
-          v.nullable(v.union([v.string(), v.pipe(v.number(), v.finite()), v.boolean()], valueAllowed)),
-          setAllowed,
-        ),
-        v.check((set) => Object.keys(set).length > 0, setAllowed),
-      ),
-    ),
+    action,
+    set: v.optional(set),
     children: v.optional(
       v.union([v.literal('archive'), v.pipe(v.array(tableName), v.minLength(1))], `'archive', or a list of tables`),
     ),
@@ -225,7 +214,6 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
   const unfit = redactionMistakes(checked.value)
   if (unfit.length > 0) return { mistakes: unfit.map((mistake): Mistake => ({ file, text: mistake })) }
   const { table, column, days, columnTimezone, archive, where, children, maxRows, maxPercent, ...own } = checked.value
-  const { action, set } = own
   const { batch, batchBytes, concurrency, pause: rest, gentle = defaults.gentle, partitions, reclaim } = own
   return {
     value: {
@@ -239,8 +227,8 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
       reclaim,
       archive,
       where,
-      action,
-      set,
+      action: own.action,
+      set: own.set,
       children,
       maxRows,
       maxPercent,
@@ -248,19 +236,6 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
       throttle: throttleOf(defaults.throttle, own.throttle),
     },
   }
-}
-
-/** What does not go together with `action` and `set`. */
-function redactionMistakes({ action, set, children, partitions }: v.InferOutput<typeof schema>): string[] {
-  if (action === 'archive') {
-    return set === undefined ? [] : [`field "set" is for action "redact"; allowed: action: 'redact' beside it`]
-  }
-  const stays = 'with action "redact" rows stay'
-  return [
-    ...(set === undefined ? [`field "set" is missing, which action "redact" needs; allowed: ${setAllowed}`] : []),
-    ...(children === undefined ? [] : [`field "children" is for rows that go; ${stays}`]),
-    ...(partitions === 'drop' ? [`field "partitions" is "drop"; ${stays}; allowed: "rows"`] : []),
-  ]
 }
 
 /** A folder's policies in the order of their names, and what is wrong with the others. */
@@ -285,7 +260,7 @@ export async function readPolicies(
     if ('value' in checked) policies.push(checked.value)
     else mistakes.push(...checked.mistakes)
   }
-  return { policies, mistakes: [...duplicates(files), ...mistakes] }
+  return { policies, mistakes: [...duplicates(files), ...mistakes, ...contradictions(policies)] }
 }
 
 const extensions = /\.([cm]?[jt]s|json|ya?ml)$/
