@@ -1,18 +1,16 @@
 /** Puts the archive of a redaction back: rows that have stayed get again what their columns held. */
 import { metered, Meter } from './archive/store.ts'
+import { formFindings, type Compared } from './compare-redacted.ts'
 import { formatTableName } from './config/fields.ts'
-import type { Db, Finding, OldValues, Redacted, RestoreTable, Unlike } from './database/database.ts'
+import type { Db, Finding, RestoreTable, Unlike } from './database/database.ts'
 import { refusalOf } from './database/findings.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import { checkBytes, type FoundArchive } from './find-archive.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import { checkRead, compare, mismatch } from './placing.ts'
-import { formOf, isPartial } from './placing-reshaped.ts'
+import { isPartial } from './placing-reshaped.ts'
 import type { RestoreReport } from './report.ts'
 import { commitRestore, noSuchTable, record, type RestoreOrder } from './restore-runner.ts'
-
-/** What the table's rows are, beside the archive's. */
-type Compared = Awaited<ReturnType<OldValues['compare']>>
 
 /** One restore of a redaction. All of its values are back with the ledger's word for it, or none is. */
 export async function downRedacted(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
@@ -83,30 +81,6 @@ function checkOrder(archive: FoundArchive, { into, reshaping, selection }: Resto
     `${archive.name} holds what columns held of rows that have stayed: --into, --map, --drop, --set, --where and --keys are for rows that have gone`,
     { hint: 'For anything else than all of it, load its CSV file into a table of your own, and UPDATE from there.' },
   )
-}
-
-/** What of the table has changed so that the archive's values do not fit any more. */
-export function formFindings(archive: FoundArchive, { key, set }: Redacted, table: RestoreTable): Finding[] {
-  const name = formatTableName(table.name)
-  const refuse = (text: string): Finding => ({
-    level: 'refusal',
-    text,
-    hint: 'Give the table the form that it had for the restore; or load the CSV file into a table of your own, and UPDATE from there.',
-  })
-  const findings: Finding[] = []
-  const isKey = key.length === table.key.length && key.every((column) => table.key.includes(column))
-  if (!isKey)
-    findings.push(
-      refuse(`Rows of ${archive.name} are known by (${key.join(', ')}), which is not the key of ${name} now`),
-    )
-  for (const { name: column, type } of formOf(archive).columns) {
-    const now = table.columns.find((one) => one.name === column)
-    if (now === undefined) findings.push(refuse(`${name} has no column "${column}", which ${archive.name} has`))
-    else if (type !== undefined && now.type !== type)
-      findings.push(refuse(`Column "${column}" of ${name} is of type ${now.type} now, and was of type ${type}`))
-    else if (now.generated && column in set) findings.push(refuse(`Column "${column}" of ${name} is computed now`))
-  }
-  return findings
 }
 
 function conflict(archive: FoundArchive, table: RestoreTable, { gone, changed }: Compared): RetentionError {

@@ -3,6 +3,7 @@ import path from 'node:path'
 
 import { archiveOfManifest, archiveOfPart, manifestName } from './archive/name.ts'
 import { readText, readWhole, sha256Of } from './archive/store.ts'
+import { withCompared } from './compare-redacted.ts'
 import type { Config } from './config/config.ts'
 import type { Conflicts, Database, Redacted } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
@@ -15,7 +16,6 @@ import { listFiles, policiesRunning, unknownAmong, type StoredFile } from './orp
 import { stageCommon } from './placing-reshaped.ts'
 import { repairOrphans } from './repair.ts'
 import type { Repair, VerifyFinding, VerifyReport } from './report.ts'
-import { formFindings } from './restore-redacted.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
 
@@ -117,19 +117,10 @@ async function checkUnredacted(
   redacted: Redacted,
   database: Database,
 ): Promise<VerifyFinding[]> {
-  const transaction = await database.restore(archive.table, undefined, Object.keys(redacted.set))
-  if (transaction === undefined) return []
-  try {
-    // Of a table that has another form now, nothing can be said.
-    if (formFindings(archive, redacted, transaction.table).length > 0) return []
-    const csv = await archive.target.read(archive.name)
-    const { same } = await (await transaction.stageOld(redacted, archive.columns, csv)).compare()
-    if (same === 0) return []
-    const text = `${same} of its rows in ${formatTableName(archive.table)} hold again what was redacted: ${Object.keys(redacted.set).join(', ')}`
-    return [{ kind: 'returned', name: archive.name, location: entry.location, text }]
-  } finally {
-    await transaction.rollback()
-  }
+  const same = await withCompared(archive, redacted, database, async (found) => found.same)
+  if (same === undefined || same === 0) return []
+  const text = `${same} of its rows in ${formatTableName(archive.table)} hold again what was redacted: ${Object.keys(redacted.set).join(', ')}`
+  return [{ kind: 'returned', name: archive.name, location: entry.location, text }]
 }
 
 function returned(entry: LedgerEntry, file: FoundArchive, conflicts: Conflicts, isWhole: boolean): VerifyFinding {

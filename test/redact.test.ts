@@ -16,6 +16,8 @@ import {
   type PolicyInput,
   type PolicyReport,
 } from '../src/index.ts'
+import { printApply } from '../src/print/apply.ts'
+import { printPlan } from '../src/print/plan.ts'
 import { readArchive } from './support/archive.ts'
 import { onCluster, type TestDatabase } from './support/database.ts'
 import { atPoints } from './support/points.ts'
@@ -50,7 +52,12 @@ async function seed(db: TestDatabase): Promise<void> {
 overDatabases(test, 'columns are archived and overwritten, once', async ({ db, project }) => {
   await seed(db)
   const { folder } = project({ people: { ...people, batch: 2 } })
-  const [first] = (await apply({ cwd: folder, now })).policies
+  const planned = printPlan(await plan({ cwd: folder, now }))
+  assert.match(planned, /redact email, name in rows of .*people before/)
+  assert.match(planned, /5 rows due to be redacted, 4 archives/)
+  const applied = await apply({ cwd: folder, now })
+  assert.match(printApply(applied), /5 rows redacted, 4 archives/)
+  const [first] = applied.policies
   assert.is(first?.status, 'applied', first?.error?.message)
   assert.is(first?.archived, 5)
   assert.is(first?.remaining, 0)
@@ -204,7 +211,7 @@ overDatabases(
 
 overDatabases(
   test,
-  'by its manifest alone, or by the ledger alone; repair leaves what is not certain',
+  'by its manifest alone, or by the ledger alone; and what repair makes of it',
   async ({ db, project }) => {
     await seed(db)
     const before = await db.dump('people')
@@ -212,25 +219,25 @@ overDatabases(
     const { folder } = made
     const { archives } = await applyOne(folder)
     const [one = '', two = '', three = ''] = archives.map(({ name }) => name)
+    const forget = async (name: string): Promise<void> => db.run(`delete from retention_ledger where name = '${name}'`)
+    const repaired = async (): Promise<unknown[][]> => {
+      const { repairs } = await verify({ cwd: folder, repair: true, yes: true })
+      return repairs.map(({ name, action, done }) => [name, action, done])
+    }
+    await forget(one)
+    assert.equal(await repaired(), [[one, 'leave', false]])
+    // Without the number that was claimed for it, it is the ledger that has been lost.
+    await db.run('delete from retention_ledger_names')
+    assert.equal(await repaired(), [[one, 'adopt', true]])
+    await forget(one)
     unlinkSync(made.path(`backups/${two}.manifest.json`))
-    await db.run(`delete from retention_ledger where name = '${one}'`)
-    const { repairs } = await verify({ cwd: folder, repair: true, yes: true })
-    assert.equal(
-      repairs.map(({ name, action }) => [name, action]),
-      [[one, 'leave']],
-    )
-    assert.match(repairs[0]?.text ?? '', /of a redaction/)
     for (const file of [one, two, three]) await restore({ cwd: folder, file, now, hold: 'none' })
     assert.equal(await db.dump('people'), before)
     // Cut off before its commit, a step leaves an archive of what the rows still hold.
-    await db.run(`delete from retention_ledger where name = '${three}'`)
+    await forget(three)
     const nothing = await restore({ cwd: folder, file: three, now })
     assert.equal([nothing.restored, nothing.state], [0, null])
-    const set = await verify({ cwd: folder, repair: true, yes: true })
-    assert.equal(
-      set.repairs.map(({ name, action, done }) => [name, action, done]),
-      [[three, 'set-aside', true]],
-    )
+    assert.equal(await repaired(), [[three, 'set-aside', true]])
   },
 )
 
