@@ -7,7 +7,7 @@ import { archiveOfManifest, archiveOfPart, manifestName } from './archive/name.t
 import { parseManifest, type Manifest } from './archive/manifest.ts'
 import { readText, readWhole, sha256Of } from './archive/store.ts'
 import type { Config } from './config/config.ts'
-import type { Database } from './database/database.ts'
+import type { Database, Redacted } from './database/database.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import { furtherFiles } from './further-files.ts'
 import { parseTableName, type TableName } from './config/fields.ts'
@@ -38,6 +38,8 @@ export interface FoundArchive {
   readonly databaseKind: Database['kind'] | undefined
   /** Further files: rows that went along, then references that were set to something else. In the order of a restore. */
   readonly parts: readonly FoundArchive[]
+  /** Where it holds what columns held before they were overwritten, what with; undefined where it holds rows that went. */
+  readonly redacted?: Redacted
   /** Of a part that holds references, how they are set again. */
   readonly link?: LedgerLink
 }
@@ -243,6 +245,7 @@ function fromLedger(entry: LedgerEntry, read: ReadManifest | undefined, target: 
     manifestSha256: read?.sha256,
     databaseKind: read?.manifest.database.kind,
     parts: [],
+    ...(entry.redacted === null ? {} : { redacted: entry.redacted }),
   }
   return { ...archive, parts: entry.files.map((file, index) => partOf(archive, file, index + 1)) }
 }
@@ -289,6 +292,7 @@ function fromManifest(name: string, read: ReadManifest | undefined, target: Targ
     manifestSha256: read?.sha256,
     databaseKind: manifest.database.kind,
     parts: [],
+    ...(file.redacted === undefined ? {} : { redacted: file.redacted }),
   }
   return { ...archive, parts: furtherFiles(manifest).map((part, index) => partOf(archive, part, index + 1)) }
 }

@@ -8,7 +8,7 @@ import { torture } from './support/torture.ts'
 const test = suite('torture')
 
 /** Of these, each database gets another one every day, so that in time all is tried; `npm run torture` makes hundreds. */
-const scenes = ['plain', 'children'] as const
+const scenes = ['plain', 'children', 'redact'] as const
 
 const today = Math.floor(Date.now() / 86_400_000)
 const kills = 10
@@ -17,7 +17,7 @@ for (const [index, kind] of kinds.entries()) {
   const scene = scenes[(today + index) % scenes.length]
   test(`each row is in one place after every kill, and everything comes back: ${scene} [${kind}]`, async () => {
     // A failure says which seed it was.
-    const totals = await torture({ kind, kills, seed: today, children: scene === 'children' })
+    const totals = await torture({ kind, kills, seed: today, children: scene === 'children', redact: scene === 'redact' })
     assert.is(totals.kills, kills)
     assert.ok(totals.rounds > 0)
   })
