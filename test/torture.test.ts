@@ -17,7 +17,13 @@ for (const [index, kind] of kinds.entries()) {
   const scene = scenes[(today + index) % scenes.length]
   test(`each row is in one place after every kill, and everything comes back: ${scene} [${kind}]`, async () => {
     // A failure says which seed it was.
-    const totals = await torture({ kind, kills, seed: today, children: scene === 'children', redact: scene === 'redact' })
+    const totals = await torture({
+      kind,
+      kills,
+      seed: today,
+      children: scene === 'children',
+      redact: scene === 'redact',
+    })
     assert.is(totals.kills, kills)
     assert.ok(totals.rounds > 0)
   })
