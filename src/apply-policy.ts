@@ -53,7 +53,7 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
           : await countLeft(policy, context, first, rowsOf(done))
       if (remaining === 0 || done.skipped > 0 || throttle.stopped || isOver(context) || allowance.rows <= 0) break
       // Were it not for this, rows that a trigger puts back would be archived again and again.
-      if (remaining >= due && !hasGrown) stays = stayFinding(remaining, rowsOf(done) - before)
+      if (remaining >= due && !hasGrown) stays = stayFinding(policy, remaining, rowsOf(done) - before)
       if (stays !== undefined) break
     }
   } catch (error) {
@@ -132,15 +132,16 @@ async function countKept(
   return countHeld(policy, planned.cutoff, planned.time.storage, context).catch(() => undefined)
 }
 
-function stayFinding(remaining: number, archived: number): Finding {
+function stayFinding({ action }: Policy, remaining: number, archived: number): Finding {
+  const [done, changed] = action === 'redact' ? ['redacted', 'updated'] : ['deleted', 'deleted']
   const text =
     archived === 0
-      ? `${remaining} rows are due, and none of them was deleted`
+      ? `${remaining} rows are due, and none of them was ${done}`
       : `${archived} rows were archived, and ${remaining} are due as before: something writes rows that are past their time`
   return {
     level: 'warning',
     text,
-    hint: 'Look at the triggers that run when rows are deleted, and at who writes to the table.',
+    hint: `Look at the triggers that run when rows are ${changed}, and at who writes to the table.`,
   }
 }
 

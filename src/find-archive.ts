@@ -7,7 +7,7 @@ import { archiveOf, manifestName } from './archive/name.ts'
 import { parseManifest, type Manifest } from './archive/manifest.ts'
 import { readCsv, readText, readWhole, sha256Of, type CsvFile } from './archive/store.ts'
 import type { Config } from './config/config.ts'
-import type { Database } from './database/database.ts'
+import type { Database, Redacted } from './database/database.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import { furtherFiles } from './further-files.ts'
 import { parseTableName, type TableName } from './config/fields.ts'
@@ -40,6 +40,8 @@ export interface FoundArchive extends CsvFile {
   readonly databaseKind: Database['kind'] | undefined
   /** Further files: rows that went along, then references that were set to something else. In the order of a restore. */
   readonly parts: readonly FoundArchive[]
+  /** Where it holds what columns held before they were overwritten, what with; undefined where it holds rows that went. */
+  readonly redacted?: Redacted
   /** Of a part that holds references, how they are set again. */
   readonly link?: LedgerLink
 }
@@ -291,6 +293,7 @@ function fromLedger(
     manifestSha256: read?.sha256,
     databaseKind: read?.manifest.database.kind,
     parts: [],
+    ...(entry.redacted === null ? {} : { redacted: entry.redacted }),
   }
   return { ...archive, parts: entry.files.map((file, index) => partOf(archive, file, index + 1)) }
 }
@@ -349,6 +352,7 @@ function fromManifest(
     manifestSha256: read?.sha256,
     databaseKind: manifest.database.kind,
     parts: [],
+    ...(file.redacted === undefined ? {} : { redacted: file.redacted }),
   }
   return { ...archive, parts: furtherFiles(manifest).map((part, index) => partOf(archive, part, index + 1)) }
 }

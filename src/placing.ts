@@ -122,7 +122,7 @@ export async function compare(
 }
 
 export function mismatch(archive: FoundArchive, table: RestoreTable): RetentionError {
-  const triggers = table.insertTriggers.join(', ')
+  const triggers = table.triggers.join(', ')
   const types = (archive.manifest?.files[0]?.columns ?? []).map(({ name, type }) => `${name} ${type}`).join(', ')
   return new RetentionError(
     'RESTORE_MISMATCH',
@@ -131,7 +131,7 @@ export function mismatch(archive: FoundArchive, table: RestoreTable): RetentionE
       hint:
         triggers === ''
           ? `A column's type may have changed since. The archive's are: ${types}.`
-          : `These triggers run on insert, and one may change the rows: ${triggers}. Disable it for the time of the restore.`,
+          : `These triggers run then, and one may change the rows: ${triggers}. Disable it for the time of the restore.`,
     },
   )
 }

@@ -56,6 +56,8 @@ export function reportOf(
   return {
     policy: policy.name,
     table: formatTableName(planned?.table?.name ?? policy.table),
+    action: policy.action,
+    ...(policy.set === undefined ? {} : { redacts: Object.keys(policy.set) }),
     cutoff: (planned?.cutoff ?? policyCutoff(policy, context)).instant,
     due: planned?.due ?? 0,
     archived: 0,

@@ -4,7 +4,7 @@ import { hostname } from 'node:os'
 import { storedName } from './archive/encoding.ts'
 import { manifestFormat, type Manifest } from './archive/manifest.ts'
 import type { Digest, Stored } from './archive/store.ts'
-import type { Column, Partition, Table } from './database/database.ts'
+import type { Column, Partition, Redacted, Table } from './database/database.ts'
 import type { Link } from './database/tree.ts'
 import { RetentionError } from './errors.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
@@ -31,6 +31,8 @@ export interface StepFacts {
   readonly to: string
   /** The partition that all of its rows are. */
   readonly partition: Partition | undefined
+  /** What its rows were overwritten with; undefined where they went. */
+  readonly redacted: Redacted | undefined
 }
 
 /** One file of a step, stored. */
@@ -47,7 +49,8 @@ export interface StoredPart {
 }
 
 /** The manifest of a step. */
-export function manifestOf({ order, context, column, files, from, to, partition }: StepFacts): Manifest {
+export function manifestOf(facts: StepFacts): Manifest {
+  const { order, context, column, files, from, to } = facts
   return {
     format: manifestFormat,
     database: { kind: context.database.kind, version: context.database.version },
@@ -56,7 +59,7 @@ export function manifestOf({ order, context, column, files, from, to, partition 
     cutoff: order.cutoff.instant,
     firstTimestamp: from,
     lastTimestamp: to,
-    files: files.map((file, index) => fileOf(file, index === 0 ? partition : undefined)),
+    files: files.map((file, index) => fileOf(file, index === 0 ? facts : undefined)),
     host: hostname(),
     run: context.run,
     toolVersion,
@@ -66,7 +69,7 @@ export function manifestOf({ order, context, column, files, from, to, partition 
 
 function fileOf(
   { name, table, columns, link, ddl, rows, stored }: StoredPart,
-  partition: Partition | undefined,
+  facts: Pick<StepFacts, 'partition' | 'redacted'> | undefined,
 ): Manifest['files'][number] {
   const { schema, name: tableName } = table.name
   const { bytes, sha256, sealed, encoding } = stored
@@ -76,7 +79,10 @@ function fileOf(
     columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
     key: [...table.key],
     ddl: [...ddl],
-    ...(partition === undefined ? {} : { partition: written(partition) }),
+    ...(facts?.partition === undefined ? {} : { partition: written(facts.partition) }),
+    ...(facts?.redacted === undefined
+      ? {}
+      : { redacted: { key: [...facts.redacted.key], set: { ...facts.redacted.set } } }),
     rows,
     ...(link === undefined
       ? {}
@@ -100,7 +106,7 @@ export function told({ table, of, ...same }: NonNullable<Manifest['files'][numbe
 
 /** The ledger's entry for a step. */
 export function entryOf(
-  { name, order, context, partition }: StepFacts,
+  { name, order, context, partition, redacted }: StepFacts,
   manifest: Manifest,
   manifestStored: Digest,
 ): LedgerEntry {
@@ -108,6 +114,7 @@ export function entryOf(
     ...recordOf(name, manifest, order.target),
     manifestSha256: manifestStored.sha256,
     partition: partition ?? null,
+    redacted: redacted ?? null,
     fingerprint: fingerprint(order.policy, context.config),
   }
 }
@@ -138,6 +145,7 @@ function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry
     columns: file.columns.map((column) => column.name),
     files: furtherFiles(manifest),
     partition: file.partition === undefined ? null : told(file.partition),
+    redacted: file.redacted ?? null,
     // Nobody knows what the policy was like in full.
     fingerprint: '',
     run: manifest.run,

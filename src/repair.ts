@@ -13,8 +13,9 @@ import { metered, Meter, readCsv, type CsvFile } from './archive/store.ts'
 import type { Config } from './config/config.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
-import type { Database, RestoreTransaction, StagedRows } from './database/database.ts'
+import type { Database, Redacted, RestoreTransaction, StagedRows } from './database/database.ts'
 import { commit } from './commit.ts'
+import { withCompared } from './compare-redacted.ts'
 import { hasCode, RetentionError, type ErrorCode } from './errors.ts'
 import { findBare, findStored, targetOfEntry, type FoundArchive } from './find-archive.ts'
 import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
@@ -113,12 +114,52 @@ async function judgeWhole(file: StoredFile, manifest: StoredFile, work: RepairWo
   const found = await whereaboutsOfAll(archive, work)
   if (typeof found === 'string') return leave(file, `there is no table ${found}`)
   if (found.isElsewhere) return setAside(file, [manifest, ...partsOf(file, work)], found.text, work)
+  if (archive.redacted !== undefined) return judgeRedaction(file, archive, archive.redacted, work)
   if (!found.isNowhere) return leave(file, found.text)
   const wasOurs = await wasClaimed(file.name, work)
   const why = wasOurs
     ? 'its rows are in no other place. A run was cut off before it deleted them: somebody else has, and may have meant it'
     : 'its rows are in no other place, and the ledger has never come as far as its number'
   return adopt(file, archive, why, wasOurs, work)
+}
+
+/**
+ * An archive of a redaction of which not all is in other places. If its rows hold what they were set to, and the ledger has
+ * never known it, that has been lost; from a run that was cut off, it may never have been what rows held when they were
+ * redacted.
+ */
+async function judgeRedaction(
+  file: StoredFile,
+  archive: FoundArchive,
+  redacted: Redacted,
+  work: RepairWork,
+): Promise<Repair> {
+  const found = await withCompared(archive, redacted, work.database, async (compared) => compared)
+  if (found === undefined) return leave(file, 'it is of a redaction, and its table has another form now')
+  const { gone, changed, same } = found
+  const open = archive.rows - gone.count - changed.count - same
+  const text = `it is of a redaction, of whose ${archive.rows} rows ${open} hold what they were set to, ${same} what it has, ${changed.count} something else, and ${gone.count} are gone`
+  if (changed.count + same > 0 || open === 0 || (await wasClaimed(file.name, work)))
+    return leave(file, `${text}; restore puts back what rows held`)
+  const why = `${text}; the ledger has never come as far as its number`
+  const proposal: Repair = { ...about(file), action: 'adopt', text: why, asks: false, done: false }
+  if (!(await isWanted(proposal, work))) return proposal
+  const entry = adoptedEntry(archive)
+  const done = await withCompared(archive, redacted, work.database, async (now, transaction) => {
+    // Once more, now that it is about to be said in the same transaction.
+    if (now.changed.count + now.same > 0) return false
+    await record(transaction, entry, work)
+    return true
+  })
+  return { ...proposal, done: done === true }
+}
+
+/** Records an archive that was not known. */
+async function record(transaction: RestoreTransaction, entry: LedgerEntry, work: RepairWork): Promise<void> {
+  await work.ledger.record(transaction.db, entry)
+  const isDone = (): Promise<boolean> => work.ledger.isRecorded(entry)
+  await commit(transaction, entry.name, isDone, async () => {})
+  work.entries.push(entry)
 }
 
 /** The files that went along with an archive's rows. */
@@ -187,7 +228,6 @@ async function adopt(
   const proposal: Repair = { ...about(file), action: 'adopt', text, asks, done: false }
   if (!(await isWanted(proposal, work))) return proposal
   const entry = adoptedEntry(archive)
-  const { ledger } = work
   for (const part of archive.parts) {
     if (part.link !== undefined) continue
     const conflicts = await withStaged(part, work.database, (staged) => staged.conflicts(true))
@@ -196,16 +236,9 @@ async function adopt(
   const done = await withStaged(archive, work.database, async (staged, transaction) => {
     // Once more, now that it is about to be said in the same transaction.
     if ((await staged.conflicts(true)).count > 0) return false
-    await ledger.record(transaction.db, entry)
-    await commit(
-      transaction,
-      archive.name,
-      () => ledger.isRecorded(entry),
-      async () => {},
-    )
+    await record(transaction, entry, work)
     return true
   })
-  if (done === true) work.entries.push(entry)
   return { ...proposal, done: done === true }
 }
 
@@ -245,7 +278,8 @@ async function withStaged<T>(
   database: Database,
   work: (staged: StagedRows, transaction: RestoreTransaction) => Promise<T>,
 ): Promise<T | undefined> {
-  const transaction = await database.restore(archive.table)
+  const set = archive.redacted === undefined ? undefined : Object.keys(archive.redacted.set)
+  const transaction = await database.restore(archive.table, undefined, set)
   if (transaction === undefined) return undefined
   try {
     const known = archive.columns.every((column) => transaction.table.columns.some(({ name }) => name === column))

@@ -9,7 +9,8 @@ import { loadConfig, nowOption, type ProjectOptions } from './config/project.ts'
 import type { RestoreReport } from './report.ts'
 import { downWhole } from './restore-children.ts'
 import { reshapeOptions, type ReshapeOptions } from './restore-options.ts'
-import { restoreArchive, type RestoreOrder } from './restore-runner.ts'
+import { downRedacted } from './restore-redacted.ts'
+import { restoreArchive, type Down, type RestoreOrder } from './restore-runner.ts'
 
 /** What `restore` can be told. */
 export interface RestoreOptions extends ProjectOptions, ReshapeOptions {
@@ -84,10 +85,16 @@ async function restoreLocked(archive: FoundArchive, order: RestoreOrder): Promis
     if (!isSame && into === undefined) throw otherOfThatName(archive, entry)
     const current = isSame ? { ...archive, entry } : archive
     checkRestorable(current, database, into)
-    return await restoreArchive(current, order, current.parts.length > 0 ? downWhole : undefined)
+    return await restoreArchive(current, order, wayOf(current))
   } finally {
     await lock.release()
   }
+}
+
+/** How an archive is put back; undefined where it holds the rows of one table. */
+function wayOf({ redacted, parts }: FoundArchive): Down | undefined {
+  if (redacted !== undefined) return downRedacted
+  return parts.length > 0 ? downWhole : undefined
 }
 
 /** @throws RetentionError `ALREADY_RESTORED`, `ARCHIVE_NOT_FOUND`, `MANIFEST_INVALID` */

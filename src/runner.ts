@@ -210,8 +210,8 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
       return undefined
     }
     // 3. The same for the manifest.
-    const { from, to, partition } = exported
-    const facts = { name, order, context, column: inspection.column, files, from, to, partition }
+    const { from, to, partition, redacted } = exported
+    const facts = { name, order, context, column: inspection.column, files, from, to, partition, redacted }
     const manifest = manifestOf(facts)
     const manifestStored = await storeText(target, manifestName(name), formatManifest(manifest))
     published.push(manifestName(name))

@@ -4,8 +4,9 @@ import path from 'node:path'
 import { encodings, storedName } from './archive/encoding.ts'
 import { archiveOf, manifestName } from './archive/name.ts'
 import { readText, readWhole, sha256Of, withoutKey } from './archive/store.ts'
+import { withCompared } from './compare-redacted.ts'
 import type { Config } from './config/config.ts'
-import type { Conflicts, Database } from './database/database.ts'
+import type { Conflicts, Database, Redacted } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { formatTableName } from './config/fields.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
@@ -92,6 +93,7 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
 async function checkReturned(entry: LedgerEntry, config: Config, database: Database): Promise<VerifyFinding[]> {
   if (entry.state !== 'archived') return []
   const archive = await findEntry(entry, config)
+  if (archive.redacted !== undefined) return checkUnredacted(entry, archive, archive.redacted, database)
   const findings: VerifyFinding[] = []
   for (const file of [archive, ...archive.parts]) {
     // References are of rows that have stayed.
@@ -111,6 +113,19 @@ async function checkFileReturned(entry: LedgerEntry, file: FoundArchive, databas
   } finally {
     await transaction.rollback()
   }
+}
+
+/** Whether rows whose columns were overwritten hold again what they held. */
+async function checkUnredacted(
+  entry: LedgerEntry,
+  archive: FoundArchive,
+  redacted: Redacted,
+  database: Database,
+): Promise<VerifyFinding[]> {
+  const same = await withCompared(archive, redacted, database, async (found) => found.same)
+  if (same === undefined || same === 0) return []
+  const text = `${same} of its rows in ${formatTableName(archive.table)} hold again what was redacted: ${Object.keys(redacted.set).join(', ')}`
+  return [{ kind: 'returned', name: archive.name, location: entry.location, text }]
 }
 
 function returned(entry: LedgerEntry, file: FoundArchive, conflicts: Conflicts, isWhole: boolean): VerifyFinding {

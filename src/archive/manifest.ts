@@ -43,6 +43,16 @@ const file = v.object({
   ),
   rows: v.pipe(v.number(), v.integer(), v.minValue(0)),
   /**
+   * Where it holds no rows that went, but what columns of rows held before they were overwritten: by the columns of `key`,
+   * which rows; and what the columns were set to.
+   */
+  redacted: v.optional(
+    v.object({
+      key: v.pipe(v.array(v.string()), v.minLength(1)),
+      set: v.record(v.string(), v.nullable(v.union([v.string(), v.number(), v.boolean()]))),
+    }),
+  ),
+  /**
    * Where it holds no rows that went, but references that their foreign key set to something else: by the columns of `key`,
    * which rows; the other columns as they were, of which some were set.
    */

@@ -11,6 +11,9 @@ export interface TableName {
   readonly name: string
 }
 
+/** What a redaction puts into a column. */
+export type SetValue = string | number | boolean | null
+
 /** A length of time: milliseconds, or a number with a unit, such as `'500ms'`, `'2s'`, `'10m'`, `'30d'`. */
 export type Duration = number | string
 

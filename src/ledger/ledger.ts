@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 
 import { formatTableName, type TableName } from '../config/fields.ts'
 import type { Encoding } from '../archive/encoding.ts'
-import type { Database, Db, Partition } from '../database/database.ts'
+import type { Database, Db, Partition, Redacted } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { Holds } from './holds.ts'
 import { columnNames, instant, LedgerNames } from './names.ts'
@@ -74,6 +74,8 @@ export interface LedgerEntry {
   readonly files: readonly LedgerFile[]
   /** The partition that was dropped with the rows; null where they were deleted. */
   readonly partition: Partition | null
+  /** What columns of its rows were overwritten with, while the rows stayed; null where they went. */
+  readonly redacted: Redacted | null
   /** Of the policy that archived it; changes when the policy does. */
   readonly fingerprint: string
   readonly run: string
@@ -170,6 +172,7 @@ export class Ledger {
       columns,
       files,
       partition,
+      redacted,
       storedSha256,
       manifestSha256,
       toolVersion,
@@ -188,6 +191,7 @@ export class Ledger {
         columns: JSON.stringify(columns),
         files: JSON.stringify(files),
         partition: partition === null ? null : JSON.stringify(partition),
+        redacted: redacted === null ? null : JSON.stringify(redacted),
         stored_sha256: storedSha256,
         manifest_sha256: manifestSha256,
         tool_version: toolVersion,
@@ -350,6 +354,8 @@ function entryOf(row: LedgerTable): LedgerEntry {
     files: JSON.parse(row.files) as LedgerFile[],
     // Written by `record`.
     partition: row.partition === null ? null : (JSON.parse(row.partition) as Partition),
+    // Written by `record`.
+    redacted: row.redacted === null ? null : (JSON.parse(row.redacted) as Redacted),
     fingerprint: row.fingerprint,
     run: row.run,
     host: row.host,

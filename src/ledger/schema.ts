@@ -29,6 +29,8 @@ export type LedgerTable = {
   files: string
   /** The partition that was dropped with the rows, as JSON; null where they were deleted. */
   partition: string | null
+  /** What columns of its rows were overwritten with, as JSON; null where the rows went. */
+  redacted: string | null
   fingerprint: string
   run: string
   host: string
@@ -133,6 +135,7 @@ const migrations: readonly Migration[] = [
       .addColumn('columns', 'text', needed)
       .addColumn('files', 'text', needed)
       .addColumn('partition', 'text')
+      .addColumn('redacted', 'text')
       .addColumn('fingerprint', 'text', needed)
       .addColumn('run', 'text', needed)
       .addColumn('host', 'text', needed)
