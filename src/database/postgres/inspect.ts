@@ -66,15 +66,17 @@ export async function inspectTable(
   const { children } = request
   const hanging = children === undefined ? undefined : await readTree(db, table, children, due, care.deletes)
   findings.push(...(hanging?.findings ?? (await foreignKeyFindings(db, table, due))))
-  const order = [column.name].flatMap((name) => table.orderBy(name) ?? [])
+  const order = [...[column.name].flatMap((name) => table.orderBy(name) ?? []), ...keyParts(table, column.name)]
   const sideBySide = !found.hasTriggers && hanging === undefined
   const tree = hanging === undefined ? {} : { tree: hanging.tree }
-  return { table, column: column.name, time, order: [...order, ...keyParts(table)], sideBySide, findings, ...tree }
+  return { table, column: column.name, time, order, sideBySide, findings, ...tree }
 }
 
-function keyParts(table: CatalogTable): OrderPart[] {
+/** What tells rows of one time apart. */
+function keyParts(table: CatalogTable, time: string): OrderPart[] {
   if (table.key.length > 0) {
-    return table.key.flatMap((name) => table.orderBy(name) ?? [])
+    // The time is mostly in the key of a partitioned table.
+    return table.key.flatMap((name) => (name === time ? [] : (table.orderBy(name) ?? [])))
   }
   // Without a key, the row's place tells rows apart; in partitions it is unique only together with the partition.
   return [systemPart('tableoid', 'oid'), systemPart('ctid', 'tid')]
