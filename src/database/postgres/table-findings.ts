@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 
 import { formatTableName } from '../../config/fields.ts'
 import type { Db, Finding } from '../database.ts'
+import { partitionTree } from './partition-tree.ts'
 import type { CatalogTable } from './table.ts'
 
 /**
@@ -24,7 +25,7 @@ export async function tableFindings(
       current_user::text as "user",
       c.relkind = 'r' and exists (select from pg_inherits where inhparent = c.oid) as "hasChildren",
       array(
-        select p.relid::regclass::text from pg_partition_tree(c.oid) p join pg_class pc on pc.oid = p.relid
+        select p.relid::regclass::text from ${partitionTree(sql`c.oid`)} p join pg_class pc on pc.oid = p.relid
         where pc.relkind = 'f'
       ) as "foreignPartitions",
       exists (
@@ -38,7 +39,7 @@ export async function tableFindings(
       format('GRANT SELECT, DELETE ON %I.%I TO %I;', n.nspname, c.relname, current_user) as "grant",
       array(
         select distinct t.tgname::text from pg_trigger t
-        where t.tgrelid in (select c.oid union select relid from pg_partition_tree(c.oid))
+        where t.tgrelid in (select relid from ${partitionTree(sql`c.oid`)} part)
           and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgtype & 8 = 8
       ) as "deleteTriggers",
       array(
@@ -66,7 +67,7 @@ async function publicationsOf(db: Db, table: CatalogTable): Promise<Published> {
       join pg_publication_tables pt on pt.pubname = p.pubname
       join pg_namespace n on n.nspname = pt.schemaname
       join pg_class r on r.relnamespace = n.oid and r.relname = pt.tablename
-      where p.pubdelete and r.oid in (select ${table.oid}::oid union select relid from pg_partition_tree(${table.oid}::oid))
+      where p.pubdelete and r.oid in (select relid from ${partitionTree(sql`${table.oid}::oid`)} part)
     )
     select
       array(select distinct name from published) as "publications",
