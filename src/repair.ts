@@ -1,6 +1,6 @@
 /** `verify --repair`: what to do with files that the ledger does not know. Removes nothing, and overwrites nothing. */
 import { readRecords } from './archive/csv.ts'
-import { metered, Meter } from './archive/store.ts'
+import { contents, metered, Meter } from './archive/store.ts'
 import { archiveOfManifest, archiveOfPart, manifestName, partsOfArchive } from './archive/name.ts'
 import type { Config } from './config/config.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
@@ -235,7 +235,7 @@ async function withStaged<T>(
     const known = archive.columns.every((column) => transaction.table.columns.some(({ name }) => name === column))
     if (!known)
       throw new RetentionError('REFUSED', `${formatTableName(archive.table)} has lost columns of ${archive.name}`)
-    return await work(await transaction.stage(archive.columns, await archive.target.read(archive.name)), transaction)
+    return await work(await transaction.stage(archive.columns, contents(archive.target, archive.name)), transaction)
   } finally {
     await transaction.rollback()
   }

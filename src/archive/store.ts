@@ -44,6 +44,11 @@ export function sha256Of(text: string): string {
   return meter.digest().sha256
 }
 
+/** A stored file's bytes. It is opened when the first of them is asked for: where none ever is, nothing is left open. */
+export async function* contents(target: Target, name: string): AsyncGenerator<Buffer> {
+  yield* await target.read(name)
+}
+
 /** Bytes on their way through a meter. */
 export async function* metered(meter: Meter, source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   for await (const chunk of source) {
