@@ -356,12 +356,12 @@ async function linesOf(
 async function countLines(csv: AsyncIterable<Buffer>): Promise<Map<string, number>> {
   const counts = new Map<string, number>()
   let isHeader = true
-  for await (const record of readRecords(csv)) {
+  for await (const fields of readRecords(csv)) {
     if (isHeader) {
       isHeader = false
       continue
     }
-    const line = JSON.stringify(record.map(({ text, isNull }) => (isNull ? null : text)))
+    const line = JSON.stringify(fields.map(({ text, isNull }) => (isNull ? null : text)))
     counts.set(line, (counts.get(line) ?? 0) + 1)
   }
   return counts

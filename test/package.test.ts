@@ -113,6 +113,14 @@ console.log(JSON.stringify([planned.policies[0]?.due, policy?.status, findings.l
     const bin = path.join(folder, 'node_modules/.bin/retention')
     assert.match((await run(bin, ['status'], { cwd: folder })).stdout, /log_backup_\d{8}\.csv are held until/)
     assert.match((await run(bin, ['verify'], { cwd: path.join(folder, 'policies') })).stdout, /1 archive checked/)
+    // What few need is not installed with it, and asked for by those who do.
+    await db.run(`insert into log (at) values ('2020-01-01T00:00:00Z')`)
+    writeFileSync(
+      path.join(folder, 'retention.config.ts'),
+      `export default { database: '${db.address}', archive: { to: './backups', durable: true, encrypt: { age: ['age1x'] } } }`,
+    )
+    const refused = await run(bin, ['plan'], { cwd: folder }).catch((error: { stdout?: string }) => error)
+    assert.match(refused.stdout ?? '', /npm install age-encryption/)
   } finally {
     await db.drop()
   }

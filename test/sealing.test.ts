@@ -249,7 +249,7 @@ overDatabases(
     const secret = 'tr0ub4dor&3'
     const run = await made.cli(['apply', '--json'], { env: { LOG_PASSWORD: secret } })
     assert.is(run.code, 0, run.stderr)
-    const [{ name = '' } = {}] = (await status({ cwd: made.folder })).archives
+    const name = (await status({ cwd: made.folder })).archives[0]?.name ?? ''
     const wrong = await made.cli(['restore', name], { env: { LOG_PASSWORD: `not ${secret}` } })
     assert.is(wrong.code, 1)
     assert.match(wrong.stderr, /The password is not the one that .*\.csv\.zip was sealed with/)
@@ -296,6 +296,20 @@ overDatabases(test, 'children: each file is sealed, and all come back', async ({
     await restore({ cwd: made.folder, file: made.path(`backups/${stem}.child.csv.gz.age`), now, hold: 'none' })
     assert.is(await dumps(), before)
   }
+})
+
+overDatabases(test, 'a redaction: what columns held is sealed, and comes back', async ({ db, project }) => {
+  await seedLog(db, minutesBefore(cutoff, 3))
+  const before = await tableRows(db, 'log')
+  const redact = { ...logPolicy, action: 'redact', set: { body: 'removed' } } as const
+  const made = project({ log: redact }, sealed(sealings['.zst.age']))
+  const [report] = (await apply({ cwd: made.folder, now })).policies
+  assert.equal([report?.archived, report?.error], [3, undefined])
+  const { findings, unopened } = await verify({ cwd: made.folder, deep: true })
+  assert.equal([findings, unopened], [[], []])
+  const file = report?.archives[0]?.name ?? ''
+  assert.is((await restore({ cwd: made.folder, file, now })).location, made.path(`backups/${file}.zst.age`))
+  compareRows(await tableRows(db, 'log'), before)
 })
 
 overDatabases(test, 'what the ledger does not know: set aside or adopted, as plain archives are', async (scene) => {
@@ -386,6 +400,37 @@ overDatabases(
   },
   ['sqlite'],
 )
+
+test('a source that fails, and a disk that is full: told as they are, with nothing left', async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'retention-sealing-'))
+  const target = new LocalTarget(folder, folder, true)
+  await target.prepare()
+  try {
+    for (const order of orders) {
+      const sealer = await sealerOf(order)
+      let isClosed = false
+      async function* failing(): AsyncGenerator<Buffer> {
+        try {
+          for (let block = 0; block < 4; block += 1) yield randomBytes(512 * 1024)
+          throw new TypeError('the database has gone')
+        } finally {
+          isClosed = true
+        }
+      }
+      const failed = await store(target, 'a.csv', failing(), undefined, sealer).catch((error: unknown) => error)
+      assert.ok(failed instanceof TypeError && failed.message === 'the database has gone', String(failed))
+      assert.ok(isClosed)
+      const { result } = await atPoints([{ point: 'write csv.tmp', nth: 2, act: 'fail', with: 'ENOSPC' }], () =>
+        store(target, 'a.csv', failing(), undefined, sealer).catch((error: unknown) => error),
+      )
+      assert.ok(result instanceof RetentionError && result.code === 'TARGET_UNUSABLE', String(result))
+      assert.match(result.message, /ENOSPC/)
+      assert.equal(await target.list(), [])
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
 
 test('a seal that loses something is found out by reading back', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'retention-sealing-'))
