@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import path from 'node:path'
+import { gunzipSync, zstdDecompressSync } from 'node:zlib'
 
 import type { TestDatabase } from './database.ts'
 
@@ -18,7 +19,7 @@ interface Entry {
   readonly sha256: string
   readonly rows: number
   /** Rows of other tables that went along. */
-  readonly files: readonly { path: string; table: string; rows: number; storedSha256: string }[]
+  readonly files: readonly { path: string; table: string; rows: number; sha256: string }[]
 }
 
 /** A field of a CSV: its text, and whether it stood in quotes. */
@@ -101,7 +102,7 @@ export async function judgeChild(
   for (const { state, files } of await ledgerEntries(db)) {
     for (const file of files) {
       if (state !== 'archived' || file.table.replace('public.', '') !== table) continue
-      for (const row of fileRows(db.kind, folder, file.path, file.storedSha256, file.rows)) places.push(row)
+      for (const row of fileRows(db.kind, folder, file.path, file.sha256, file.rows)) places.push(row)
     }
   }
   compareRows(places, original)
@@ -148,7 +149,7 @@ function cellsOf(row: RowText): Map<string, string> {
   return new Map(JSON.parse(row) as [string, string][])
 }
 
-/** The rows of a stored file, which must be what was recorded of it. */
+/** The rows of a stored file, whose CSV must be what was recorded of it. It may be compressed. */
 function fileRows(
   kind: TestDatabase['kind'],
   folder: string,
@@ -156,9 +157,10 @@ function fileRows(
   recorded: string,
   count: number,
 ): RowText[] {
-  const file = path.join(folder, name)
-  if (!existsSync(file)) throw new Error(`lost: ${name} is in the ledger, and its file is not there`)
-  const bytes = readFileSync(file)
+  const file = [name, `${name}.gz`, `${name}.zst`].find((one) => existsSync(path.join(folder, one)))
+  if (file === undefined) throw new Error(`lost: ${name} is in the ledger, and its file is not there`)
+  const stored = readFileSync(path.join(folder, file))
+  const bytes = file.endsWith('.gz') ? gunzipSync(stored) : file.endsWith('.zst') ? zstdDecompressSync(stored) : stored
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   if (sha256 !== recorded) throw new Error(`lost: ${name} has other bytes than the ledger recorded`)
   const rows = archiveRows(kind, bytes)
