@@ -12,8 +12,9 @@ import { countDue, countHeld } from './survey.ts'
 import { failureOf, holdReport, reportOf, type Failure } from './policy-report.ts'
 import { spaceAfter } from './reclaim.ts'
 import type { PolicyReport } from './report.ts'
+import { policySealer } from './sealing.ts'
 import { isOver, type RunContext } from './step.ts'
-import { makeSteps, rowsOf, type Done } from './steps.ts'
+import { makeSteps, rowsOf, type Destination, type Done } from './steps.ts'
 import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
 import { Throttle } from './throttle.ts'
@@ -24,6 +25,7 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
   const target = targetOf(policy, context.config)
   const done: Done = { begun: false, entries: [], skipped: 0, notes: [] }
   const throttle = new Throttle(policy, context)
+  let destination: Destination | undefined
   let stays: Finding | undefined
   let first: PolicyPlan | undefined
   let failure: Failure | undefined
@@ -37,10 +39,11 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
       first ??= planned
       refuse(planned, allowLarge)
       if (pass === 1) await target.check()
+      destination ??= { target, sealer: await policySealer(policy, context.config) }
       if (planned.steps.length === 0) break
       if (pass === 1) await target.prepare()
       const before = rowsOf(done)
-      const { hasGrown } = await makeSteps(planned, target, context, throttle, done, first.due)
+      const { hasGrown } = await makeSteps(planned, destination, context, throttle, done, first.due)
       const due = remaining ?? planned.due
       const hasAll = planned.isSteady && rowsOf(done) - before === planned.due
       // To count, dead rows must be passed one by one: a tenth of the whole time.

@@ -1,8 +1,9 @@
 /** What a step leaves in writing: its manifest, and its entry in the ledger. */
 import { hostname } from 'node:os'
 
+import { storedName } from './archive/encoding.ts'
 import { manifestFormat, type Manifest } from './archive/manifest.ts'
-import type { Digest } from './archive/store.ts'
+import type { Digest, Stored } from './archive/store.ts'
 import type { Column, Partition, Redacted, Table } from './database/database.ts'
 import type { Link } from './database/tree.ts'
 import { RetentionError } from './errors.ts'
@@ -36,6 +37,7 @@ export interface StepFacts {
 
 /** One file of a step, stored. */
 export interface StoredPart {
+  /** Of its CSV. */
   readonly name: string
   readonly table: Table
   /** The CSV's columns. */
@@ -43,7 +45,7 @@ export interface StoredPart {
   readonly link: Link | undefined
   readonly ddl: readonly string[]
   readonly rows: number
-  readonly stored: Digest
+  readonly stored: Stored
 }
 
 /** The manifest of a step. */
@@ -70,7 +72,7 @@ function fileOf(
   facts: Pick<StepFacts, 'partition' | 'redacted'> | undefined,
 ): Manifest['files'][number] {
   const { schema, name: tableName } = table.name
-  const digest = { bytes: stored.bytes, sha256: stored.sha256 }
+  const { bytes, sha256, sealed, encoding } = stored
   return {
     table: schema === undefined ? { name: tableName } : { schema, name: tableName },
     file: name,
@@ -85,8 +87,8 @@ function fileOf(
     ...(link === undefined
       ? {}
       : { link: { key: [...link.key], columns: [...link.columns], sets: [...link.sets], to: link.to } }),
-    csv: digest,
-    stored: digest,
+    csv: { bytes, sha256 },
+    stored: { bytes: sealed.bytes, sha256: sealed.sha256, ...(encoding === null ? {} : { encoding }) },
   }
 }
 
@@ -121,18 +123,21 @@ export function entryOf(
 function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry {
   const [file] = manifest.files
   if (file === undefined) throw new RetentionError('MANIFEST_INVALID', `${name} has a manifest without files`)
+  const encoding = file.stored.encoding ?? null
+  const path = storedName(name, encoding)
   return {
     name,
     policy: manifest.policy,
     table: formatTableName({ schema: file.table.schema, name: file.table.name }),
     state: 'archived',
-    location: target.locate(name),
+    location: target.locate(path),
     target: target.name,
-    path: name,
+    path,
     rows: file.rows,
     bytes: file.stored.bytes,
     sha256: file.csv.sha256,
     storedSha256: file.stored.sha256,
+    encoding,
     manifestSha256: '',
     cutoff: manifest.cutoff,
     from: manifest.firstTimestamp,

@@ -1,7 +1,15 @@
 /** `verify --repair`: what to do with files that the ledger does not know. Removes nothing, and overwrites nothing. */
 import { readRecords } from './archive/csv.ts'
-import { metered, Meter } from './archive/store.ts'
-import { archiveOfManifest, archiveOfPart, manifestName, partsOfArchive } from './archive/name.ts'
+import { plainName } from './archive/encoding.ts'
+import {
+  archiveOf,
+  archiveOfManifest,
+  archiveOfPart,
+  manifestName,
+  partsOfArchive,
+  unfinishedName,
+} from './archive/name.ts'
+import { metered, Meter, readCsv, type CsvFile } from './archive/store.ts'
 import type { Config } from './config/config.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
@@ -47,8 +55,7 @@ export async function repairOrphans(orphans: readonly StoredFile[], order: Repai
       const work: RepairWork = { ...order, files, entries }
       for (const file of files) {
         // A manifest goes with its archive, and so does what went along with its rows.
-        const archive = archiveOfManifest(file.name) ?? archiveOfPart(file.name)
-        if (archive !== undefined && files.some((other) => isSame(other, { ...file, name: archive }))) continue
+        if (!isArchive(file) && files.some((other) => isArchive(other) && isWith(other, file))) continue
         repairs.push(lock === undefined ? leave(file, 'a run is at work on its policy') : await repair(file, work))
       }
     } finally {
@@ -63,7 +70,14 @@ async function repair(file: StoredFile, work: RepairWork): Promise<Repair> {
     return await judge(file, work)
   } catch (error) {
     // What is wrong with one file is no reason to leave the others; anything else is.
-    const ofFile: readonly ErrorCode[] = ['ARCHIVE_CHANGED', 'ARCHIVE_NOT_FOUND', 'MANIFEST_INVALID', 'REFUSED']
+    const ofFile: readonly ErrorCode[] = [
+      'ARCHIVE_CHANGED',
+      'ARCHIVE_NOT_FOUND',
+      'MANIFEST_INVALID',
+      'REFUSED',
+      'KEY_MISSING',
+      'KEY_WRONG',
+    ]
     if (error instanceof RetentionError && ofFile.includes(error.code)) return leave(file, error.message)
     throw error
   }
@@ -71,13 +85,15 @@ async function repair(file: StoredFile, work: RepairWork): Promise<Repair> {
 
 async function judge(file: StoredFile, work: RepairWork): Promise<Repair> {
   if (file.name.endsWith('.tmp')) {
-    const isOurs = await wasClaimed(file.name.replace(/^\.|(\.manifest\.json)?\.[0-9a-f]+\.tmp$/g, ''), work)
+    const isOurs = await wasClaimed(unfinishedName(file.name) ?? file.name, work)
     if (!isOurs) return leave(file, 'it is unfinished, and the ledger has never come as far as its number')
     return setAside(file, [], 'it is unfinished, and its rows have not left the table', work)
   }
   if (archiveOfManifest(file.name) !== undefined) return leave(file, 'there is no archive beside it')
   if (archiveOfPart(file.name) !== undefined) return leave(file, 'the archive that it is a part of is not beside it')
-  const manifest = work.files.find((other) => isSame(other, { ...file, name: manifestName(file.name) }))
+  const manifest = work.files.find(
+    ({ target, name }) => target === file.target && name === manifestName(plainName(file.name)),
+  )
   return manifest === undefined ? judgeBare(file, work) : judgeWhole(file, manifest, work)
 }
 
@@ -85,14 +101,14 @@ async function judge(file: StoredFile, work: RepairWork): Promise<Repair> {
 async function judgeBare(file: StoredFile, work: RepairWork): Promise<Repair> {
   const policy = work.policies.find(({ name }) => name === file.policy)
   if (policy === undefined) return leave(file, `there is no manifest beside it, and no policy "${file.policy}"`)
-  const found = await whereabouts(await findBare(file.target, file.name, policy.table), work)
+  const found = await whereabouts(await findBare(file.target, file.name, policy.table, work.config), work)
   if (found?.isElsewhere === true) return setAside(file, partsOf(file, work), found.text, work)
   return leave(file, `there is no manifest beside it, and ${found?.text ?? 'its table is not there'}`)
 }
 
 /** Goes by where the archive's rows are now. */
 async function judgeWhole(file: StoredFile, manifest: StoredFile, work: RepairWork): Promise<Repair> {
-  const archive = await findStored(file.target, file.name)
+  const archive = await findStored(file.target, plainName(file.name), work.config)
   if (archive.databaseKind !== work.database.kind)
     return leave(file, `it is from ${archive.databaseKind ?? 'elsewhere'}`)
   const found = await whereaboutsOfAll(archive, work)
@@ -148,7 +164,7 @@ async function recordNow(transaction: RestoreTransaction, entry: LedgerEntry, wo
 
 /** The files that went along with an archive's rows. */
 function partsOf({ target, name }: StoredFile, { files }: RepairWork): StoredFile[] {
-  return files.filter((other) => other.target === target && archiveOfPart(other.name) === name)
+  return files.filter((other) => other.target === target && archiveOfPart(other.name) === plainName(name))
 }
 
 /** Of an archive with children, where the rows of all its files are; the name of a table that is not there. */
@@ -169,7 +185,7 @@ async function whereaboutsOfAll(archive: FoundArchive, work: RepairWork): Promis
 
 /** Whether this ledger has given an archive's number away. */
 async function wasClaimed(name: string, { database, ledger }: RepairWork): Promise<boolean> {
-  const parts = partsOfArchive(archiveOfPart(name) ?? name)
+  const parts = partsOfArchive(archiveOf(name))
   if (parts === undefined) return false
   return parts.number <= (await database.read((db) => ledger.lastNumber(db, parts.base)))
 }
@@ -269,7 +285,7 @@ async function withStaged<T>(
     const known = archive.columns.every((column) => transaction.table.columns.some(({ name }) => name === column))
     if (!known)
       throw new RetentionError('REFUSED', `${formatTableName(archive.table)} has lost columns of ${archive.name}`)
-    return await work(await transaction.stage(archive.columns, await archive.target.read(archive.name)), transaction)
+    return await work(await transaction.stage(archive.columns, await readCsv(archive)), transaction)
   } finally {
     await transaction.rollback()
   }
@@ -318,17 +334,17 @@ function isFar({ from, to }: LedgerEntry, { manifest, column }: FoundArchive): b
 /** The lines of a file of an archive with the same columns, in the same order; none where its bytes are not what was recorded. */
 async function linesOf(
   entry: LedgerEntry,
-  file: Pick<LedgerEntry, 'path' | 'columns' | 'storedSha256'>,
+  file: Pick<LedgerEntry, 'path' | 'encoding' | 'columns' | 'sha256'>,
   columns: readonly string[],
   config: Config,
 ): Promise<ReadonlyMap<string, number>> {
   const none = new Map<string, number>()
   if (file.columns.join('\0') !== columns.join('\0')) return none
-  const target = await targetOfEntry(entry, config)
+  const stored: CsvFile = { ...file, target: await targetOfEntry(entry, config), keys: config.keys }
   const meter = new Meter()
   try {
-    const lines = await countLines(metered(meter, await target.read(file.path)))
-    return meter.digest().sha256 === file.storedSha256 ? lines : none
+    const lines = await countLines(metered(meter, await readCsv(stored)))
+    return meter.digest().sha256 === file.sha256 ? lines : none
   } catch (error) {
     // What is not there any more, or not whole, holds nothing.
     if (hasCode(error, 'ARCHIVE_NOT_FOUND') || hasCode(error, 'ARCHIVE_CHANGED')) return none
@@ -351,6 +367,12 @@ async function countLines(csv: AsyncIterable<Buffer>): Promise<Map<string, numbe
   return counts
 }
 
-function isSame(a: StoredFile, b: StoredFile): boolean {
-  return a.target === b.target && a.name === b.name
+/** Whether it is an archive's own CSV, as it is or sealed, and not a manifest, a further file or an unfinished one. */
+function isArchive({ name }: StoredFile): boolean {
+  return partsOfArchive(plainName(name)) !== undefined
+}
+
+/** Whether both are of one archive. An unfinished file is by itself. */
+function isWith(a: StoredFile, b: StoredFile): boolean {
+  return a.target === b.target && archiveOf(a.name) === archiveOf(b.name)
 }

@@ -201,6 +201,15 @@ export interface RestoredPart {
   readonly references: boolean
 }
 
+/** What get has put into a folder. */
+export interface GetReport {
+  readonly archive: string
+  /** Its CSVs: the policy's own table first. */
+  readonly files: readonly { readonly name: string; readonly location: string; readonly rows: number }[]
+  /** Where the manifest is; null where it was lost. */
+  readonly manifest: string | null
+}
+
 /** What is wrong with a file. */
 export interface VerifyFinding {
   /** `returned`: rows of an archive are in the table as well. */
@@ -223,6 +232,14 @@ export interface Repair {
   readonly done: boolean
 }
 
+/** A sealed file whose key was not at hand: its bytes are those that were stored, and nobody has looked at its rows. */
+export interface Unopened {
+  readonly name: string
+  readonly location: string
+  /** Why. */
+  readonly text: string
+}
+
 /** What verify found. */
 export interface VerifyReport {
   /** Archives that were checked. */
@@ -230,6 +247,8 @@ export interface VerifyReport {
   readonly rows: number
   readonly bytes: number
   readonly findings: readonly VerifyFinding[]
+  /** Sealed files of which only the stored bytes were checked. They are as the ledger says. */
+  readonly unopened: readonly Unopened[]
   /** Files that a run which is under way is about to record. */
   readonly inProgress: readonly string[]
   /** What a repair has done, or proposes; of orphans that are repaired there is no finding. */

@@ -128,7 +128,7 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
         : undefined
     report = {
       archive: archive.name,
-      location: archive.target.locate(archive.name),
+      location: archive.target.locate(archive.path),
       table: formatTableName(table.name),
       dryRun,
       columns: shape.columns,

@@ -3,7 +3,7 @@ import type { Database, OnConflict } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import { milliseconds, parseTableName, type Duration, type TableName } from './config/fields.ts'
-import { checkBytes, findArchive, type FoundArchive } from './find-archive.ts'
+import { checkBytes, checkKey, findArchive, type FoundArchive } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadConfig, nowOption, type ProjectOptions } from './config/project.ts'
 import type { RestoreReport } from './report.ts'
@@ -71,6 +71,7 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
 async function restoreLocked(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
   const { database, ledger, into } = order
   checkRestorable(archive, database, into)
+  await checkKey(archive)
   const lock = await database.lock(ledger.lockName(archive.policy))
   if (lock === undefined) {
     throw new RetentionError('POLICY_LOCKED', `A run holds policy "${archive.policy}", which ${archive.name} is from`, {
@@ -123,7 +124,7 @@ function checkRestorable(
 
 /** The ledger has one archive of a name, and could not say of both what has become of them. */
 function otherOfThatName(archive: FoundArchive, entry: LedgerEntry | undefined): RetentionError {
-  const location = archive.target.locate(archive.name)
+  const location = archive.target.locate(archive.path)
   return new RetentionError(
     'ARCHIVE_CHANGED',
     entry === undefined

@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 
 import { messageOf, RetentionError } from '../errors.ts'
+import { encodings } from './encoding.ts'
 
 /** The version of the manifest's form that this tool writes. */
 export const manifestFormat = 1
@@ -65,8 +66,11 @@ const file = v.object({
   ),
   /** The CSV itself. */
   csv: v.object({ bytes: v.number(), sha256: v.string() }),
-  /** The CSV as it is stored; the same, as long as it is neither compressed nor sealed. */
-  stored: v.object({ bytes: v.number(), sha256: v.string() }),
+  /**
+   * The CSV as it is stored: the same, or how it is compressed and sealed. The file's name then ends accordingly, in `.gz`
+   * say.
+   */
+  stored: v.object({ bytes: v.number(), sha256: v.string(), encoding: v.optional(v.picklist(encodings)) }),
 })
 
 const schema = v.object({

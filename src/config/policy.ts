@@ -24,6 +24,7 @@ import {
 import { loadFile } from './load-file.ts'
 import { paceOf, type Pace } from './pace.ts'
 import { action, contradictions, redactionMistakes, set } from './redaction.ts'
+import { sealingMistake, sealingOf, type Sealing } from './sealing.ts'
 import {
   throttle,
   throttleFields,
@@ -194,6 +195,7 @@ const schema = v.strictObject(
 export interface PolicyDefaults {
   readonly gentle: boolean
   readonly throttle: CheckedThrottle | undefined
+  readonly archive: Sealing
 }
 
 /** Checks what a policy file exports. */
@@ -210,6 +212,8 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
           },
         ]
   if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
+  const sealing = sealingMistake(checked.value.archive, defaults.archive)
+  if (sealing !== undefined) named.push({ file, text: sealing })
   if (named.length > 0) return { mistakes: named }
   const unfit = redactionMistakes(checked.value)
   if (unfit.length > 0) return { mistakes: unfit.map((mistake): Mistake => ({ file, text: mistake })) }
@@ -225,7 +229,7 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
       columnTimezone,
       partitions,
       reclaim,
-      archive,
+      archive: archive === undefined ? undefined : { ...archive, ...sealingOf(archive, defaults.archive) },
       where,
       action: own.action,
       set: own.set,

@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 
 import { formatTableName, type TableName } from '../config/fields.ts'
+import type { Encoding } from '../archive/encoding.ts'
 import type { Database, Db, Partition, Redacted } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { Holds } from './holds.ts'
@@ -25,6 +26,8 @@ export interface LedgerFile {
   readonly sha256: string
   /** Of the bytes as stored. */
   readonly storedSha256: string
+  /** As in the entry. */
+  readonly encoding: Encoding | null
   /** Of a file of references, how they are set again; as the manifest has it. */
   readonly link?: LedgerLink
 }
@@ -48,7 +51,7 @@ export interface LedgerEntry {
   readonly location: string
   /** The target, as the config wrote it. */
   readonly target: string
-  /** The file's name in the target. */
+  /** The file's name in the target: the archive's, with an ending where it is compressed or sealed. */
   readonly path: string
   /** Of the policy's own table; as are the figures below. */
   readonly rows: number
@@ -58,6 +61,8 @@ export interface LedgerEntry {
   readonly sha256: string
   /** Of the bytes as stored. */
   readonly storedSha256: string
+  /** How the CSV is stored; null where it is as it is. */
+  readonly encoding: Encoding | null
   readonly manifestSha256: string
   /** ISO 8601, as are the instants below. */
   readonly cutoff: string
@@ -338,6 +343,8 @@ function entryOf(row: LedgerTable): LedgerEntry {
     bytes: Number(row.bytes),
     sha256: row.sha256,
     storedSha256: row.stored_sha256,
+    // Written by `record`; what a newer version may have written is refused where it is read.
+    encoding: row.encoding as Encoding | null,
     manifestSha256: row.manifest_sha256,
     cutoff: instant(row.cutoff),
     from: row.first_timestamp,

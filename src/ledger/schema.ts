@@ -18,6 +18,8 @@ export type LedgerTable = {
   bytes: number | string | bigint
   sha256: string
   stored_sha256: string
+  /** How the files are compressed and sealed; null where they are CSV as they are. */
+  encoding: string | null
   manifest_sha256: string
   cutoff: string | Date
   first_timestamp: string
@@ -125,6 +127,7 @@ const migrations: readonly Migration[] = [
       .addColumn('bytes', 'bigint', needed)
       .addColumn('sha256', 'text', needed)
       .addColumn('stored_sha256', 'text', needed)
+      .addColumn('encoding', 'text')
       .addColumn('manifest_sha256', 'text', needed)
       .addColumn('cutoff', instant, needed)
       .addColumn('first_timestamp', 'text', needed)

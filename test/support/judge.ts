@@ -188,7 +188,7 @@ export async function ledgerEntries(db: TestDatabase): Promise<Entry[]> {
       : "select count(*) from pg_class where relname = 'retention_ledger'",
   )
   if (Number(exists) === 0) return []
-  const rows = await db.rows('select name, state, stored_sha256, rows, files from retention_ledger')
+  const rows = await db.rows('select name, state, sha256, rows, files from retention_ledger')
   return rows.map(([name, state, sha256, count, files]) => ({
     name: String(name),
     state: String(state),

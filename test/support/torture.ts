@@ -3,7 +3,7 @@ import { readFileSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { createDatabase, type Kind, type TestDatabase } from './database.ts'
+import { createDatabase, untilAlone, type Kind, type TestDatabase } from './database.ts'
 import { compareRows, judge, judgeChild, judgeRedacted, ledgerEntries, tableRows, type RowText } from './judge.ts'
 import type { Plan } from './points.ts'
 import { TestProject, type Run } from './project.ts'
@@ -179,7 +179,7 @@ class Victim {
 
   /** Has the judge look; returns how many rows it saw. */
   async judge(): Promise<number> {
-    await this.#settle()
+    await untilAlone(this.#db)
     if (this.#children !== undefined) await judgeChild(this.#db, 'note', this.#project.path('backups'), this.#children)
     const folder = this.#project.path('backups')
     const verdict = this.#redacts
@@ -292,16 +292,6 @@ class Victim {
       throw new Error(`${args.join(' ')} ended with ${run.code}: ${run.stdout}${run.stderr}`)
     }
     return run
-  }
-
-  /** A server finishes what it was doing for a client that is gone. */
-  async #settle(): Promise<void> {
-    if (this.#db.kind === 'sqlite') return
-    const query = `select count(*) from pg_stat_activity where application_name = 'retention' and datname = current_database()`
-    for (let wait = 0; Number(await this.#db.value(query)) > 0; wait += 1) {
-      if (wait > 1000) throw new Error('a server process of a client that is gone does not end')
-      await sleep(10)
-    }
   }
 
   #pick<T>(from: readonly T[]): T {
