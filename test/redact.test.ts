@@ -211,18 +211,19 @@ overDatabases(
 
 overDatabases(
   test,
-  'by its manifest alone, or by the ledger alone; and what repair makes of it',
+  'compressed; by its manifest alone, or by the ledger alone; and what repair makes of it',
   async ({ db, project }) => {
     await seed(db)
     const before = await db.dump('people')
-    const made = project({ people: { ...people, batch: 3 } })
+    const archive = { to: './backups', durable: true, compress: 'gzip' } as const
+    const made = project({ people: { ...people, batch: 3 } }, { archive })
     const { folder } = made
     const { archives } = await applyOne(folder)
     const [one = '', two = '', three = ''] = archives.map(({ name }) => name)
     const forget = async (name: string): Promise<void> => db.run(`delete from retention_ledger where name = '${name}'`)
     const repaired = async (): Promise<unknown[][]> => {
       const { repairs } = await verify({ cwd: folder, repair: true, yes: true })
-      return repairs.map(({ name, action, done }) => [name, action, done])
+      return repairs.map(({ name, action, done }) => [name.replace(/\.gz$/, ''), action, done])
     }
     await forget(one)
     assert.equal(await repaired(), [[one, 'leave', false]])
