@@ -133,6 +133,15 @@ overDatabases(test, 'rows that are gone or were changed since: error, skip, over
     /1 of its 5 rows are not in (public\.)?people any more: \(id\) = \(1\)\n1 of its 5 rows have been changed since .*: \(id\) = \(4\)/,
   )
   assert.equal(await db.dump('people'), after)
+  // Somebody else has the address now, which is unique.
+  await db.run(`update people set email = 'c@x.org' where id = 7`)
+  const taken = await failureOf(restore({ cwd: folder, file, now, onConflict: 'skip' }))
+  assert.is(taken.code, 'ROWS_UNFIT')
+  assert.match(
+    taken.message,
+    /does not fit (public\.)?people as it is now; nothing has been restored: .*(unique|UNIQUE)/,
+  )
+  await db.run(`update people set email = 'g@x.org' where id = 7`)
   const skipped = await restore({ cwd: folder, file, now, onConflict: 'skip', hold: 'none' })
   assert.equal([skipped.restored, skipped.conflicts, skipped.state], [3, 2, 'archived'])
   const kept = [
