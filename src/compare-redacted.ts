@@ -22,8 +22,7 @@ export async function withCompared<T>(
   if (transaction === undefined) return undefined
   try {
     if (formFindings(archive, redacted, transaction.table).length > 0) return undefined
-    const csv = await readCsv(archive)
-    const old = await transaction.stageOld(redacted, archive.columns, csv)
+    const old = await transaction.stageOld(redacted, archive.columns, await readCsv(archive))
     return await work(await old.compare(), transaction)
   } finally {
     await transaction.rollback()
