@@ -24,7 +24,7 @@ import {
   type TargetInput,
 } from '../src/index.ts'
 import { LocalTarget } from '../src/target/local.ts'
-import type { TestDatabase } from './support/database.ts'
+import { kinds, type TestDatabase } from './support/database.ts'
 import { compareRows, judge, tableRows, type RowText } from './support/judge.ts'
 import { atPoints } from './support/points.ts'
 import type { TestProject } from './support/project.ts'
@@ -223,6 +223,7 @@ for (const ending of ['.zip', '.zst.age']) {
       assert.is(asked, 1)
       compareRows(await tableRows(db, 'log'), original)
     },
+    ending === '.zip' ? kinds : ['sqlite'],
   )
 }
 
@@ -249,16 +250,11 @@ overDatabases(
     const secret = 'tr0ub4dor&3'
     const run = await made.cli(['apply', '--json'], { env: { LOG_PASSWORD: secret } })
     assert.is(run.code, 0, run.stderr)
-    const name = (await status({ cwd: made.folder })).archives[0]?.name ?? ''
-    const wrong = await made.cli(['restore', name], { env: { LOG_PASSWORD: `not ${secret}` } })
-    assert.is(wrong.code, 1)
-    assert.match(wrong.stderr, /The password is not the one that .*\.csv\.zip was sealed with/)
     const entries = JSON.stringify(await db.rows('select * from retention_ledger'), (_, value: unknown) =>
       String(value),
     )
     const files = made.list().map((file) => made.read(`backups/${file}`))
-    for (const text of [run.stdout, run.stderr, wrong.stdout, wrong.stderr, entries, ...files])
-      assert.not.ok(text.includes(secret))
+    for (const text of [run.stdout, run.stderr, entries, ...files]) assert.not.ok(text.includes(secret))
   },
   ['sqlite'],
 )

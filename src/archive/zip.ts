@@ -5,13 +5,12 @@
  *
  * https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT · https://www.winzip.com/en/support/aes-encryption/
  */
-import { createCipheriv, createHmac, pbkdf2, randomBytes, timingSafeEqual, type Hmac } from 'node:crypto'
-import { promisify } from 'node:util'
+import { randomBytes, timingSafeEqual } from 'node:crypto'
 
 import { RetentionError } from '../errors.ts'
 import { decompressed, deflated } from './compress.ts'
+import { codeBytes, keysOf, saltBytes, verifierBytes, type Cipher } from './zip-cipher.ts'
 
-const [saltBytes, verifierBytes, codeBytes] = [16, 2, 10]
 const signatures = {
   file: 0x04034b50,
   descriptor: 0x08074b50,
@@ -101,72 +100,6 @@ async function* decrypted(zip: AsyncIterable<Buffer>, password: string, file: st
   yield cipher.decrypt(rest.subarray(0, data))
   if (!timingSafeEqual(cipher.code(), rest.subarray(data, data + codeBytes)))
     throw malformed(file, 'its authentication code is not that of its bytes')
-}
-
-interface Keys {
-  /** Tells most wrong passwords from the right one. */
-  readonly verifier: Buffer
-  readonly cipher: Cipher
-}
-
-async function keysOf(password: string, salt: Buffer): Promise<Keys> {
-  const keys = await promisify(pbkdf2)(password, salt, 1000, 66, 'sha1')
-  return { verifier: keys.subarray(64), cipher: new Cipher(keys.subarray(0, 32), keys.subarray(32, 64)) }
-}
-
-/** AES-256 in counter mode, with a counter whose low byte comes first, and the code over what is encrypted. */
-class Cipher {
-  readonly #ecb: ReturnType<typeof createCipheriv>
-  readonly #code: Hmac
-  readonly #counters = Buffer.alloc(64 * 1024)
-  #blocks = 0
-  #stream = Buffer.alloc(0)
-  #used = 0
-
-  constructor(key: Buffer, codeKey: Buffer) {
-    this.#ecb = createCipheriv('aes-256-ecb', key, null).setAutoPadding(false)
-    this.#code = createHmac('sha1', codeKey)
-  }
-
-  encrypt(bytes: Buffer): Buffer {
-    const encrypted = this.#changed(bytes)
-    this.#code.update(encrypted)
-    return encrypted
-  }
-
-  decrypt(bytes: Buffer): Buffer {
-    this.#code.update(bytes)
-    return this.#changed(bytes)
-  }
-
-  /** Of all that was encrypted or decrypted. To be called once. */
-  code(): Buffer {
-    return this.#code.digest().subarray(0, codeBytes)
-  }
-
-  #changed(bytes: Buffer): Buffer {
-    const changed = Buffer.allocUnsafe(bytes.length)
-    for (let at = 0; at < bytes.length;) {
-      if (this.#used === this.#stream.length) this.#more()
-      const [stream, used] = [this.#stream, this.#used]
-      const count = Math.min(bytes.length - at, stream.length - used)
-      for (let index = 0; index < count; index += 1)
-        changed[at + index] = (bytes[at + index] ?? 0) ^ (stream[used + index] ?? 0)
-      at += count
-      this.#used += count
-    }
-    return changed
-  }
-
-  #more(): void {
-    for (let at = 0; at < this.#counters.length; at += 16) {
-      this.#blocks += 1
-      this.#counters.writeUInt32LE(this.#blocks % 2 ** 32, at)
-      this.#counters.writeUInt32LE(Math.floor(this.#blocks / 2 ** 32), at + 4)
-    }
-    this.#stream = this.#ecb.update(this.#counters)
-    this.#used = 0
-  }
 }
 
 interface Entry {
