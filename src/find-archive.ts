@@ -12,8 +12,7 @@ import { hasCode, RetentionError } from './errors.ts'
 import { furtherFiles } from './further-files.ts'
 import { parseTableName, type TableName } from './config/fields.ts'
 import type { Ledger, LedgerEntry, LedgerFile, LedgerLink } from './ledger/ledger.ts'
-import { LocalTarget } from './target/local.ts'
-import { openTarget } from './target/open.ts'
+import { fileNameOf, isAddress, openTarget, targetOfFile } from './target/open.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
 
@@ -55,7 +54,7 @@ export interface Place {
  * @throws RetentionError `ARCHIVE_NOT_FOUND`, `MANIFEST_INVALID`
  */
 export async function findArchive(file: string, place: Place): Promise<FoundArchive> {
-  const written = path.basename(file)
+  const written = fileNameOf(file)
   const name = archiveOfManifest(written) ?? archiveOfPart(written) ?? written
   const known = await place.database.read((db) => place.ledger.find(db, name))
   const target = await targetWith(file, name, known, place)
@@ -146,8 +145,9 @@ export async function checkHeader({ name, target, columns }: FoundArchive): Prom
 /** The target of an entry: as the config's folder now leads to it, or else where the ledger saw it last. */
 export async function targetOfEntry(entry: LedgerEntry, config: Config): Promise<Target> {
   const configured = openTarget({ to: entry.target, durable: true, bom: true }, config.folder)
-  if (await configured.has(entry.path)) return configured
-  const recorded = folderTarget(path.dirname(entry.location))
+  // An address leads to one place, wherever the config is.
+  if (isAddress(entry.target) || (await configured.has(entry.path))) return configured
+  const recorded = targetOfFile(entry.location, config.folder, [])
   return (await recorded.has(entry.path)) ? recorded : configured
 }
 
@@ -166,8 +166,11 @@ async function targetWith(
   { config, ledger, database, cwd }: Place,
 ): Promise<Target> {
   // A path that leads to a file is taken at its word; whether it is the right one, its checksum tells.
+  if (isAddress(file)) return targetOfFile(file, cwd, await knownTargets({ config, ledger, database }))
   const folder = path.dirname(path.resolve(cwd, file))
-  if ((file !== name || entry === undefined) && (await isThere(path.join(folder, name)))) return folderTarget(folder)
+  if ((file !== name || entry === undefined) && (await isThere(path.join(folder, name)))) {
+    return targetOfFile(file, cwd, [])
+  }
   if (entry !== undefined) return targetOfEntry(entry, config)
   const configured = openTarget(config.archive, config.folder)
   if (file === name && (await configured.has(name))) return configured
@@ -182,6 +185,12 @@ async function targetWith(
       hint: 'Name it as "retention status --archives" lists it, or give the path of its CSV file.',
     },
   )
+}
+
+/** All targets that config and ledger know, as configs write them. */
+async function knownTargets({ config, ledger, database }: Omit<Place, 'cwd'>): Promise<string[]> {
+  const entries = await database.read((db) => ledger.entries(db))
+  return [config.archive.to, ...entries.map((entry) => entry.target)]
 }
 
 interface ReadManifest {
@@ -291,11 +300,6 @@ function fromManifest(name: string, read: ReadManifest | undefined, target: Targ
     parts: [],
   }
   return { ...archive, parts: furtherFiles(manifest).map((part, index) => partOf(archive, part, index + 1)) }
-}
-
-/** A folder as it is named on the command line. */
-export function folderTarget(folder: string): Target {
-  return new LocalTarget(folder, folder, true)
 }
 
 async function isThere(file: string): Promise<boolean> {

@@ -1,6 +1,4 @@
 /** `verify`: whether what is stored is what the ledger says, and whether it says all. Changes nothing. */
-import path from 'node:path'
-
 import { archiveOfManifest, archiveOfPart, manifestName } from './archive/name.ts'
 import { readText, readWhole, sha256Of } from './archive/store.ts'
 import type { Config } from './config/config.ts'
@@ -8,13 +6,14 @@ import type { Conflicts, Database } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { formatTableName } from './config/fields.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
-import { findEntry, folderTarget, targetOfEntry, type FoundArchive } from './find-archive.ts'
+import { findEntry, targetOfEntry, type FoundArchive } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadProject, type ProjectOptions } from './config/project.ts'
 import { listFiles, policiesRunning, unknownAmong, type StoredFile } from './orphans.ts'
 import { stageCommon } from './placing-reshaped.ts'
 import { repairOrphans } from './repair.ts'
 import type { Repair, VerifyFinding, VerifyReport } from './report.ts'
+import { fileNameOf, targetOfFile } from './target/open.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
 
@@ -90,30 +89,29 @@ async function checkReturned(entry: LedgerEntry, config: Config, database: Datab
   const findings: VerifyFinding[] = []
   for (const file of [archive, ...archive.parts]) {
     // References are of rows that have stayed.
-    if (file.link === undefined) findings.push(...(await checkFileReturned(entry, file, database)))
+    if (file.link === undefined) findings.push(...(await checkFileReturned(file, database)))
   }
   return findings
 }
 
-async function checkFileReturned(entry: LedgerEntry, file: FoundArchive, database: Database): Promise<VerifyFinding[]> {
+async function checkFileReturned(file: FoundArchive, database: Database): Promise<VerifyFinding[]> {
   const transaction = await database.restore(file.table)
   if (transaction === undefined) return []
   try {
     const common = await stageCommon(file, transaction)
     const conflicts = await common?.staged.conflicts(false)
     if (common === undefined || conflicts === undefined || conflicts.count === 0) return []
-    return [returned(entry, file, conflicts, common.isWhole)]
+    return [returned(file, conflicts, common.isWhole)]
   } finally {
     await transaction.rollback()
   }
 }
 
-function returned(entry: LedgerEntry, file: FoundArchive, conflicts: Conflicts, isWhole: boolean): VerifyFinding {
+function returned(file: FoundArchive, conflicts: Conflicts, isWhole: boolean): VerifyFinding {
   const { count, same, keys } = conflicts
   const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`
   const text = `${count} of its keys are in use in ${formatTableName(file.table)}, ${same} of them by the very same rows${isWhole ? '' : ', in the columns that have not changed'}: ${shown}`
-  const location = path.join(path.dirname(entry.location), file.name)
-  return { kind: 'returned', name: file.name, location, text }
+  return { kind: 'returned', name: file.name, location: file.target.locate(file.name), text }
 }
 
 async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEntry[]> {
@@ -130,11 +128,11 @@ function select(entries: readonly LedgerEntry[], { files = [], cwd = '.' }: Veri
   const stored = entries.filter((entry) => entry.state !== 'pruned')
   if (files.length === 0) return stored.map((entry) => ({ entry, target: undefined }))
   return files.map((file) => {
-    const written = path.basename(file)
+    const written = fileNameOf(file)
     const name = archiveOfManifest(written) ?? archiveOfPart(written) ?? written
     const entry = stored.find((candidate) => candidate.name === name)
     if (entry !== undefined) {
-      return { entry, target: written === file ? undefined : folderTarget(path.dirname(path.resolve(cwd, file))) }
+      return { entry, target: written === file ? undefined : targetOfFile(file, cwd, [entry.target]) }
     }
     throw new RetentionError(
       'ARCHIVE_NOT_FOUND',
