@@ -1,5 +1,6 @@
 /** S3 as target: what is promised of stored files, against a real service that breaks when it is told to. */
 import { createHash } from 'node:crypto'
+import { inspect } from 'node:util'
 
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -11,16 +12,17 @@ import { apply, restore, status, verify } from '../src/index.ts'
 import { openTarget } from '../src/target/open.ts'
 import { partSize } from '../src/target/s3-upload.ts'
 import type { Target } from '../src/target/target.ts'
-import { credentials, startS3, type TestS3 } from './support/s3.ts'
+import { credentials, startS3, type Fault, type TestS3 } from './support/s3.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
 
-Object.assign(process.env, credentials)
+Object.assign(process.env, credentials, { AWS_MAX_ATTEMPTS: '3', AWS_EC2_METADATA_DISABLED: 'true' })
 const s3: TestS3 = await startS3()
 const test = suite('s3')
 
 let folders = 0
 test.before.each(() => {
   s3.fault = undefined
+  s3.pageSize = 1000
   s3.log.length = 0
   folders += 1
 })
@@ -43,8 +45,8 @@ const failureOf = async (work: Promise<unknown>): Promise<{ code?: string; messa
     (error: unknown) => error as Error,
   )
 
-/** Three parts: two whole ones and a rest. */
-const large = Buffer.alloc(12_000_000, 'row of a table\n')
+/** Two parts: a whole one and a rest. */
+const large = Buffer.alloc(5_600_000, 'row of a table\n')
 const pieces = (): Buffer[] => [large.subarray(0, 700_000), large.subarray(700_000, 700_001), large.subarray(700_001)]
 
 overDatabases(test, 'archives, verifies and restores, by name and by address', async ({ db, project }) => {
@@ -84,16 +86,16 @@ test('stores small and large files, and reads them back', async () => {
   const target = newTarget()
   await target.prepare()
   assert.equal([here(), s3.uploads(), await target.list()], [[], [], []])
-  const { sha256 } = await store(target, 'large.csv', pieces())
-  assert.is(sha256, createHash('sha256').update(large).digest('hex'))
+  const twice = Buffer.concat([large, large])
+  const { sha256 } = await store(target, 'large.csv', [...pieces(), large])
+  assert.is(sha256, createHash('sha256').update(twice).digest('hex'))
   await storeText(target, 'small.csv', 'x\n')
   await storeText(target, 'empty.csv', '')
   assert.is(s3.log.filter((line) => line === `UPLOAD PART ${key('large.csv')}`).length, 3)
-  assert.ok((await bytesOf(await target.read('large.csv'))).equals(large))
+  assert.ok((await bytesOf(await target.read('large.csv'))).equals(twice))
   assert.is((await bytesOf(await target.read('empty.csv'))).length, 0)
   s3.pageSize = 2
   assert.equal(await target.list(), ['empty.csv', 'large.csv', 'small.csv'])
-  s3.pageSize = 1000
   assert.equal([await target.has('small.csv'), await target.has('none.csv')], [true, false])
   assert.is((await failureOf(target.read('none.csv'))).code, 'ARCHIVE_NOT_FOUND')
   for (const name of ['../out', '..', '', 'a/b'])
@@ -151,6 +153,241 @@ test('a file of any size has no more parts than a service takes', () => {
   assert.ok(sizes.every((size) => size >= 5 * 2 ** 20))
   assert.ok(sizes.reduce((sum, size) => sum + size, 0) > 350e9)
   assert.ok(sizes.slice(0, 5000).every((size) => size === sizes[0]))
+})
+
+/** Breaks requests of these operations, so many of them, the first ones passing. */
+const breaks = (operation: string, fault: Fault, times = 1, first = 0): void => {
+  let seen = 0
+  s3.fault = (request) => {
+    if (request.operation !== operation) return undefined
+    seen += 1
+    return seen > first && seen <= first + times ? fault : undefined
+  }
+}
+const slowDown: Fault = { status: 503, code: 'SlowDown', message: 'Please reduce your request rate.' }
+
+test('what breaks on the way is sent again: parts cut off, a busy service, a conflict', async () => {
+  const target = newTarget()
+  breaks('UPLOAD PART', 'cut', 2)
+  await store(target, 'cut.csv', pieces())
+  breaks('UPLOAD PART', slowDown)
+  await store(target, 'slow.csv', pieces())
+  breaks('PUT', { status: 409, code: 'ConditionalRequestConflict' }, 2)
+  await storeText(target, 'conflict.csv', 'x')
+  breaks('COMPLETE', { status: 200, code: 'InternalError' })
+  await store(target, 'error-in-200.csv', pieces())
+  for (const file of ['cut', 'slow', 'error-in-200']) assert.ok(s3.read(key(`${file}.csv`)).equals(large), file)
+  assert.equal(s3.uploads(), [])
+})
+
+test('an answer that is lost is no failure: what is in the way then is our own', async () => {
+  const target = newTarget()
+  breaks('PUT', 'lose')
+  await storeText(target, 'small.csv', 'x')
+  breaks('COMPLETE', 'lose')
+  await store(target, 'large.csv', pieces())
+  // Also where no answer comes at all.
+  breaks('PUT', 'lose', 99)
+  await storeText(target, 'never.csv', 'x')
+  assert.equal(here(), ['large.csv', 'never.csv', 'small.csv'].map(key))
+  breaks('PUT', 'cut', 2)
+  assert.is((await failureOf(storeText(target, 'small.csv', 'y'))).code, 'ARCHIVE_EXISTS')
+  assert.is(String(s3.read(key('small.csv'))), 'x')
+})
+
+test('what fails leaves nothing: no object, no unfinished upload', async () => {
+  const target = newTarget()
+  const source = async function* (): AsyncGenerator<Buffer> {
+    yield* pieces()
+    throw new Error('the source broke')
+  }
+  assert.match((await failureOf(store(target, 'a.csv', source()))).message, /the source broke/)
+  breaks('UPLOAD PART', { status: 500, code: 'InternalError' }, 99)
+  const busy = await failureOf(store(target, 'a.csv', pieces()))
+  assert.is(busy.code, 'TARGET_UNUSABLE')
+  assert.match(busy.message, /cannot (write|store) a\.csv: .*InternalError/)
+  breaks('PUT', 'corrupt')
+  assert.match(
+    (await failureOf(storeText(target, 'a.csv', 'x'))).message,
+    /cannot store a\.csv: .*(Sha|SHA)256Mismatch/,
+  )
+  breaks('UPLOAD PART', 'corrupt', 1, 1)
+  assert.match((await failureOf(store(target, 'a.csv', pieces()))).message, /(Sha|SHA)256Mismatch/)
+  assert.equal([here(), s3.uploads()], [[], []])
+  // What comes back is compared all the same.
+  breaks('GET', { status: 200, code: 'other bytes' })
+  assert.is((await failureOf(storeText(target, 'a.csv', 'x'))).code, 'ARCHIVE_CHANGED')
+  assert.equal(here(), [])
+})
+
+test('reading goes on over a connection that breaks, and never into another file', async () => {
+  const target = newTarget()
+  await store(target, 'a.csv', pieces())
+  breaks('GET', { cutAfter: 2_000_000 }, 2)
+  assert.ok((await bytesOf(await target.read('a.csv'))).equals(large))
+  assert.is(s3.log.filter((line) => line.startsWith('GET')).length, 4)
+  const answers: Fault[] = [{ status: 412, code: 'PreconditionFailed' }, { cutAfter: 1000 }]
+  s3.fault = ({ operation }) => (operation === 'GET' ? answers.pop() : undefined)
+  assert.is((await failureOf(bytesOf(await target.read('a.csv')))).code, 'ARCHIVE_CHANGED')
+  // Whoever has seen enough need not wait for the rest.
+  s3.fault = undefined
+  for await (const chunk of await target.read('a.csv')) {
+    assert.ok(chunk.length > 0)
+    break
+  }
+})
+
+test('unfinished uploads are listed as such, and given up; a file is set aside whole', async () => {
+  const target = newTarget()
+  const draft = await target.create('log_backup_20260516.csv')
+  for (const piece of pieces()) await draft.write(piece)
+  await storeText(target, 'other.csv', 'x')
+  const names = await target.list()
+  const unfinished = names.find((name) => name.endsWith('.tmp')) ?? ''
+  assert.match(unfinished, /^\.log_backup_20260516\.csv\.[0-9a-f]{12}\.tmp$/)
+  assert.is(names.length, 2)
+  await target.setAside(unfinished)
+  assert.equal([s3.uploads(), await target.list()], [[], ['other.csv']])
+  // Whoever was at work on it is told.
+  assert.match((await failureOf(draft.publish())).message, /NoSuchUpload/)
+  await target.setAside('other.csv')
+  await storeText(target, 'other.csv', 'y')
+  await target.setAside('other.csv')
+  assert.equal(here(), ['set-aside/other.csv', 'set-aside/other.csv.1'].map(key))
+  assert.equal(await target.list(), [])
+  assert.is(String(s3.read(key('set-aside/other.csv.1'))), 'y')
+})
+
+test('a service that overwrites is refused, whichever of its requests does', async () => {
+  for (const operation of ['PUT', 'COMPLETE']) {
+    breaks(operation, 'overwrite', 99)
+    // A name of its own: what is proven of a service is so for the process.
+    const { port } = new URL(s3.endpoint)
+    const to = `s3://archives/x?endpoint=http://localhost:${port}/`
+    const error = await failureOf(openTarget({ to, durable: false, bom: true }, '/').prepare())
+    assert.is(error.code, 'TARGET_UNUSABLE')
+    assert.match(
+      error.message,
+      new RegExp(`http://localhost:${port} overwrites files: .* in ${operation === 'PUT' ? 'Put' : 'Complete'}`),
+    )
+    assert.equal([s3.keys().filter((name) => name.startsWith('x/')), s3.uploads()], [[], []])
+  }
+})
+
+test('says what is wrong with bucket, credentials and clock, and no secret', async () => {
+  const target = newTarget()
+  const date = new Date(Date.now() - 3_600_000).toUTCString()
+  const cases: [Fault, RegExp][] = [
+    [
+      { status: 400, code: 'ExpiredToken', message: 'The token has expired' },
+      /cannot be read: the credentials have expired/,
+    ],
+    [{ status: 403, code: 'RequestTimeTooSkewed', headers: { date } }, /clock is off by about 3\d\d\d seconds, ahead/],
+    [{ status: 403, code: 'InvalidAccessKeyId', message: 'AKIAABCDEFGHIJKL' }, /does not take the credentials/],
+    [{ status: 403, code: 'AccessDenied', message: 'AKIAABCDEFGHIJKL may not' }, /access is denied: \*\*\* may not/],
+    [{ status: 400, code: 'AuthorizationHeaderMalformed', message: "expecting 'eu-west-1'" }, /expecting 'eu-west-1'/],
+    [slowDown, /Please reduce your request rate\. \(SlowDown\), also when tried again/],
+  ]
+  for (const [fault, expected] of cases) {
+    breaks('LIST', fault, 99)
+    const error = await failureOf(target.check())
+    assert.is(error.code, 'TARGET_UNUSABLE')
+    assert.match(error.message, expected)
+    assert.not.match(inspect(error, { showHidden: true, depth: 9 }), /AKIA|S3RVER|Credential=/)
+  }
+  s3.fault = undefined
+  const other = (to: string): Target => openTarget({ to, durable: false, bom: true }, '/')
+  const query = `?endpoint=${s3.endpoint}`
+  assert.match((await failureOf(other(`s3://nowhere/x${query}`).check())).message, /there is no such bucket/)
+  assert.match((await failureOf(other('s3://archives/x?endpoint=http://127.0.0.1:1').check())).message, /ECONNREFUSED/)
+  assert.match((await failureOf(other('s3://archives/x').check())).hint ?? '', /AWS_REGION/)
+  const { AWS_SECRET_ACCESS_KEY: secret } = process.env
+  try {
+    process.env['AWS_SECRET_ACCESS_KEY'] = ''
+    const error = await failureOf(other(`s3://archives/x${query}&region=none`).check())
+    assert.match(error.message, /no credentials/)
+    assert.match(error.hint ?? '', /AWS_ACCESS_KEY_ID/)
+  } finally {
+    process.env['AWS_SECRET_ACCESS_KEY'] = secret
+  }
+})
+
+test('storage class, key and lock go along with each object', async () => {
+  const settings = { storageClass: 'STANDARD_IA', sseKmsKey: 'alias/a', objectLock: { mode: 'GOVERNANCE', days: 2 } }
+  const target = newTarget(settings)
+  const seen: Record<string, unknown>[] = []
+  s3.fault = ({ operation, headers }) => {
+    if (operation === 'PUT' || operation === 'CREATE UPLOAD') seen.push(headers)
+    return undefined
+  }
+  await storeText(target, 'a.csv', 'x')
+  await store(target, 'b.csv', pieces())
+  assert.is(seen.length, 2)
+  for (const headers of seen) {
+    assert.is(headers['x-amz-storage-class'], 'STANDARD_IA')
+    assert.is(headers['x-amz-server-side-encryption'], 'aws:kms')
+    assert.is(headers['x-amz-server-side-encryption-aws-kms-key-id'], 'alias/a')
+    assert.is(headers['x-amz-object-lock-mode'], 'GOVERNANCE')
+    const left = Date.parse(String(headers['x-amz-object-lock-retain-until-date'])) - Date.now()
+    assert.ok(left > 1.9 * 86_400_000 && left < 2.1 * 86_400_000)
+  }
+  // The probe could not be removed if it were locked.
+  seen.length = 0
+  await target.prepare()
+  assert.ok(seen.length > 0 && seen.every((headers) => !('x-amz-object-lock-mode' in headers)))
+})
+
+test('of a locked version it is told that it stays', async () => {
+  const target = newTarget()
+  await storeText(target, 'a.csv', 'x')
+  const until = '2031-01-01T00:00:00Z'
+  s3.fault = ({ operation, query }) => {
+    if (operation === 'HEAD')
+      return {
+        status: 200,
+        code: '',
+        headers: { 'x-amz-version-id': 'v1', 'x-amz-object-lock-retain-until-date': until },
+      }
+    return operation === 'DELETE' && query.has('versionId') ? { status: 403, code: 'AccessDenied' } : undefined
+  }
+  const { message } = await failureOf(target.withdraw('a.csv'))
+  assert.match(
+    message,
+    /no longer to be seen, but its version v1 stays in the bucket, locked until 2031-01-01T00:00:00/,
+  )
+  assert.equal(here(), [])
+})
+
+overDatabases(test, 'a target that fails fails its policy: rows stay, and nothing is left', async ({ db, project }) => {
+  await seedLog(db, minutesBefore('2026-05-16T00:00:00Z', 20))
+  const before = await db.dump('log')
+  const to = s3.address(`f${folders}`)
+  const { folder } = project({ log: logPolicy }, { archive: to })
+  const isManifest = (name: string): boolean => name.endsWith('.manifest.json')
+  const expired: Fault = { status: 400, code: 'ExpiredToken' }
+  s3.fault = (request) => (request.operation === 'PUT' && isManifest(request.key) ? expired : undefined)
+  const [failed] = (await apply({ cwd: folder, now })).policies
+  assert.equal([failed?.status, failed?.error?.code, failed?.remaining], ['failed', 'TARGET_UNUSABLE', 20])
+  assert.match(failed?.error?.message ?? '', /the credentials have expired/)
+  assert.equal([here(), s3.uploads(), await db.dump('log')], [[], [], before])
+  // What is in the way stays; the step takes the next number.
+  s3.fault = undefined
+  const target = newTarget()
+  await storeText(target, 'log_backup_20260516_0002.csv', 'somebody else')
+  const draft = await target.create('log_backup_20260516.csv')
+  for (const piece of pieces()) await draft.write(piece)
+  const [made] = (await apply({ cwd: folder, now })).policies
+  assert.equal(
+    made?.archives.map(({ name }) => name),
+    ['log_backup_20260516_0003.csv'],
+  )
+  assert.is(String(s3.read(key('log_backup_20260516_0002.csv'))), 'somebody else')
+  // An upload of a run that was killed is found, and given up.
+  const { findings } = await verify({ cwd: folder })
+  assert.is(findings.filter(({ kind, text }) => kind === 'orphan' && /unfinished/.test(text)).length, 1)
+  const { repairs } = await verify({ cwd: folder, repair: true, yes: true })
+  assert.ok(repairs.some(({ action, done }) => action === 'set-aside' && done))
+  assert.equal(s3.uploads(), [])
 })
 
 test.run()

@@ -17,10 +17,12 @@ interface S3Request {
   readonly key: string
   readonly headers: IncomingHttpHeaders
   readonly query: URLSearchParams
+  readonly method: string
+  readonly url: string
 }
 
 /** What becomes of a request instead of its answer. */
-type Fault =
+export type Fault =
   /** An error of S3's, in its words. */
   | {
       readonly status: number
@@ -28,10 +30,14 @@ type Fault =
       readonly message?: string
       readonly headers?: Record<string, string>
     }
-  /** The connection breaks: before it is heard of, or once it is done, or once so many bytes of the answer are sent. */
+  /** The connection breaks: in the middle of the request, or once it is done, or once so many bytes of the answer are sent. */
   | 'cut'
   | 'lose'
   | { readonly cutAfter: number }
+  /** A byte of the request is another when it arrives. */
+  | 'corrupt'
+  /** Nobody heeds `If-None-Match`. */
+  | 'overwrite'
 
 /** A running service with one bucket. */
 export interface TestS3 {
@@ -67,13 +73,17 @@ export async function startS3(): Promise<TestS3> {
   const { port } = await upstream.run()
   const service = new Service(directory, port)
   const server = createServer((incoming, response) => {
-    const chunks: Buffer[] = []
     incoming.on('error', () => {})
-    incoming.on('data', (chunk: Buffer) => chunks.push(chunk))
+    const { method = '', url = '', headers } = incoming
+    const request = requestOf(method, url, headers)
+    const fault = service.hear(request)
+    const chunks: Buffer[] = []
+    incoming.on('data', (chunk: Buffer) => {
+      chunks.push(chunk)
+      if (fault === 'cut') incoming.destroy()
+    })
     incoming.on('end', () => {
-      service
-        .answer(incoming.method ?? '', incoming.url ?? '', incoming.headers, Buffer.concat(chunks), response)
-        .catch(() => response.destroy())
+      service.answer(request, fault, Buffer.concat(chunks), response).catch(() => response.destroy())
     })
   })
   await new Promise<void>((resolve) => {
@@ -134,28 +144,25 @@ class Service {
     return this.#uploadIds().map((id) => this.#keyOf(id))
   }
 
-  async answer(
-    method: string,
-    url: string,
-    headers: IncomingHttpHeaders,
-    body: Buffer,
-    response: ServerResponse,
-  ): Promise<void> {
-    const { pathname, searchParams: query } = new URL(url, 'http://x')
-    const key = decodeURIComponent(pathname).replace(/^\/[^/]*\/?/, '')
-    const operation = operationOf(method, key, query)
-    const request: S3Request = { operation, key, headers, query }
-    this.log.push(`${operation} ${key}`)
-    const fault = this.fault?.(request)
+  /** Keeps a request in mind; says what is to become of it. */
+  hear(request: S3Request): Fault | undefined {
+    this.log.push(`${request.operation} ${request.key}`)
+    return this.fault?.(request)
+  }
+
+  async answer(request: S3Request, fault: Fault | undefined, sent: Buffer, response: ServerResponse): Promise<void> {
     if (fault === 'cut') return void response.destroy()
     if (typeof fault === 'object' && 'status' in fault) {
       return send(response, failure(fault.status, fault.code, fault.message, fault.headers))
     }
-    const answer = isSigned(method, url, headers)
-      ? await this.#judge(request, body, (to = url) => this.#forward(method, to, headers, body))
-      : failure(403, 'SignatureDoesNotMatch')
+    if (fault === 'overwrite') delete request.headers['if-none-match']
+    const body = fault === 'corrupt' ? Buffer.concat([sent.subarray(1), Buffer.from('?')]) : sent
+    const answer =
+      fault === 'overwrite' || isSigned(request)
+        ? await this.#judge(request, body, (to) => this.#forward(request, body, to))
+        : failure(403, 'SignatureDoesNotMatch')
     if (fault === 'lose') return void response.destroy()
-    if (fault !== undefined) {
+    if (typeof fault === 'object') {
       // Its length is told, and not kept.
       response.writeHead(answer.status, answer.headers)
       response.write(answer.body.subarray(0, fault.cutAfter), () => response.destroy())
@@ -207,7 +214,7 @@ class Service {
         rmSync(path.join(this.#uploadsFolder, String(uploadId)), { recursive: true, force: true })
         return { status: 204, headers: {}, body: Buffer.alloc(0) }
       case 'LIST':
-        return this.#list(query, forward)
+        return this.#list(request, forward)
       case 'LIST UPLOADS':
         return this.#listUploads(query.get('prefix') ?? '')
       default:
@@ -229,10 +236,10 @@ class Service {
   }
 
   /** In pages: the server cannot make the tokens that lead from one to the next. */
-  async #list(query: URLSearchParams, forward: (to: string) => Promise<Answer>): Promise<Answer> {
+  async #list({ query, url }: S3Request, forward: (to: string) => Promise<Answer>): Promise<Answer> {
     const asked = new URLSearchParams({ 'list-type': '2', delimiter: '/', prefix: query.get('prefix') ?? '' })
     asked.set('start-after', Buffer.from(query.get('continuation-token') ?? '', 'base64url').toString())
-    const answer = await forward(`/${bucket}/?${asked.toString()}`)
+    const answer = await forward(`${url.replace(/\?.*$/, '')}?${asked.toString()}`)
     const objects = [...answer.body.toString().matchAll(/<Contents>.*?<Key>(.*?)<\/Key>.*?<\/Contents>/gs)]
     const page = objects.slice(0, Math.min(this.pageSize, Number(query.get('max-keys') ?? 1000)))
     const last = page.length < objects.length ? page.at(-1)?.[1] : undefined
@@ -253,12 +260,12 @@ class Service {
     return { status: 200, headers: {}, body: Buffer.from(xml) }
   }
 
-  #forward(method: string, url: string, headers: IncomingHttpHeaders, body: Buffer): Promise<Answer> {
+  #forward({ method, url, headers }: S3Request, body: Buffer, to = url): Promise<Answer> {
     return new Promise((resolve, reject) => {
       // The whole body is there: the server need not be asked whether it wants it. Of signatures it has an idea of its own.
       const { expect: _, authorization: __, ...sent } = headers
       const upstream = httpRequest(
-        { host: '127.0.0.1', port: this.#port, method, path: url, headers: sent },
+        { host: '127.0.0.1', port: this.#port, method, path: to, headers: sent },
         (answer) => {
           const chunks: Buffer[] = []
           answer.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -282,7 +289,9 @@ class Service {
   }
 
   #uploadIds(): string[] {
-    return existsSync(this.#uploadsFolder) ? readdirSync(this.#uploadsFolder) : []
+    if (!existsSync(this.#uploadsFolder)) return []
+    // A part that comes after its upload was given up makes the folder again, but no upload.
+    return readdirSync(this.#uploadsFolder).filter((id) => existsSync(path.join(this.#uploadsFolder, id, 'key')))
   }
 
   #keyOf(uploadId: string): string {
@@ -291,7 +300,7 @@ class Service {
 }
 
 /** Whether a request is signed by the one account, as AWS describes it (Signature Version 4, in a header). */
-function isSigned(method: string, url: string, headers: IncomingHttpHeaders): boolean {
+function isSigned({ method, url, headers }: S3Request): boolean {
   const [, scope = '', names = '', signature] =
     /^AWS4-HMAC-SHA256 Credential=S3RVER\/([^,]+), SignedHeaders=([^,]+), Signature=(\w+)$/.exec(
       headers.authorization ?? '',
@@ -315,6 +324,12 @@ function isSigned(method: string, url: string, headers: IncomingHttpHeaders): bo
   const keyed = (key: string | Buffer, value: string): Buffer => createHmac('sha256', key).update(value).digest()
   const key = scope.split('/').reduce<string | Buffer>(keyed, `AWS4${credentials.AWS_SECRET_ACCESS_KEY}`)
   return keyed(key, text).toString('hex') === signature
+}
+
+function requestOf(method: string, url: string, headers: IncomingHttpHeaders): S3Request {
+  const { pathname, searchParams: query } = new URL(url, 'http://x')
+  const key = decodeURIComponent(pathname).replace(/^\/[^/]*\/?/, '')
+  return { operation: operationOf(method, key, query), key, headers, query, method, url }
 }
 
 function operationOf(method: string, key: string, query: URLSearchParams): string {
