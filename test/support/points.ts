@@ -159,8 +159,7 @@ function watchRequests(): void {
     sent.once('response', () => act(point, 'after', nth))
     return sent
   }
-  // Of its overloads the SDK uses one.
-  http.request = watched as typeof request
+  http.request = watched
   syncBuiltinESMExports()
 }
 
