@@ -242,11 +242,19 @@ test('unfinished uploads are listed as such, and given up; a file is set aside w
   const draft = await target.create('log_backup_20260516.csv')
   for (const piece of pieces()) await draft.write(piece)
   await storeText(target, 'other.csv', 'x')
+  // Another folder's are not ours.
+  const others = await openTarget({ to: s3.address(`f${folders}/below`), durable: false, bom: true }, '/').create(
+    'z.csv',
+  )
+  for (const piece of pieces()) await others.write(piece)
+  s3.pageSize = 1
   const names = await target.list()
   const unfinished = names.find((name) => name.endsWith('.tmp')) ?? ''
   assert.match(unfinished, /^\.log_backup_20260516\.csv\.[0-9a-f]{12}\.tmp$/)
   assert.is(names.length, 2)
   await target.setAside(unfinished)
+  assert.equal(s3.uploads(), [key('below/z.csv')])
+  await others.discard()
   assert.equal([s3.uploads(), await target.list()], [[], ['other.csv']])
   // Whoever was at work on it is told.
   assert.match((await failureOf(draft.publish())).message, /NoSuchUpload/)

@@ -146,10 +146,13 @@ export class S3Target implements Target {
 
   /** Uploads that were begun and not completed, under the names that such files have in a folder. */
   async *#uploads(s3: S3): AsyncGenerator<{ name: string; Key: string; UploadId: string }> {
+    const { bucket: Bucket, prefix } = this.#address
     let from: { KeyMarker?: string | undefined; UploadIdMarker?: string | undefined } = {}
     for (;;) {
-      const page = await s3.listMultipartUploads({ ...this.#place, ...from })
+      // Of the whole bucket: MinIO takes a prefix for the key of one upload.
+      const page = await s3.listMultipartUploads({ Bucket, ...from })
       for (const { Key = '', UploadId = '' } of page.Uploads ?? []) {
+        if (!Key.startsWith(prefix) || this.#nameOf(Key).includes('/')) continue
         const id = createHash('sha256').update(UploadId).digest('hex').slice(0, 12)
         yield { name: `.${this.#nameOf(Key)}.${id}.tmp`, Key, UploadId }
       }

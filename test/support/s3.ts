@@ -216,7 +216,7 @@ class Service {
       case 'LIST':
         return this.#list(request, forward)
       case 'LIST UPLOADS':
-        return this.#listUploads(query.get('prefix') ?? '')
+        return this.#listUploads(query)
       default:
         return forward()
     }
@@ -251,12 +251,20 @@ class Service {
     return { ...answer, headers: {}, body: answer.status === 200 ? Buffer.from(xml) : answer.body }
   }
 
-  #listUploads(prefix: string): Answer {
+  /** As MinIO does, it takes a prefix for a whole key. */
+  #listUploads(query: URLSearchParams): Answer {
+    const prefix = query.get('prefix') ?? ''
     const uploads = this.#uploadIds()
       .map((id) => ({ id, key: this.#keyOf(id) }))
-      .filter(({ key }) => key.startsWith(prefix) && !key.slice(prefix.length).includes('/'))
-      .map(({ id, key }) => `<Upload><Key>${key}</Key><UploadId>${id}</UploadId></Upload>`)
-    const xml = `<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>${uploads.join('')}</ListMultipartUploadsResult>`
+      .filter(({ key }) => prefix === '' || key === prefix)
+      .toSorted((a, b) => (a.id < b.id ? -1 : 1))
+      .filter(({ id }) => id > (query.get('upload-id-marker') ?? ''))
+    const page = uploads.slice(0, this.pageSize)
+    const { id: last, key: lastKey } = page.at(-1) ?? {}
+    const xml = `<ListMultipartUploadsResult><IsTruncated>${page.length < uploads.length}</IsTruncated>
+      <NextKeyMarker>${lastKey}</NextKeyMarker><NextUploadIdMarker>${last}</NextUploadIdMarker>
+      ${page.map(({ id, key }) => `<Upload><Key>${key}</Key><UploadId>${id}</UploadId></Upload>`).join('')}
+      </ListMultipartUploadsResult>`
     return { status: 200, headers: {}, body: Buffer.from(xml) }
   }
 
