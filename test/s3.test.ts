@@ -398,4 +398,25 @@ overDatabases(test, 'a target that fails fails its policy: rows stay, and nothin
   assert.equal(s3.uploads(), [])
 })
 
+overDatabases(test, 'a step that is not stored in time is undone, and the next is smaller', async ({ db, project }) => {
+  await seedLog(db, minutesBefore('2026-05-16T00:00:00Z', 24))
+  const before = await db.dump('log')
+  const { folder } = project({ log: logPolicy }, { archive: s3.address(`f${folders}`) })
+  const hangs = (most: number): void => {
+    s3.fault = ({ operation, key: name, headers }) =>
+      operation === 'PUT' && name.endsWith('.csv') && Number(headers['content-length']) > most ? 'hang' : undefined
+  }
+  hangs(0)
+  const [failed] = (await apply({ cwd: folder, now, maxStepTime: 60 })).policies
+  assert.equal([failed?.status, failed?.error?.code, failed?.remaining], ['failed', 'TARGET_UNUSABLE', 24])
+  assert.match(failed?.error?.message ?? '', /too slow: it has not stored an archive of \d+ rows? within 0\.06 s/)
+  assert.equal([here(), await db.dump('log')], [[], before])
+  // So much are about 15 rows.
+  hangs(600)
+  const [made] = (await apply({ cwd: folder, now, maxStepTime: '1s' })).policies
+  assert.is(made?.status, 'applied', JSON.stringify(made))
+  assert.ok((made?.archives.length ?? 0) >= 2, JSON.stringify(made))
+  assert.equal((await verify({ cwd: folder })).findings, [])
+})
+
 test.run()

@@ -34,6 +34,8 @@ export type Fault =
   | 'cut'
   | 'lose'
   | { readonly cutAfter: number }
+  /** There is no answer, ever. */
+  | 'hang'
   /** A byte of the request is another when it arrives. */
   | 'corrupt'
   /** Nobody heeds `If-None-Match`. */
@@ -151,6 +153,7 @@ class Service {
   }
 
   async answer(request: S3Request, fault: Fault | undefined, sent: Buffer, response: ServerResponse): Promise<void> {
+    if (fault === 'hang') return
     if (fault === 'cut') return void response.destroy()
     if (typeof fault === 'object' && 'status' in fault) {
       return send(response, failure(fault.status, fault.code, fault.message, fault.headers))
