@@ -13,7 +13,7 @@ import { listFiles, policiesRunning, unknownAmong, type StoredFile } from './orp
 import { stageCommon } from './placing-reshaped.ts'
 import { repairOrphans } from './repair.ts'
 import type { Repair, VerifyFinding, VerifyReport } from './report.ts'
-import { fileNameOf, targetOfFile } from './target/open.ts'
+import { fileNameOf, isAddress, openTarget, targetOfFile } from './target/open.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
 
@@ -55,6 +55,7 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
     // Read again once that is known: what a run that has ended since has left is in the ledger, or an orphan.
     const entries = await readEntries(database, ledger)
     const selected = select(entries, options)
+    await checkServices(selected, config)
     const findings: VerifyFinding[] = []
     const sum = { rows: 0, bytes: 0 }
     for (const [index, one] of selected.entries()) {
@@ -145,6 +146,16 @@ function select(entries: readonly LedgerEntry[], { files = [], cwd = '.' }: Veri
       },
     )
   })
+}
+
+/**
+ * Of a service that is down, or that does not let us in, nothing can be said of its archives.
+ * @throws RetentionError `TARGET_UNUSABLE`
+ */
+async function checkServices(selected: readonly Selected[], config: Config): Promise<void> {
+  const needed = selected.filter(({ entry, target }) => target === undefined && entry.state === 'archived')
+  const addresses = new Set(needed.map(({ entry }) => entry.target).filter(isAddress))
+  for (const to of addresses) await openTarget({ to, durable: true, bom: true }, config.folder).check()
 }
 
 async function checkEntry(

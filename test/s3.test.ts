@@ -72,6 +72,10 @@ overDatabases(test, 'archives, verifies and restores, by name and by address', a
   const { findings, checked } = await verify({ cwd: folder, deep: true })
   assert.equal([findings, checked], [[], 2])
   assert.is((await verify({ cwd: folder, files: [`s3://archives/${key(names[0] ?? '')}`] })).checked, 1)
+  // A service that is down has lost nothing.
+  s3.fault = () => ({ status: 403, code: 'AccessDenied' })
+  assert.is((await failureOf(verify({ cwd: folder }))).code, 'TARGET_UNUSABLE')
+  s3.fault = undefined
   const [first = '', second = ''] = names
   assert.is((await restore({ cwd: folder, file: `s3://archives/${key(first)}`, hold: 'none' })).restored, 40)
   assert.is((await restore({ cwd: folder, file: second, hold: 'none' })).restored, 20)

@@ -1,6 +1,6 @@
 /**
  * A file on its way to S3: small ones in one request, larger ones in parts that are sent while they are written. Nobody
- * sees it before `publish`, and in memory are three parts at most.
+ * sees it before `publish`, and in memory are two parts at most.
  *
  * The SDK's own uploader (lib-storage) is not used: it computes no checksum of the kind that is wanted here, and does not
  * say what has become of an upload whose last answer was lost.
@@ -16,9 +16,8 @@ import type { Draft } from './target.ts'
 
 /** What a service takes as a part, at least; only the last may be smaller. */
 const smallestPart = 5 * 1024 * 1024
-/** How many parts a file may have, and how many are on their way at a time. */
+/** How many parts a file may have. */
 const mostParts = 10_000
-const mostSending = 2
 
 /** The name of the mark that an upload leaves on its object, by which it knows it again. */
 const markName = 'retention-upload'
@@ -57,7 +56,8 @@ export class S3Upload implements Draft {
   readonly #mark = randomUUID()
   readonly #stop = new AbortController()
   readonly #parts: CompletedPart[] = []
-  readonly #sending = new Set<Promise<void>>()
+  /** The part that is on its way. */
+  #sending: Promise<void> = Promise.resolve()
   #failure: { readonly error: unknown } | undefined
   #number = 1
   #buffer: Buffer = Buffer.alloc(0)
@@ -94,7 +94,7 @@ export class S3Upload implements Draft {
   async discard(): Promise<void> {
     if (this.#isDone) return
     this.#stop.abort()
-    await Promise.allSettled(this.#sending)
+    await this.#sending
     const { s3, Bucket, Key } = this.#to
     const UploadId = await this.#uploadId?.catch(() => undefined)
     if (UploadId !== undefined) await s3.abortMultipartUpload({ Bucket, Key, UploadId }).catch(ignoreNoUpload)
@@ -123,15 +123,15 @@ export class S3Upload implements Draft {
     }
     this.#uploadId ??= this.#begin()
     const UploadId = await this.#uploadId
-    while (this.#sending.size >= mostSending) await Promise.race(this.#sending)
+    // One is sent while the next is filled: with more, steps side by side would take too much memory.
+    await this.#sending
     if (this.#failure !== undefined) throw this.#failure.error
     const part = { PartNumber: this.#number, ChecksumSHA256: this.#hash.digest('base64') }
-    const sending = this.#send(UploadId, part, this.#buffer, this.#used).finally(() => this.#sending.delete(sending))
-    this.#sending.add(sending)
+    this.#sending = this.#send(UploadId, part, this.#buffer, this.#used)
     this.#number += 1
   }
 
-  /** Sends a part; that it failed, the next one tells. */
+  /** Sends a part. Never throws: that it failed, the next one tells. */
   async #send(UploadId: string, part: CompletedPart, buffer: Buffer, used: number): Promise<void> {
     const { s3, Bucket, Key } = this.#to
     const input = { Bucket, Key, UploadId, PartNumber: part.PartNumber, ChecksumSHA256: part.ChecksumSHA256 }
@@ -171,14 +171,13 @@ export class S3Upload implements Draft {
 
   async #complete(UploadId: string): Promise<void> {
     await this.#sendPart()
-    await Promise.all(this.#sending)
+    await this.#sending
     if (this.#failure !== undefined) throw this.#failure.error
     const { s3, Bucket, Key } = this.#to
-    const Parts = this.#parts.toSorted((a, b) => (a.PartNumber ?? 0) - (b.PartNumber ?? 0))
-    const input = { Bucket, Key, UploadId, MultipartUpload: { Parts }, IfNoneMatch: '*' }
+    const input = { Bucket, Key, UploadId, MultipartUpload: { Parts: this.#parts }, IfNoneMatch: '*' }
     await this.#exclusively(async () => {
       const { ChecksumSHA256 } = await s3.completeMultipartUpload(input, { abortSignal: this.#stop.signal })
-      if (ChecksumSHA256 === undefined || ChecksumSHA256 === compositeOf(Parts)) return
+      if (ChecksumSHA256 === undefined || ChecksumSHA256 === compositeOf(this.#parts)) return
       throw new RetentionError(
         'ARCHIVE_CHANGED',
         `${this.#to.location} was not put together from the parts that were sent`,
