@@ -46,8 +46,8 @@ export interface Destination {
   readonly settings: ObjectSettings
 }
 
-/** How often a name is tried that somebody else is about to take, and how long is waited first, in milliseconds. */
-const conflicts = 5
+/** How often publishing is tried where the SDK does not try again, and how long is waited first, in milliseconds. */
+const tries = 5
 const firstWait = 100
 
 /** Throws the SDK's errors as they are, besides its own `ARCHIVE_EXISTS`. */
@@ -201,7 +201,8 @@ export class S3Upload implements Draft {
         // Completed by an earlier attempt, an upload is gone.
         const isGone = nameOf(error) === 'NoSuchUpload'
         if ((isTaken || isGone || !isRefused(error)) && (await this.#isOurs())) return
-        if (statusOf(error) === 409 && attempt < conflicts) {
+        // An upload may be said to be well before it is, and then to have failed.
+        if ([200, 409].includes(statusOf(error) ?? 0) && attempt < tries) {
           await sleep(firstWait * 2 ** (attempt - 1) * (0.5 + Math.random()))
           continue
         }

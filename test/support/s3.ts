@@ -250,7 +250,7 @@ class Service {
       last === undefined
         ? ''
         : `<NextContinuationToken>${Buffer.from(last).toString('base64url')}</NextContinuationToken>`
-    const xml = `<ListBucketResult>${page.map(([text]) => text).join('')}${next}</ListBucketResult>`
+    const xml = `<ListBucketResult><IsTruncated>${last !== undefined}</IsTruncated>${page.map(([text]) => text).join('')}${next}</ListBucketResult>`
     return { ...answer, headers: {}, body: answer.status === 200 ? Buffer.from(xml) : answer.body }
   }
 
