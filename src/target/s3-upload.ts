@@ -201,8 +201,9 @@ export class S3Upload implements Draft {
         // Completed by an earlier attempt, an upload is gone.
         const isGone = nameOf(error) === 'NoSuchUpload'
         if ((isTaken || isGone || !isRefused(error)) && (await this.#isOurs())) return
-        // An upload may be said to be well before it is, and then to have failed.
-        if ([200, 409].includes(statusOf(error) ?? 0) && attempt < tries) {
+        // S3 may answer that all is well, and then that it is not: not every version of the SDK takes that for its failure.
+        const isLate = nameOf(error) === 'InternalError' && isRefused(error)
+        if ((isLate || statusOf(error) === 409) && attempt < tries) {
           await sleep(firstWait * 2 ** (attempt - 1) * (0.5 + Math.random()))
           continue
         }
