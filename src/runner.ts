@@ -81,7 +81,7 @@ async function patiently(
       if (error instanceof StepGrew) {
         const { partition } = order.step
         if (partition === undefined) return { grew: error.what, skipsLocked: false }
-        const text = `The partition ${formatTableName(partition)} takes too long to be stored whole: ${error.message}`
+        const text = `The partition ${formatTableName(partition)} goes row by row, not whole: ${error.message}`
         return { byRows: text, skipsLocked: false }
       }
       if (hasCode(error, 'ARCHIVE_EXISTS') && inTheWay.length < mostInTheWay) {
@@ -233,7 +233,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     await undo(transaction, target, published)
     await limited?.cleared()
     if (tooLate?.aborted === true && context.rollbackSignal?.aborted !== true)
-      throw new StepGrew('time', `more than ${maxStepTime}`, maxStepTime ?? 0)
+      throw new StepGrew('time', undefined, maxStepTime ?? 0)
     throw error
   } finally {
     endReading()
@@ -258,8 +258,9 @@ async function beginStep(
 class StepGrew extends Error {
   readonly what: Growth
 
-  constructor(what: Growth, came: number | string, most: number) {
-    super(`The step grew to ${came} ${what === 'time' ? 'ms' : what}, and may take ${most}`)
+  constructor(what: Growth, came: number | undefined, most: number) {
+    const text = what === 'time' ? `took more than ${most} ms` : `grew to ${came} ${what}, and may take ${most}`
+    super(`The step ${text}`)
     this.what = what
   }
 }

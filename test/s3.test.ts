@@ -16,6 +16,8 @@ import { credentials, startS3, type Fault, type TestS3 } from './support/s3.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
 
 Object.assign(process.env, credentials, { AWS_MAX_ATTEMPTS: '3', AWS_EC2_METADATA_DISABLED: 'true' })
+// A bucket outlives the machine, where a folder would be refused.
+process.env['CI'] = 'true'
 const s3: TestS3 = await startS3()
 const test = suite('s3')
 
@@ -415,6 +417,15 @@ overDatabases(test, 'a step that is not stored in time is undone, and the next i
   assert.equal([failed?.status, failed?.error?.code, failed?.remaining], ['failed', 'TARGET_UNUSABLE', 24])
   assert.match(failed?.error?.message ?? '', /too slow: it has not stored an archive of \d+ rows? within 0\.06 s/)
   assert.equal([here(), await db.dump('log')], [[], before])
+  // Whoever wants it to end need not wait for the service.
+  const rollback = new AbortController()
+  s3.fault = ({ operation, key: name }) => {
+    if (operation !== 'PUT' || !name.endsWith('.csv')) return undefined
+    rollback.abort()
+    return 'hang'
+  }
+  const [stopped] = (await apply({ cwd: folder, now, rollbackSignal: rollback.signal })).policies
+  assert.equal([stopped?.status, stopped?.remaining, here()], ['interrupted', 24, []])
   // So much are about 15 rows.
   hangs(600)
   const [made] = (await apply({ cwd: folder, now, maxStepTime: '1s' })).policies
