@@ -4,7 +4,9 @@ import { setFlagsFromString } from 'node:v8'
 import yargs from 'yargs'
 
 import { applyCommand } from './commands/apply.ts'
+import { catCommand } from './commands/cat.ts'
 import { fail, keepOutputErrors, type CommonArguments } from './commands/command.ts'
+import { getCommand } from './commands/get.ts'
 import { holdCommand } from './commands/hold.ts'
 import { initCommand } from './commands/init.ts'
 import { planCommand } from './commands/plan.ts'
@@ -36,6 +38,8 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(statusCommand)
     .command(restoreCommand)
     .command(verifyCommand)
+    .command(catCommand)
+    .command(getCommand)
     .command(holdCommand)
     .demandCommand(1, 'Name a command.')
     .strict()

@@ -1,9 +1,10 @@
 /** What a step leaves in writing: its manifest, and its entry in the ledger. */
 import { hostname } from 'node:os'
 
+import { storedName } from './archive/encoding.ts'
 import { manifestFormat, type Manifest } from './archive/manifest.ts'
-import type { Digest } from './archive/store.ts'
-import type { Column, Partition, Table } from './database/database.ts'
+import type { Digest, Stored } from './archive/store.ts'
+import type { Column, Partition, Redacted, Table } from './database/database.ts'
 import type { Link } from './database/tree.ts'
 import { RetentionError } from './errors.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
@@ -30,10 +31,13 @@ export interface StepFacts {
   readonly to: string
   /** The partition that all of its rows are. */
   readonly partition: Partition | undefined
+  /** What its rows were overwritten with; undefined where they went. */
+  readonly redacted: Redacted | undefined
 }
 
 /** One file of a step, stored. */
 export interface StoredPart {
+  /** Of its CSV. */
   readonly name: string
   readonly table: Table
   /** The CSV's columns. */
@@ -41,11 +45,12 @@ export interface StoredPart {
   readonly link: Link | undefined
   readonly ddl: readonly string[]
   readonly rows: number
-  readonly stored: Digest
+  readonly stored: Stored
 }
 
 /** The manifest of a step. */
-export function manifestOf({ order, context, column, files, from, to, partition }: StepFacts): Manifest {
+export function manifestOf(facts: StepFacts): Manifest {
+  const { order, context, column, files, from, to } = facts
   return {
     format: manifestFormat,
     database: { kind: context.database.kind, version: context.database.version },
@@ -54,7 +59,7 @@ export function manifestOf({ order, context, column, files, from, to, partition 
     cutoff: order.cutoff.instant,
     firstTimestamp: from,
     lastTimestamp: to,
-    files: files.map((file, index) => fileOf(file, index === 0 ? partition : undefined)),
+    files: files.map((file, index) => fileOf(file, index === 0 ? facts : undefined)),
     host: hostname(),
     run: context.run,
     toolVersion,
@@ -64,23 +69,26 @@ export function manifestOf({ order, context, column, files, from, to, partition 
 
 function fileOf(
   { name, table, columns, link, ddl, rows, stored }: StoredPart,
-  partition: Partition | undefined,
+  facts: Pick<StepFacts, 'partition' | 'redacted'> | undefined,
 ): Manifest['files'][number] {
   const { schema, name: tableName } = table.name
-  const digest = { bytes: stored.bytes, sha256: stored.sha256 }
+  const { bytes, sha256, sealed, encoding } = stored
   return {
     table: schema === undefined ? { name: tableName } : { schema, name: tableName },
     file: name,
     columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
     key: [...table.key],
     ddl: [...ddl],
-    ...(partition === undefined ? {} : { partition: written(partition) }),
+    ...(facts?.partition === undefined ? {} : { partition: written(facts.partition) }),
+    ...(facts?.redacted === undefined
+      ? {}
+      : { redacted: { key: [...facts.redacted.key], set: { ...facts.redacted.set } } }),
     rows,
     ...(link === undefined
       ? {}
       : { link: { key: [...link.key], columns: [...link.columns], sets: [...link.sets], to: link.to } }),
-    csv: digest,
-    stored: digest,
+    csv: { bytes, sha256 },
+    stored: { bytes: sealed.bytes, sha256: sealed.sha256, ...(encoding === null ? {} : { encoding }) },
   }
 }
 
@@ -98,7 +106,7 @@ export function told({ table, of, ...same }: NonNullable<Manifest['files'][numbe
 
 /** The ledger's entry for a step. */
 export function entryOf(
-  { name, order, context, partition }: StepFacts,
+  { name, order, context, partition, redacted }: StepFacts,
   manifest: Manifest,
   manifestStored: Digest,
 ): LedgerEntry {
@@ -106,6 +114,7 @@ export function entryOf(
     ...recordOf(name, manifest, order.target),
     manifestSha256: manifestStored.sha256,
     partition: partition ?? null,
+    redacted: redacted ?? null,
     fingerprint: fingerprint(order.policy, context.config),
   }
 }
@@ -114,18 +123,21 @@ export function entryOf(
 function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry {
   const [file] = manifest.files
   if (file === undefined) throw new RetentionError('MANIFEST_INVALID', `${name} has a manifest without files`)
+  const encoding = file.stored.encoding ?? null
+  const path = storedName(name, encoding)
   return {
     name,
     policy: manifest.policy,
     table: formatTableName({ schema: file.table.schema, name: file.table.name }),
     state: 'archived',
-    location: target.locate(name),
+    location: target.locate(path),
     target: target.name,
-    path: name,
+    path,
     rows: file.rows,
     bytes: file.stored.bytes,
     sha256: file.csv.sha256,
     storedSha256: file.stored.sha256,
+    encoding,
     manifestSha256: '',
     cutoff: manifest.cutoff,
     from: manifest.firstTimestamp,
@@ -133,6 +145,7 @@ function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry
     columns: file.columns.map((column) => column.name),
     files: furtherFiles(manifest),
     partition: file.partition === undefined ? null : told(file.partition),
+    redacted: file.redacted ?? null,
     // Nobody knows what the policy was like in full.
     fingerprint: '',
     run: manifest.run,

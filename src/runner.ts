@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { byteOrderMark, prefixed } from './archive/csv.ts'
+import { storedName } from './archive/encoding.ts'
 import { formatManifest } from './archive/manifest.ts'
 import { archiveBase, archiveName, manifestName, partName } from './archive/name.ts'
 import { store, storeText } from './archive/store.ts'
@@ -113,7 +114,7 @@ async function nameInTurn(order: StepOrder, context: RunContext, inTheWay: strin
 
 /** Claims numbers until one's name is free at the target, and in the ledger. */
 async function freeName(
-  { policy, cutoff, target }: StepOrder,
+  { policy, cutoff, target, sealer }: StepOrder,
   { database, ledger }: RunContext,
   inTheWay: string[],
 ): Promise<string> {
@@ -122,11 +123,9 @@ async function freeName(
     const name = archiveName(base, await ledger.claimNumber(base))
     // An archive of another database may have been restored into this one by its manifest.
     if ((await database.read((db) => ledger.find(db, name))) !== undefined) continue
-    const taken = (await target.has(name))
-      ? name
-      : (await target.has(manifestName(name)))
-        ? manifestName(name)
-        : undefined
+    let taken: string | undefined
+    const names = new Set([name, storedName(name, sealer?.encoding ?? null), manifestName(name)])
+    for (const file of names) if (taken === undefined && (await target.has(file))) taken = file
     if (taken === undefined) return name
     const text = `${target.locate(taken)} is in the way; it is left as it is`
     if (inTheWay.length >= mostInTheWay) throw new RetentionError('ARCHIVE_EXISTS', text)
@@ -174,7 +173,7 @@ async function throughUmzug(
  * @throws StepGrew when there were more rows or bytes than it may take
  */
 async function up(name: string, order: StepOrder, context: RunContext, skipLocked: boolean): Promise<Made | undefined> {
-  const { policy, cutoff } = order
+  const { policy, cutoff, sealer } = order
   // 1. Lock the table against changes of its form, and look again whether the policy may work on it.
   const transaction = await beginStep(order, context)
   const { maxStepTime } = context
@@ -204,12 +203,19 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     const files: StoredPart[] = []
     const size = { bytes: 0 }
     for (const [index, part] of exported.parts.entries()) {
-      const file = index === 0 ? name : partName(name, part.label, published)
+      const file =
+        index === 0
+          ? name
+          : partName(
+              name,
+              part.label,
+              files.map((other) => other.name),
+            )
       const { table, link, columns, ddl } = part
       const isLast = index === exported.parts.length - 1
       const csv = atMost(order, size, part.csv, isLast ? endReading : undefined)
-      const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv, part.records)
-      published.push(file)
+      const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv, part.records, sealer)
+      published.push(stored.file)
       const count = await part.count()
       checkCount(file, count, stored.records)
       if (index === 0 && count - exported.beyond > order.most) throw new StepGrew('rows', count, order.most)
@@ -220,8 +226,8 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
       return undefined
     }
     // 3. The same for the manifest.
-    const { from, to, partition } = exported
-    const facts = { name, order, context, column: inspection.column, files, from, to, partition }
+    const { from, to, partition, redacted } = exported
+    const facts = { name, order, context, column: inspection.column, files, from, to, partition, redacted }
     const manifest = manifestOf(facts)
     const manifestStored = await storeText(target, manifestName(name), formatManifest(manifest))
     published.push(manifestName(name))

@@ -1,6 +1,6 @@
 /**
  * The long torture: `npm run torture -- --kills 1000 --seed 1`, with `--database sqlite` or `postgres` for one alone,
- * `--children` for rows with which others go along, and `--target s3` for archives on S3.
+ * `--children` for rows with which others go along, `--redact` for rows that stay, and `--target s3` for archives on S3.
  * Prints what was hit, and fails where a row was lost or came twice.
  */
 import { parseArgs } from 'node:util'
@@ -15,6 +15,7 @@ const { values } = parseArgs({
     database: { type: 'string', default: 'sqlite,postgres' },
     children: { type: 'boolean', default: false },
     target: { type: 'string', default: 'folder' },
+    redact: { type: 'boolean', default: false },
   },
 })
 const chosen = values.database.split(',').filter((kind): kind is Kind => kind === 'sqlite' || kind === 'postgres')
@@ -34,10 +35,8 @@ const outcomes = await Promise.allSettled(
     const onKill = (done: number, point: string): void => {
       if (done % 25 === 0) console.log(`${kind}: ${done} of ${kills} (${point})`)
     }
-    return {
-      kind,
-      ...(await torture({ kind, kills, seed, children: values.children, ...(s3 === undefined ? {} : { s3 }), onKill })),
-    }
+    const how = { children: values.children, redact: values.redact, ...(s3 === undefined ? {} : { s3 }) }
+    return { kind, ...(await torture({ kind, kills, seed, ...how, onKill })) }
   }),
 )
 await cluster?.stop()

@@ -4,12 +4,16 @@ import * as v from 'valibot'
 
 import { isTimezone } from '../cutoff.ts'
 import { isS3, parseS3Address, s3AddressAllowed } from './s3-address.ts'
+import { sealingEntries, sealingFields, type Sealing, type SealingInput } from './sealing.ts'
 
 /** A table as a policy or config names it; without a schema, the database's search path decides. */
 export interface TableName {
   readonly schema: string | undefined
   readonly name: string
 }
+
+/** What a redaction puts into a column. */
+export type SetValue = string | number | boolean | null
 
 /** A length of time: milliseconds, or a number with a unit, such as `'500ms'`, `'2s'`, `'10m'`, `'30d'`. */
 export type Duration = number | string
@@ -128,7 +132,7 @@ export const tableName = v.pipe(
 )
 
 /** Where archives go, as a config or policy writes it. */
-export interface TargetInput {
+export interface TargetInput extends SealingInput {
   /**
    * A folder, where a relative path starts at the config's folder; or a folder of a bucket on S3,
    * `s3://bucket/prefix?region=…&endpoint=…`.
@@ -157,7 +161,7 @@ export interface ObjectLock {
 }
 
 /** A target with its defaults filled in. */
-export interface TargetConfig {
+export interface TargetConfig extends Sealing {
   readonly to: string
   readonly durable: boolean
   readonly bom: boolean
@@ -169,7 +173,7 @@ export interface TargetConfig {
 const onlyOnS3 = ['storageClass', 'sseKmsKey', 'objectLock'] as const
 
 /** The fields of a target. */
-export const targetFields = ['to', 'durable', 'bom', ...onlyOnS3] as const
+export const targetFields = ['to', 'durable', 'bom', ...sealingFields, ...onlyOnS3] as const
 
 const targetAllowed = `a folder, such as "./backups", an address on S3, or { ${targetFields.join(', ')} }`
 const place = v.pipe(
@@ -190,6 +194,7 @@ export const target = v.lazy((input) =>
             to: place,
             durable: v.optional(v.boolean('true or false'), false),
             bom: v.optional(v.boolean('true or false'), true),
+            ...sealingEntries,
             storageClass: v.optional(
               v.pipe(
                 v.string(storageClassAllowed),

@@ -10,6 +10,7 @@ import type { Gathered, Gathering } from './tree.ts'
 
 export type * from './table.ts'
 export type * from './inspection.ts'
+export type { Redacted, Redaction, SetValues } from './redaction.ts'
 export type * from './partition.ts'
 export type * from './step-transaction.ts'
 export type * from './restore-transaction.ts'
@@ -127,8 +128,9 @@ export interface Database {
   /**
    * Begins one restore; undefined where there is no such table.
    * @param lost partitions that are made again where the rows need them
+   * @param set the columns that are to be set in rows that are there; undefined where rows are put in
    */
-  restore(table: TableName, lost?: LostPartitions): Promise<RestoreTransaction | undefined>
+  restore(table: TableName, lost?: LostPartitions, set?: readonly string[]): Promise<RestoreTransaction | undefined>
   /**
    * What deleted rows have left behind in a table (Postgres) or in the file (SQLite). Scans no table.
    * @param deleted rows that were deleted just now, for statistics that do not know yet

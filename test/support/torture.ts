@@ -3,8 +3,8 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { createDatabase, type Kind, type TestDatabase } from './database.ts'
-import { compareRows, judge, judgeChild, ledgerEntries, tableRows, type RowText } from './judge.ts'
+import { createDatabase, untilAlone, type Kind, type TestDatabase } from './database.ts'
+import { compareRows, judge, judgeChild, judgeRedacted, ledgerEntries, tableRows, type RowText } from './judge.ts'
 import type { Plan } from './points.ts'
 import { TestProject, type Run } from './project.ts'
 import type { TestS3 } from './s3.ts'
@@ -18,6 +18,8 @@ export interface TortureOptions {
   readonly children?: boolean
   /** A service that archives go to, instead of a folder. Its credentials must be in the environment. */
   readonly s3?: TestS3
+  /** Whether rows stay, and columns of them are overwritten. Default false. */
+  readonly redact?: boolean
   /** Is told of every kill. */
   readonly onKill?: (kills: number, point: string) => void
 }
@@ -37,19 +39,33 @@ export interface Totals {
 
 const watcher = path.join(import.meta.dirname, 'points.ts')
 const due = "at < '2021-01-01'"
+const unredacted = `${due} and (body is distinct from 'removed' or data is not null)`
+
+/** What a redaction sets columns to, for the policy and for the judge. */
+const set = { body: 'removed', data: null }
+const setCells = (kind: Kind): Record<string, string> => ({
+  body: kind === 'sqlite' ? 'tremoved' : 'vremoved',
+  data: 'n',
+})
 
 /** A database is worn for so many kills; then another takes its place, and its ledger is made anew. */
 const killsInOneDatabase = 100
 
 /** @throws Error when a row is not in its one place; its message says how to play it again. */
-export async function torture({ kind, kills, seed, children = false, s3, onKill }: TortureOptions): Promise<Totals> {
+export async function torture(options: TortureOptions): Promise<Totals> {
+  const { kind, kills, seed, children = false, redact = false, s3, onKill } = options
   const random = randomNumbers(seed)
   const known = [false, true].map((): Knowledge => ({ points: new Map(), durations: new Map(), decks: new Map() }))
   const totals = { kills: 0, survived: 0, points: new Map<string, number>(), rows: 0, rounds: 0 }
   for (let victims = seed; totals.kills < kills; victims += 1) {
     // Of a partitioned table the commands pass other points.
     const isPartitioned = kind === 'postgres' && !children && victims % 2 === 1
-    const victim = await Victim.create(kind, { isPartitioned, children, s3 }, random, known[Number(isPartitioned)])
+    const victim = await Victim.create(
+      kind,
+      { isPartitioned, children, redact, s3 },
+      random,
+      known[Number(isPartitioned)],
+    )
     const end = Math.min(kills, totals.kills + killsInOneDatabase)
     try {
       while (totals.kills < end) {
@@ -67,7 +83,7 @@ export async function torture({ kind, kills, seed, children = false, s3, onKill 
       await victim.leave()
       throw new Error(
         `${kind}, seed ${seed}, after ${totals.kills} kills, ${victim.last}: ${error instanceof Error ? error.message : String(error)}\n` +
-          `Play it again: npm run torture -- --database ${kind} --seed ${seed} --kills ${totals.kills + 1}${children ? ' --children' : ''}${s3 === undefined ? '' : ' --target s3'}\nThe project is left in ${victim.folder}`,
+          `Play it again: npm run torture -- --database ${kind} --seed ${seed} --kills ${totals.kills + 1}${children ? ' --children' : ''}${redact ? ' --redact' : ''}${s3 === undefined ? '' : ' --target s3'}\nThe project is left in ${victim.folder}`,
         { cause: error },
       )
     }
@@ -93,6 +109,7 @@ class Victim {
   readonly #original: readonly RowText[]
   /** Rows that hang on those; undefined where there is no such table. */
   readonly #children: readonly RowText[] | undefined
+  readonly #redacts: boolean
   readonly #random: () => number
   readonly #known: Knowledge
   /** Where the archives are, if not in a folder. */
@@ -106,12 +123,14 @@ class Victim {
     project: TestProject,
     original: readonly RowText[],
     children: readonly RowText[] | undefined,
+    redacts: boolean,
     random: () => number,
     known: Knowledge,
     bucket: { readonly s3: TestS3; readonly folder: string } | undefined,
   ) {
     this.#bucket = bucket
     this.#children = children
+    this.#redacts = redacts
     this.#known = known
     this.#db = db
     this.#project = project
@@ -121,7 +140,12 @@ class Victim {
 
   static async create(
     kind: Kind,
-    { isPartitioned, children, s3 }: { isPartitioned: boolean; children: boolean; s3: TestS3 | undefined },
+    {
+      isPartitioned,
+      children,
+      redact,
+      s3,
+    }: Record<'isPartitioned' | 'children' | 'redact', boolean> & { s3: TestS3 | undefined },
     random: () => number,
     known: Knowledge | undefined,
   ): Promise<Victim> {
@@ -135,13 +159,14 @@ class Victim {
       days: 30,
       batch: 25,
       ...(children ? { children: 'archive' as const } : {}),
+      ...(redact ? { action: 'redact' as const, set } : {}),
     }
     const project = new TestProject({ database: db.address, lockTimeout: '500ms' }, { log: policy })
     const folder = path.basename(project.folder)
     const bucket = s3 === undefined ? undefined : { s3, folder }
     if (s3 !== undefined) project.configure({ database: db.address, lockTimeout: '500ms', archive: s3.address(folder) })
     const hanging = children ? await tableRows(db, 'note') : undefined
-    return new Victim(db, project, await tableRows(db, 'log'), hanging, random, known, bucket)
+    return new Victim(db, project, await tableRows(db, 'log'), hanging, redact, random, known, bucket)
   }
 
   get folder(): string {
@@ -174,10 +199,14 @@ class Victim {
 
   /** Has the judge look; returns how many rows it saw. */
   async judge(): Promise<number> {
-    await this.#settle()
+    await untilAlone(this.#db)
     this.#fetch()
     if (this.#children !== undefined) await judgeChild(this.#db, 'note', this.#project.path('backups'), this.#children)
-    return (await judge(this.#db, 'log', this.#project.path('backups'), this.#original)).rows
+    const folder = this.#project.path('backups')
+    const verdict = this.#redacts
+      ? await judgeRedacted(this.#db, 'log', folder, this.#original, setCells(this.#db.kind))
+      : await judge(this.#db, 'log', folder, this.#original)
+    return verdict.rows
   }
 
   /** Puts what is in the bucket where the judge looks. */
@@ -199,7 +228,7 @@ class Victim {
     const applied = await this.#project.cli(['apply', '--json'])
     if (applied.code !== 0)
       throw new Error(`the last apply ended with ${applied.code}: ${applied.stdout}${applied.stderr}`)
-    const left = Number(await this.#db.value(`select count(*) from log where ${due}`))
+    const left = await this.#due()
     if (left > 0) throw new Error(`${left} due rows are left`)
     const rows = await this.judge()
     const repaired = await this.#project.cli(['verify', '--repair', '--yes', '--deep'])
@@ -231,13 +260,17 @@ class Victim {
     if (dice < 0.05) return ['verify']
     if (dice < 0.1) return ['verify', '--repair', '--yes']
     const archived = await this.#archived()
-    const isDue = Number(await this.#db.value(`select count(*) from log where ${due}`)) > 0
+    const isDue = (await this.#due()) > 0
     if (archived.length === 0 || (isDue && dice < 0.75)) return ['apply']
     const restore = ['restore', this.#pick(archived), '--hold', this.#random() < 0.2 ? '1s' : 'none']
     // Nothing is in the way, and all rows are chosen: what these change is that the rows are staged, or reshaped.
-    // Rows of several tables cannot be chosen among.
-    const reshaped = this.#children === undefined ? ['--where', 'true'] : []
+    // Rows of several tables, and those that have stayed, cannot be chosen among.
+    const reshaped = this.#children === undefined && !this.#redacts ? ['--where', 'true'] : []
     return [...restore, ...this.#pick([[], [], ['--on-conflict', 'skip'], reshaped])]
+  }
+
+  async #due(): Promise<number> {
+    return Number(await this.#db.value(`select count(*) from log where ${this.#redacts ? unredacted : due}`))
   }
 
   async #archived(): Promise<string[]> {
@@ -292,16 +325,6 @@ class Victim {
       throw new Error(`${args.join(' ')} ended with ${run.code}: ${run.stdout}${run.stderr}`)
     }
     return run
-  }
-
-  /** A server finishes what it was doing for a client that is gone. */
-  async #settle(): Promise<void> {
-    if (this.#db.kind === 'sqlite') return
-    const query = `select count(*) from pg_stat_activity where application_name = 'retention' and datname = current_database()`
-    for (let wait = 0; Number(await this.#db.value(query)) > 0; wait += 1) {
-      if (wait > 1000) throw new Error('a server process of a client that is gone does not end')
-      await sleep(10)
-    }
   }
 
   #pick<T>(from: readonly T[]): T {

@@ -12,6 +12,7 @@ import type {
   Inspection,
   InspectRequest,
   Lock,
+  LostPartitions,
   RestoreTransaction,
   RowSelection,
   Space,
@@ -152,8 +153,12 @@ class SqliteDatabase implements Database {
     return this.#connection.settle()
   }
 
-  async restore(table: TableName): Promise<RestoreTransaction | undefined> {
-    return beginRestore(this.#connection, table)
+  async restore(
+    table: TableName,
+    _lost?: LostPartitions,
+    set?: readonly string[],
+  ): Promise<RestoreTransaction | undefined> {
+    return beginRestore(this.#connection, table, set)
   }
 
   async space(): Promise<Space> {
