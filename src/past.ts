@@ -87,7 +87,7 @@ export async function along(
 ): Promise<Along | undefined> {
   const all = range === undefined ? rows : await pastRows(db, inspection, policy, cutoff, context)
   const request = gatheringOf(inspection, rows.due, all?.due ?? rows.due, policy, context)
-  return request === undefined ? undefined : gatherAlong(db, context.database, request)
+  return request === undefined ? undefined : gatherAlong(db, context.database, request, context)
 }
 
 /** Whether a predicate may depend on other rows than the one that it is about. */

@@ -185,10 +185,10 @@ export async function lostPartitions(
 export function noSuchTable(archive: FoundArchive, name: TableName, isAlone: boolean): RetentionError {
   const ddl = archive.manifest?.files[0]?.ddl ?? []
   const isOwn = formatTableName(name) === formatTableName(archive.table)
-  const renamed =
-    isOwn && isAlone
-      ? 'If it has another name now, --into takes that; apply will not leave the rows alone there.\n'
-      : ''
+  const way = isAlone
+    ? '--into takes that; apply will not leave the rows alone there.'
+    : 'give it the old one for the restore: rows of several tables go back to where they were from.'
+  const renamed = isOwn ? `If it has another name now, ${way}\n` : ''
   return new RetentionError('REFUSED', `There is no table "${formatTableName(name)}" to restore ${archive.name} into`, {
     hint: `${renamed}Make it first${ddl.length === 0 ? '' : `; this is how it was made:\n${ddl.join('\n')}`}`,
   })

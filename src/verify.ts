@@ -58,6 +58,7 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
     const entries = await readEntries(database, ledger)
     const selected = select(entries, options)
     await checkServices(selected, config)
+    const restores = deep ? await database.read((db) => ledger.holds.ofRestores(db)) : new Set<string>()
     const findings: VerifyFinding[] = []
     const sum: Sum = { rows: 0, bytes: 0, unopened: [] }
     for (const [index, one] of selected.entries()) {
@@ -65,7 +66,7 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
       const found = await checkEntry(one, config, sum)
       findings.push(...found)
       if (deep && found.length === 0 && sum.unopened.length === unopened)
-        findings.push(...(await checkReturned(one.entry, config, database)))
+        findings.push(...(await checkReturned(one.entry, config, database, restores)))
       options.onProgress?.(index + 1, selected.length)
     }
     const unknown = await unknownAmong(files, entries, config)
@@ -89,9 +90,18 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
   }
 }
 
-/** Whether rows of an archive are in the table again, though nobody has restored it. */
-async function checkReturned(entry: LedgerEntry, config: Config, database: Database): Promise<VerifyFinding[]> {
-  if (entry.state !== 'archived') return []
+/**
+ * Whether rows of an archive are in the table again, though nobody has restored it.
+ * @param restores the archives of which rows have been restored
+ */
+async function checkReturned(
+  entry: LedgerEntry,
+  config: Config,
+  database: Database,
+  restores: ReadonlySet<string>,
+): Promise<VerifyFinding[]> {
+  // An archive of which some rows have been restored stays archived, as does one that has more than the table could take.
+  if (entry.state !== 'archived' || restores.has(entry.name)) return []
   const archive = await findEntry(entry, config)
   if (archive.redacted !== undefined) return checkUnredacted(entry, archive, archive.redacted, database)
   const findings: VerifyFinding[] = []

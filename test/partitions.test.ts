@@ -259,6 +259,20 @@ overPostgres('what is done to a partition between its copy and its lock is never
   )
 })
 
+overPostgres('until a step drops its partition, it keeps no other from being dropped', async ({ db, project }) => {
+  await seedYears(db)
+  const made = project()
+  const locked = `
+    select distinct relname from pg_locks join pg_stat_activity using (pid) join pg_class c on c.oid = relation
+    where application_name = 'retention' and relkind in ('r', 'p') and relname like 'log%'`
+  let seen: unknown[] = []
+  const meanwhile = async (): Promise<void> => {
+    seen = (await db.rows(locked)).flat()
+  }
+  await atPoints([{ point: 'lock whole', meanwhile }], () => apply({ cwd: made.folder, now, before: '2025-01-01' }))
+  assert.equal(seen, ['log_2024'])
+})
+
 overPostgres('killed at any point, each row is in one place', async ({ db, project }) => {
   await seedYears(db, `create table log_2023 partition of log for values from ('2023-01-01Z') to ('2024-01-01Z')`)
   await db.run("insert into log (at) values ('2023-05-05Z'), ('2023-06-06Z')")

@@ -75,6 +75,15 @@ export function given<T extends Record<string, unknown>>(options: T): { [K in ke
   }
 }
 
+/** What is said where a command is not told what it is about: for `updateStrings` of yargs. */
+export function missing(text: string): Record<string, string> {
+  // Of a message with a number yargs takes two forms, of which its types do not know. %c takes in one of the two numbers
+  // that it would put behind the text, and shows nothing.
+  const silent = `${text}%c%c`
+  const forms: unknown = { one: silent, other: silent }
+  return { 'Not enough non-option arguments: got %s, need at least %s': forms as string }
+}
+
 /** A number on the command line; yargs itself would take any text for one. */
 export function numberOption(name: string, describe: string): Options & { coerce: (value: unknown) => number } {
   return {

@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 
 import { formatTableName } from '../../config/fields.ts'
 import type { Db, Finding } from '../database.ts'
+import { partitionTree } from './partition-tree.ts'
 import type { CatalogTable } from './table.ts'
 
 /** Deleting rows, or overwriting some of their columns: how the catalog calls it, and how people do. */
@@ -62,7 +63,7 @@ export async function tableFindings(
       current_user::text as "user",
       c.relkind = 'r' and exists (select from pg_inherits where inhparent = c.oid) as "hasChildren",
       array(
-        select p.relid::regclass::text from pg_partition_tree(c.oid) p join pg_class pc on pc.oid = p.relid
+        select p.relid::regclass::text from ${partitionTree(sql`c.oid`)} p join pg_class pc on pc.oid = p.relid
         where pc.relkind = 'f'
       ) as "foreignPartitions",
       exists (
@@ -80,7 +81,7 @@ export async function tableFindings(
       ) as "grant",
       array(
         select distinct t.tgname::text from pg_trigger t
-        where t.tgrelid in (select c.oid union select relid from pg_partition_tree(c.oid))
+        where t.tgrelid in (select relid from ${partitionTree(sql`c.oid`)} part)
           and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgtype & ${sql.lit(change.trigger)} <> 0
           -- UPDATE OF other columns; a partition may have them in another order, and so is taken to be meant.
           and (
@@ -114,7 +115,7 @@ async function publicationsOf(db: Db, table: CatalogTable, change: Change): Prom
       join pg_publication_tables pt on pt.pubname = p.pubname
       join pg_namespace n on n.nspname = pt.schemaname
       join pg_class r on r.relnamespace = n.oid and r.relname = pt.tablename
-      where p.${sql.id(change.published)} and r.oid in (select ${table.oid}::oid union select relid from pg_partition_tree(${table.oid}::oid))
+      where p.${sql.id(change.published)} and r.oid in (select relid from ${partitionTree(sql`${table.oid}::oid`)} part)
     )
     select
       array(select distinct name from published) as "publications",
