@@ -74,7 +74,11 @@ overDatabases(test, 'archives, verifies and restores, by name and by address', a
   const { findings, checked } = await verify({ cwd: folder, deep: true })
   assert.equal([findings, checked], [[], 2])
   assert.is((await verify({ cwd: folder, files: [`s3://archives/${key(names[0] ?? '')}`] })).checked, 1)
-  // A service that is down has lost nothing.
+  // A service that is down has lost nothing; what may not be looked for is not said to be missing.
+  breaks('LIST UPLOADS', { status: 403, code: 'AccessDenied' })
+  assert.match((await failureOf(verify({ cwd: folder }))).message, /cannot be listed: access is denied/)
+  breaks('LIST UPLOADS', { status: 501, code: 'NotImplemented' }, 99)
+  assert.equal((await verify({ cwd: folder })).findings, [])
   s3.fault = () => ({ status: 403, code: 'AccessDenied' })
   assert.is((await failureOf(verify({ cwd: folder }))).code, 'TARGET_UNUSABLE')
   s3.fault = undefined

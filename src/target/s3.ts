@@ -1,7 +1,7 @@
 /** A folder of an S3 bucket as target: exclusive, checked by checksums, and of constant memory. */
 import { createHash } from 'node:crypto'
 
-import type { S3 } from '@aws-sdk/client-s3'
+import type { ListMultipartUploadsCommandOutput, S3 } from '@aws-sdk/client-s3'
 
 import type { TargetConfig } from '../config/fields.ts'
 import type { S3Address } from '../config/s3-address.ts'
@@ -150,7 +150,12 @@ export class S3Target implements Target {
     let from: { KeyMarker?: string | undefined; UploadIdMarker?: string | undefined } = {}
     for (;;) {
       // Of the whole bucket: MinIO takes a prefix for the key of one upload.
-      const page = await s3.listMultipartUploads({ Bucket, ...from })
+      const asked = s3.listMultipartUploads({ Bucket, ...from })
+      const page: Partial<ListMultipartUploadsCommandOutput> = await asked.catch((error: unknown) => {
+        // A service that cannot tell must clear them away itself.
+        if (nameOf(error) === 'NotImplemented') return {}
+        throw error
+      })
       for (const { Key = '', UploadId = '' } of page.Uploads ?? []) {
         if (!Key.startsWith(prefix) || this.#nameOf(Key).includes('/')) continue
         const id = createHash('sha256').update(UploadId).digest('hex').slice(0, 12)
