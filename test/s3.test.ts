@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert'
 import { store, storeText } from '../src/archive/store.ts'
 import { checkConfig } from '../src/config/config.ts'
 import { parseS3Address } from '../src/config/s3-address.ts'
-import { apply, restore, status, verify } from '../src/index.ts'
+import { apply, getArchive, readArchive, restore, status, verify } from '../src/index.ts'
 import { openTarget } from '../src/target/open.ts'
 import { partSize } from '../src/target/s3-upload.ts'
 import type { Target } from '../src/target/target.ts'
@@ -439,5 +439,33 @@ overDatabases(test, 'a step that is not stored in time is undone, and the next i
   assert.ok((made?.archives.length ?? 0) >= 2, JSON.stringify(made))
   assert.equal((await verify({ cwd: folder })).findings, [])
 })
+
+overDatabases(
+  test,
+  'sealed archives: by name and by address, on stdout and in a folder',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore('2026-05-16T00:00:00Z', 60))
+    const before = await db.dump('log')
+    process.env['RETENTION_ZIP_PASSWORD'] = 'secret'
+    const encrypt = { zip: { password: { env: 'RETENTION_ZIP_PASSWORD' } } }
+    const made = project({ log: logPolicy }, { archive: { to: s3.address(`f${folders}`), encrypt } })
+    const [{ location = '', sha256 = '' } = {}] = (await apply({ cwd: made.folder, now })).policies[0]?.archives ?? []
+    const name = 'log_backup_20260516.csv'
+    assert.is(location, `s3://archives/${key(name)}.zip`)
+    assert.equal(here(), [`${name}.manifest.json`, `${name}.zip`].map(key))
+    const { findings, unopened, rows } = await verify({ cwd: made.folder })
+    assert.equal([findings, unopened, rows], [[], [], 60])
+    for (const file of [name, location]) {
+      const csv = await bytesOf(readArchive({ cwd: made.folder, file }))
+      assert.is(createHash('sha256').update(csv).digest('hex'), sha256)
+    }
+    await getArchive({ cwd: made.folder, file: location, folder: 'got' })
+    assert.equal(made.list('got'), [name, `${name}.manifest.json`])
+    await db.run('delete from retention_ledger')
+    assert.is((await restore({ cwd: made.folder, file: location, now, hold: 'none' })).restored, 60)
+    assert.equal(await db.dump('log'), before)
+  },
+  ['sqlite'],
+)
 
 test.run()
