@@ -449,7 +449,8 @@ overDatabases(
     process.env['RETENTION_ZIP_PASSWORD'] = 'secret'
     const encrypt = { zip: { password: { env: 'RETENTION_ZIP_PASSWORD' } } }
     const made = project({ log: logPolicy }, { archive: { to: s3.address(`f${folders}`), encrypt } })
-    const [{ location = '', sha256 = '' } = {}] = (await apply({ cwd: made.folder, now })).policies[0]?.archives ?? []
+    const archive = (await apply({ cwd: made.folder, now })).policies[0]?.archives[0]
+    const { location, sha256 } = archive ?? { location: '', sha256: '' }
     const name = 'log_backup_20260516.csv'
     assert.is(location, `s3://archives/${key(name)}.zip`)
     assert.equal(here(), [`${name}.manifest.json`, `${name}.zip`].map(key))
