@@ -5,6 +5,7 @@ import yargs from 'yargs'
 
 import { applyCommand } from './commands/apply.ts'
 import { fail, keepOutputErrors, type CommonArguments } from './commands/command.ts'
+import { eraseCommand } from './commands/erase.ts'
 import { holdCommand } from './commands/hold.ts'
 import { initCommand } from './commands/init.ts'
 import { planCommand } from './commands/plan.ts'
@@ -37,6 +38,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(restoreCommand)
     .command(verifyCommand)
     .command(holdCommand)
+    .command(eraseCommand)
     .demandCommand(1, 'Name a command.')
     .strict()
     .recommendCommands()

@@ -2,6 +2,7 @@
 export { apply, plan, type ApplyOptions, type Progress, type WaitNotice } from './apply.ts'
 export type { ChildRows } from './children.ts'
 export { defineConfig, type ConfigInput } from './config/config.ts'
+export { erase, type EraseOptions } from './erase.ts'
 export { RetentionError, type ErrorCode } from './errors.ts'
 export type { Duration, Size, TargetInput } from './config/fields.ts'
 export type { Candidate, Finding, Partition, Space } from './database/database.ts'
@@ -14,6 +15,7 @@ export {
   type ReleaseHoldOptions,
 } from './hold.ts'
 export { init, type InitChoice, type InitOptions, type InitReport } from './init.ts'
+export type { ErasedFile, Erasure } from './ledger/erasures.ts'
 export type { Hold } from './ledger/hold.ts'
 export type { ArchiveState, LedgerEntry, LedgerFile } from './ledger/ledger.ts'
 export { definePolicy, type PolicyInput } from './config/policy.ts'
@@ -23,6 +25,10 @@ export type {
   AddedHold,
   ApplyReport,
   ArchiveReport,
+  ErasedArchiveReport,
+  ErasedFileReport,
+  EraseReport,
+  ErasureRecord,
   HoldList,
   HoldReport,
   ListedHold,

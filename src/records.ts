@@ -4,7 +4,7 @@ import { hostname } from 'node:os'
 import { manifestFormat, type Manifest } from './archive/manifest.ts'
 import type { Digest } from './archive/store.ts'
 import type { Column, Partition, Table } from './database/database.ts'
-import type { Link } from './database/tree.ts'
+import type { Link, Reference } from './database/tree.ts'
 import { RetentionError } from './errors.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
 import { furtherFiles } from './further-files.ts'
@@ -39,6 +39,7 @@ export interface StoredPart {
   /** The CSV's columns. */
   readonly columns: readonly Column[]
   readonly link: Link | undefined
+  readonly references: readonly Reference[]
   readonly ddl: readonly string[]
   readonly rows: number
   readonly stored: Digest
@@ -63,13 +64,12 @@ export function manifestOf({ order, context, column, files, from, to, partition 
 }
 
 function fileOf(
-  { name, table, columns, link, ddl, rows, stored }: StoredPart,
+  { name, table, columns, link, references, ddl, rows, stored }: StoredPart,
   partition: Partition | undefined,
 ): Manifest['files'][number] {
-  const { schema, name: tableName } = table.name
   const digest = { bytes: stored.bytes, sha256: stored.sha256 }
   return {
-    table: schema === undefined ? { name: tableName } : { schema, name: tableName },
+    table: named(table.name),
     file: name,
     columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
     key: [...table.key],
@@ -79,21 +79,34 @@ function fileOf(
     ...(link === undefined
       ? {}
       : { link: { key: [...link.key], columns: [...link.columns], sets: [...link.sets], to: link.to } }),
+    ...(references.length === 0
+      ? {}
+      : {
+          references: references.map((one) => ({
+            columns: [...one.columns],
+            table: named(one.table),
+            to: [...one.to],
+          })),
+        }),
     csv: digest,
     stored: digest,
   }
 }
 
-/** A partition for the manifest, whose names have no undefined schema. */
+/** A table's name for the manifest, without an undefined schema. */
+function named({ schema, name }: TableName): { schema?: string; name: string } {
+  return schema === undefined ? { name } : { schema, name }
+}
+
+/** A partition for the manifest. */
 function written({ table, of, ddl, rights, ...same }: Partition): NonNullable<Manifest['files'][number]['partition']> {
-  const named = ({ schema, name }: TableName) => (schema === undefined ? { name } : { schema, name })
   return { table: named(table), of: named(of), ...same, ddl: [...ddl], rights: [...rights] }
 }
 
 /** A partition as a manifest tells of it. Its statements may be anybody's: only those that the ledger knows are run. */
 export function told({ table, of, ...same }: NonNullable<Manifest['files'][number]['partition']>): Partition {
-  const named = ({ schema, name }: { schema?: string | undefined; name: string }): TableName => ({ schema, name })
-  return { ...same, table: named(table), of: named(of), ddl: [], rights: [] }
+  const nameOf = ({ schema, name }: { schema?: string | undefined; name: string }): TableName => ({ schema, name })
+  return { ...same, table: nameOf(table), of: nameOf(of), ddl: [], rights: [] }
 }
 
 /** The ledger's entry for a step. */

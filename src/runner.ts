@@ -3,13 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { byteOrderMark, prefixed } from './archive/csv.ts'
 import { formatManifest } from './archive/manifest.ts'
-import { archiveBase, archiveName, manifestName, partName } from './archive/name.ts'
+import { archiveBase, manifestName, partName } from './archive/name.ts'
 import { store, storeText } from './archive/store.ts'
 import { commit } from './commit.ts'
 import type { StepTransaction } from './database/database.ts'
 import { refusalOf } from './database/findings.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import { exportStep } from './export.ts'
+import { freeName, mostInTheWay } from './free-name.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 import { migrate } from './migrate.ts'
 import { inspectRequest, pastRows } from './past.ts'
@@ -43,9 +44,6 @@ type Made = Pick<StepResult, 'held'> & { readonly entry: LedgerEntry }
 /** How often a step is tried again when it is in somebody's way, and how long it waits first, in milliseconds. */
 const attempts = 6
 const firstWait = 200
-
-/** How many files a step passes by that have the names it would take. */
-const mostInTheWay = 1000
 
 /** Archives one step, and counts what it had to leave. */
 export async function archiveStep(order: StepOrder, context: RunContext): Promise<StepResult> {
@@ -97,32 +95,10 @@ async function patiently(
 async function nameInTurn(order: StepOrder, context: RunContext, inTheWay: string[]): Promise<string> {
   const endTurn = await order.naming.take()
   try {
-    return await freeName(order, context, inTheWay)
+    const { policy, cutoff, target } = order
+    return await freeName(archiveBase(policy.name, cutoff.day), target, context, inTheWay)
   } finally {
     endTurn()
-  }
-}
-
-/** Claims numbers until one's name is free at the target, and in the ledger. */
-async function freeName(
-  { policy, cutoff, target }: StepOrder,
-  { database, ledger }: RunContext,
-  inTheWay: string[],
-): Promise<string> {
-  const base = archiveBase(policy.name, cutoff.day)
-  for (;;) {
-    const name = archiveName(base, await ledger.claimNumber(base))
-    // An archive of another database may have been restored into this one by its manifest.
-    if ((await database.read((db) => ledger.find(db, name))) !== undefined) continue
-    const taken = (await target.has(name))
-      ? name
-      : (await target.has(manifestName(name)))
-        ? manifestName(name)
-        : undefined
-    if (taken === undefined) return name
-    const text = `${target.locate(taken)} is in the way; it is left as it is`
-    if (inTheWay.length >= mostInTheWay) throw new RetentionError('ARCHIVE_EXISTS', text)
-    inTheWay.push(text)
   }
 }
 
@@ -189,7 +165,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     const size = { bytes: 0 }
     for (const [index, part] of exported.parts.entries()) {
       const file = index === 0 ? name : partName(name, part.label, published)
-      const { table, link, columns, ddl } = part
+      const { table, link, references, columns, ddl } = part
       const isLast = index === exported.parts.length - 1
       const csv = atMost(order, size, part.csv, isLast ? endReading : undefined)
       const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv, part.records)
@@ -197,7 +173,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
       const count = await part.count()
       checkCount(file, count, stored.records)
       if (index === 0 && count - exported.beyond > order.most) throw new StepGrew('rows', count, order.most)
-      files.push({ name: file, table, columns, link, ddl, rows: count, stored })
+      files.push({ name: file, table, columns, link, references, ddl, rows: count, stored })
     }
     if (files[0]?.rows === 0) {
       await undo(transaction, target, published)

@@ -1,6 +1,7 @@
 /** What the rest of the house knows of a database; everything else about it stays behind this interface. */
 import type { TableName } from '../config/fields.ts'
 import type { Throttle } from '../config/throttle.ts'
+import type { Choice, ChoiceFile, Chosen } from './choice.ts'
 import type { InspectRequest, Inspection } from './inspection.ts'
 import type { LostPartitions, Partitioning } from './partition.ts'
 import type { RestoreTransaction } from './restore-transaction.ts'
@@ -8,6 +9,7 @@ import type { StepTransaction } from './step-transaction.ts'
 import type { Db, Finding, RowSelection, Table } from './table.ts'
 import type { Gathered, Gathering } from './tree.ts'
 
+export type * from './choice.ts'
 export type * from './table.ts'
 export type * from './inspection.ts'
 export type * from './partition.ts'
@@ -129,6 +131,11 @@ export interface Database {
    * @param lost partitions that are made again where the rows need them
    */
   restore(table: TableName, lost?: LostPartitions): Promise<RestoreTransaction | undefined>
+  /**
+   * Chooses among the rows of an archive's files; nothing stays of it.
+   * @throws RetentionError `USAGE` where the predicate cannot be used on the rows, `REFUSED` where an exception cannot
+   */
+  chooseRecords(files: readonly ChoiceFile[], choice: Choice): Promise<Chosen>
   /**
    * What deleted rows have left behind in a table (Postgres) or in the file (SQLite). Scans no table.
    * @param deleted rows that were deleted just now, for statistics that do not know yet

@@ -5,6 +5,9 @@ import type { TableName } from '../../config/fields.ts'
 import type { Throttle } from '../../config/throttle.ts'
 import type {
   Candidate,
+  Choice,
+  ChoiceFile,
+  Chosen,
   Database,
   Db,
   Finding,
@@ -22,6 +25,7 @@ import type {
 } from '../database.ts'
 import type { Gathered, Gathering } from '../tree.ts'
 import { candidates } from './candidates.ts'
+import { chooseRecords } from './choose.ts'
 import { Connections, postgresLocation, Transaction, type Limits } from './connection.ts'
 import { tableDdl } from './ddl.ts'
 import { gather } from './gather.ts'
@@ -179,6 +183,10 @@ class PostgresDatabase implements Database {
     lost: LostPartitions = { partitions: [], time: undefined },
   ): Promise<RestoreTransaction | undefined> {
     return beginRestore(this.#connections, table, lost)
+  }
+
+  async chooseRecords(files: readonly ChoiceFile[], choice: Choice): Promise<Chosen> {
+    return chooseRecords(this.#connections, files, choice)
   }
 
   async space(table: TableName, deleted: number): Promise<Space> {

@@ -5,6 +5,9 @@ import type { TableName } from '../../config/fields.ts'
 import type { Throttle } from '../../config/throttle.ts'
 import type {
   Candidate,
+  Choice,
+  ChoiceFile,
+  Chosen,
   Database,
   Db,
   Finding,
@@ -21,6 +24,7 @@ import type {
 } from '../database.ts'
 import type { Gathered, Gathering } from '../tree.ts'
 import { candidates } from './candidates.ts'
+import { chooseRecords } from './choose.ts'
 import { connect, type Connection } from './connection.ts'
 import { gather } from './gather.ts'
 import { inspect, predicateError } from './inspect.ts'
@@ -154,6 +158,10 @@ class SqliteDatabase implements Database {
 
   async restore(table: TableName): Promise<RestoreTransaction | undefined> {
     return beginRestore(this.#connection, table)
+  }
+
+  async chooseRecords(files: readonly ChoiceFile[], choice: Choice): Promise<Chosen> {
+    return this.scratch(() => chooseRecords(this.#connection, files, choice))
   }
 
   async space(): Promise<Space> {
