@@ -101,12 +101,7 @@ async function chooseIn(
   }
 }
 
-function choiceFile(
-  file: FoundArchive,
-  files: readonly FoundArchive[],
-  meter: Meter,
-  database: Database,
-): ChoiceFile {
+function choiceFile(file: FoundArchive, files: readonly FoundArchive[], meter: Meter, database: Database): ChoiceFile {
   const [recorded] = file.manifest?.files ?? []
   const references = (recorded?.references ?? []).flatMap(({ columns, table, to }) =>
     placesOf(files, { schema: table.schema, name: table.name }, database).map((at) => ({ columns, file: at, to })),
@@ -161,9 +156,13 @@ function unchanged(file: FoundArchive): FileChoice {
 }
 
 function noManifest({ name, target }: FoundArchive): RetentionError {
-  return new RetentionError('MANIFEST_INVALID', `${target.locate(name)} has no manifest, which has its columns' types`, {
-    hint: 'Nothing has been erased from it. Take the manifest from a backup.',
-  })
+  return new RetentionError(
+    'MANIFEST_INVALID',
+    `${target.locate(name)} has no manifest, which has its columns' types`,
+    {
+      hint: 'Nothing has been erased from it. Take the manifest from a backup.',
+    },
+  )
 }
 
 /** The predicate may name a person, and so is not quoted. */

@@ -72,7 +72,7 @@ export async function erase(options: EraseOptions): Promise<EraseReport> {
       : await Ledger.forReading(database, config.ledger)
     const all = await database.read((db) => ledger.entries(db))
     checkPolicy(policy, project, all)
-    const table = wish.table ?? tableOf(policy, project, all)
+    const table = await tableNow(wish.table ?? tableOf(policy, project, all), database)
     const names = { policy, table: formatTableName(table), reason, by }
     const erasure = { id: randomUUID(), ...names, at: now.toISOString(), toolVersion }
     const work = { project, config, database, ledger, wish, erasure, now, policy, yes }
@@ -175,7 +175,7 @@ async function lookAtAll(
         warnings.push({ level: 'warning', text, hint: 'If it is somewhere else, the rows are still in it.' })
       } else if (hasCode(error, 'USAGE')) {
         // Its columns may be others than those of later archives.
-        unusable = error
+        unusable ??= error
         archives.push({ entry, report: { ...reportOf(entry, undefined, undefined), error: reported(error) } })
       } else throw error
     }
@@ -266,7 +266,13 @@ async function placesNotLookedInto({ project, config, database, ledger, policy }
       : [notLookedInto(orphans, 'that the ledger does not know', 'See "retention verify --repair".')]),
     ...(aside.size === 0
       ? []
-      : [notLookedInto([...aside], 'that were set aside', 'Their rows are elsewhere as well: remove them if nobody needs them.')]),
+      : [
+          notLookedInto(
+            [...aside],
+            'that were set aside',
+            'Their rows are elsewhere as well: remove them if nobody needs them.',
+          ),
+        ]),
   ]
 }
 
@@ -302,6 +308,11 @@ function tableOf(policy: string, { policies }: Project, entries: readonly Ledger
   const [last] = entries.filter((entry) => entry.policy === policy).toReversed()
   const then = parseTableName(last?.table ?? '')
   return now ?? then ?? { schema: undefined, name: last?.table ?? '' }
+}
+
+/** A table's whole name, as far as it is there. */
+async function tableNow(name: TableName, database: Database): Promise<TableName> {
+  return (await database.read((db) => database.findTable(db, name)))?.name ?? name
 }
 
 function textOption(name: string, text: unknown): string {

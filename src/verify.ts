@@ -89,7 +89,9 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
         ...gone.filter(({ stored }) => isLeft(stored)).map(erasedFinding),
         ...orphans.filter(isLeft).map(orphanFinding),
       ],
-      inProgress: [...unknown, ...erased.map(({ stored }) => stored)].filter(isRunning).map(({ target, name }) => target.locate(name)),
+      inProgress: [...unknown, ...erased.map(({ stored }) => stored)]
+        .filter(isRunning)
+        .map(({ target, name }) => target.locate(name)),
       repairs,
     }
   } finally {

@@ -90,7 +90,9 @@ class Chooser {
       await this.#asked(where, at, 'REFUSED', async () => {
         const { rows } = await sql<{ count: unknown }>`select count(*) as count ${among}`.execute(this.#db)
         count += Number(rows[0]?.count ?? 0)
-        await sql`insert into ${this.#set('excepted', at)} select ${n} ${among} on conflict do nothing`.execute(this.#db)
+        await sql`insert into ${this.#set('excepted', at)} select ${n} ${among} on conflict do nothing`.execute(
+          this.#db,
+        )
       })
     }
     return count

@@ -45,7 +45,8 @@ export function typedRows(
 } {
   const n = sql.id(freeName(archive, 'retention_n'))
   const columns = archive.columns.map(
-    ({ name }, index) => sql`cast(${sql.id(`c${index}`)} as ${sql.raw(types[index]?.type ?? 'text')}) as ${sql.id(name)}`,
+    ({ name }, index) =>
+      sql`cast(${sql.id(`c${index}`)} as ${sql.raw(types[index]?.type ?? 'text')}) as ${sql.id(name)}`,
   )
   return { n, from: sql`(select n as ${n}, ${sql.join(columns)} from ${table}) as ${sql.id(archive.table.name)}` }
 }
