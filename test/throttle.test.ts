@@ -6,6 +6,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { apply, type ApplyReport, type PolicyInput, type ThrottleInput, type WaitNotice } from '../src/index.ts'
+import { sizesBeside } from './support/beside.ts'
 import { startCluster, type Cluster } from './support/cluster.ts'
 import { connectTo, type TestDatabase } from './support/database.ts'
 import { TestProject } from './support/project.ts'
@@ -332,6 +333,26 @@ scene(
       await replica.stop()
       await db.run(`drop owned by ${role}; drop role ${role}`)
     }
+  },
+)
+
+scene(
+  'where others write, steps are small and one after another, and full ones where none does',
+  async ({ db, project }) => {
+    await db.run(`create table other (n integer);
+    insert into log (at) select timestamptz '2026-05-01 00:00Z' + n * interval '1 second' from generate_series(1, 3490) as n`)
+    const quick = { pause: '1ms' }
+    const beside = async (policy: Partial<PolicyInput>, limitRows: number): Promise<number[]> =>
+      sizesBeside(db, { cwd: project({}, { ...quick, ...policy }).folder, now, limitRows })
+    assert.equal(await beside({ gentle: true }, 200), [200])
+    assert.equal(await beside({ gentle: true }, 1100), [550, 550])
+    assert.equal(await beside({ throttle: { busyWriters: false } }, 1100), [1100])
+    const [alone] = (await apply({ cwd: project({}, { ...quick, gentle: true }).folder, now, limitRows: 1100 }))
+      .policies
+    assert.equal(
+      alone?.archives.map(({ rows }) => rows),
+      [1100],
+    )
   },
 )
 

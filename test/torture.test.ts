@@ -9,8 +9,8 @@ const test = suite('torture')
 
 /** As many over each database; `npm run torture` makes hundreds. */
 const scenes = [
-  { kills: 14, children: false },
-  { kills: 6, children: true },
+  { kills: 8, children: false },
+  { kills: 4, children: true },
 ] as const
 
 for (const kind of kinds)

@@ -10,6 +10,7 @@ import { apply, status, verify, type ApplyReport } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
 import type { TestDatabase } from './support/database.ts'
 import { judge, tableRows } from './support/judge.ts'
+import { atPoints } from './support/points.ts'
 import type { TestProject } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
 import type { Written } from './support/writer.ts'
@@ -52,6 +53,23 @@ async function places(db: TestDatabase, made: TestProject): Promise<Map<number, 
   }
   return found
 }
+
+overDatabases(
+  test,
+  'a column that is renamed just before its rows are read is archived under its new name',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore(cutoff, 3))
+    await db.run('pragma journal_mode = wal')
+    const made = project()
+    const meanwhile = async (): Promise<void> => db.run('alter table log rename column body to words')
+    const { result } = await atPoints([{ point: 'create csv.tmp', meanwhile }], () => apply({ cwd: made.folder, now }))
+    const [policy] = result.policies
+    assert.is(policy?.archived, 3, policy?.error?.message)
+    assert.equal(readArchive(made.folder, policy?.archives[0]?.name ?? '').header, ['id', 'at', 'words'])
+  },
+  // On Postgres the table's form is locked by then.
+  ['sqlite'],
+)
 
 for (const action of ['write', 'migrate']) {
   overDatabases(

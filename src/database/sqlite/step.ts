@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 
 import { sql } from 'kysely'
 
-import { RetentionError } from '../../errors.ts'
+import { hasCode, RetentionError } from '../../errors.ts'
 import type { Db, ExportedRows, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
 import type { Gathering, GatheredStep } from '../tree.ts'
 import type { Connection } from './connection.ts'
@@ -65,6 +65,16 @@ class OpenStep {
     if (this.#isUnenforced) this.connection.raw.pragma('foreign_keys = off')
     this.connection.begin(mode, mode === 'immediate')
     if (mode === 'immediate') this.#lockedAt = performance.now()
+  }
+
+  /** The version of the schema at this moment; within a transaction, of another step as well, it would be an earlier one. */
+  async schemaNow(): Promise<unknown> {
+    const endTurn = await this.connection.turns.take()
+    try {
+      return this.connection.pragma('schema_version')
+    } finally {
+      endTurn()
+    }
   }
 
   commit(): void {
@@ -201,9 +211,16 @@ class SqliteRows implements ExportedRows {
     // steps beside this one delete are other rows.
     this.#step.commit()
     const onEnd = (sha256: string): void => void (this.#sha256 = sha256)
-    for await (const piece of reader.read(query, onEnd, signal)) {
-      this.#places.add(piece.numbers)
-      yield piece.bytes
+    try {
+      for await (const piece of reader.read(query, onEnd, signal)) {
+        this.#places.add(piece.numbers)
+        yield piece.bytes
+      }
+    } catch (error) {
+      // A column that the query names may have gone since.
+      if (hasCode(error, 'DATABASE_FAILED') && (await this.#step.schemaNow()) !== this.#version.schema)
+        throw changed('The form of the table was changed while its rows were read', error)
+      throw error
     }
   }
 
@@ -263,6 +280,6 @@ class SqliteRows implements ExportedRows {
   }
 }
 
-function changed(text: string): RetentionError {
-  return new RetentionError('ROWS_CHANGED', text)
+function changed(text: string, cause?: unknown): RetentionError {
+  return new RetentionError('ROWS_CHANGED', text, cause === undefined ? {} : { cause })
 }
