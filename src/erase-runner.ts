@@ -10,7 +10,7 @@ import type { Config } from './config/config.ts'
 import type { Database, Db, Finding } from './database/database.ts'
 import { chooseInArchive, type ArchiveChoice, type EraseWish, type FileChoice } from './erase-choice.ts'
 import { removeErased } from './erased-files.ts'
-import { hasCode, RetentionError } from './errors.ts'
+import { hasCode, messageOf, RetentionError } from './errors.ts'
 import { findRecorded, type FoundArchive } from './find-archive.ts'
 import { freeName, mostInTheWay } from './free-name.ts'
 import { furtherFiles } from './further-files.ts'
@@ -37,6 +37,8 @@ export interface ErasedArchive {
   /** The archive that has taken its place; undefined where none has. */
   readonly after: string | undefined
   readonly warnings: readonly Finding[]
+  /** Why its old files are there still, though the ledger has gone over from them. */
+  readonly error?: RetentionError
 }
 
 /** A new archive, stored and read back, and what is to be written down of it. */
@@ -98,8 +100,9 @@ async function eraseOnce(entry: LedgerEntry, order: EraseOrder, inTheWay: string
     throw error
   }
   // 3. In one transaction the ledger goes over to it, and has the old files as ones that are to go.
+  const tables = [archive, ...archive.parts].map(({ table }) => table)
   const record = async (): Promise<void> =>
-    database.apart(archive.table, async (db) => {
+    database.apart(tables, async (db) => {
       // A hold that came meanwhile has seen the old archive, and must find its rows.
       if (idsOf(await holdsOn(db, entry, order)) !== idsOf(holds))
         throw new RetentionError('ROWS_CHANGED', `A legal hold came on ${entry.name}, or went, while it was read`)
@@ -112,9 +115,13 @@ async function eraseOnce(entry: LedgerEntry, order: EraseOrder, inTheWay: string
     takeBack(target, published),
   )
   // 4. Only now the old files go.
-  const left = await removeErased(entry.name, made.files, order)
-  const warnings = inTheWay.map((text): Finding => ({ level: 'warning', text }))
-  return { choice, after: made.entry?.name, warnings: [...choice.warnings, ...warnings, ...left] }
+  const done = { choice, after: made.entry?.name }
+  const warnings = [...choice.warnings, ...inTheWay.map((text): Finding => ({ level: 'warning', text }))]
+  try {
+    return { ...done, warnings: [...warnings, ...(await removeErased(entry.name, made.files, order))] }
+  } catch (error) {
+    return { ...done, warnings, error: notRemoved(entry, error) }
+  }
 }
 
 /** Stores an archive anew, without the rows that go. */
@@ -216,6 +223,14 @@ function erasedFiles(
 /** Whether no row is left; references alone are of no use. */
 function isAllGone({ files }: ArchiveChoice): boolean {
   return files.every(({ file, numbers }) => file.link !== undefined || numbers.length === file.rows)
+}
+
+function notRemoved({ name }: LedgerEntry, error: unknown): RetentionError {
+  return new RetentionError(
+    error instanceof RetentionError ? error.code : 'TARGET_UNUSABLE',
+    `Rows were erased from ${name}, but its files could not be removed: ${messageOf(error)}`,
+    { hint: 'They hold the rows still. The next "retention erase" of the policy removes them.', cause: error },
+  )
 }
 
 function idsOf(holds: readonly Hold[]): string {

@@ -128,9 +128,11 @@ async function eraseAll(work: EraseWork): Promise<Outcome> {
       continue
     }
     try {
-      const { choice, after, warnings: more } = await eraseInArchive(entry, work)
-      archives.push(reportOf(entry, choice, after))
+      const { choice, after, warnings: more, error } = await eraseInArchive(entry, work)
+      const done = reportOf(entry, choice, after)
+      archives.push(error === undefined ? done : { ...done, error: reported(error) })
       warnings.push(...more)
+      if (error !== undefined) break
     } catch (error) {
       const known = error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error))
       archives.push({ ...report, erased: 0, error: reported(known) })

@@ -228,7 +228,7 @@ export interface ErasedArchiveReport {
   readonly files: readonly ErasedFileReport[]
   /** The legal holds that keep some of them. */
   readonly holds: readonly Omit<HoldReport, 'where'>[]
-  /** Why nothing was erased from it. */
+  /** Why nothing was erased from it; or where something was, why its old files are there still. */
   readonly error?: ReportedError
 }
 

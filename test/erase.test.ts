@@ -491,6 +491,43 @@ overDatabases(test, 'what stands against it: nothing is touched then', async (sc
 
 overDatabases(
   test,
+  'a disk that fails: what was begun is taken back, or made an end of the next time',
+  async (scene) => {
+    const { db } = scene
+    const { made, rows } = await archived(scene)
+    const before = files(made.path('backups'))
+    const failing = async (point: string): Promise<EraseReport> =>
+      (await atPoints([{ point, act: 'fail', with: 'EIO' }], () => eraseIn(made))).result
+    for (const point of ['write csv.tmp', 'link csv', 'link manifest', 'insert erasure']) {
+      const report = await failing(point)
+      assert.equal([report.erased, codeOfErase(report)], [0, 1], point)
+      assert.match(report.archives[0]?.error?.message ?? '', /EIO/)
+      assert.equal(files(made.path('backups')), before, point)
+    }
+    const report = await failing('unlink csv')
+    assert.equal([report.erased, codeOfErase(report)], [2, 1])
+    assert.match(
+      report.archives[0]?.error?.message ?? '',
+      /Rows were erased from .*, but its files could not be removed/,
+    )
+    // Somebody has put another file in its place meanwhile: that is not ours to remove.
+    const bytes = readFileSync(made.path(`backups/${first}`))
+    made.write(`backups/${first}`, 'another')
+    const left = await eraseIn(made)
+    assert.match(left.warnings[0]?.text ?? '', /is not the file that rows were erased from, and so is left/)
+    assert.is(left.erased, 1)
+    writeFileSync(made.path(`backups/${first}`), bytes)
+    assert.equal((await eraseIn(made)).removed, [made.path(`backups/${first}`)])
+    await judge(db, 'log', made.path('backups'), without(rows, 2, 3, 7))
+    // One that is put back later is told, and neither restored nor removed.
+    writeFileSync(made.path(`backups/${first}`), bytes)
+    const { findings, repairs } = await verify({ cwd: made.folder, repair: true, yes: true })
+    assert.equal([findings.map(({ kind }) => kind), repairs.map(({ action }) => action)], [['erased'], ['leave']])
+  },
+)
+
+overDatabases(
+  test,
   'archives of other columns: those that can be asked are, and the others are told',
   async (scene) => {
     const { db } = scene
@@ -513,8 +550,8 @@ overDatabases(
 /** Whatever an erasure was cut off at: the next brings it to its end, and a repair brings nothing back. */
 async function afterKill(db: TestDatabase, made: TestProject, rows: readonly RowText[], how: string): Promise<void> {
   const folder = made.path('backups')
-  const names = (await ledgerEntries(db)).filter(({ state }) => state === 'archived').map(({ name }) => name)
-  const isOver = (archive: string): boolean => !names.includes(archive)
+  const names = new Set((await ledgerEntries(db)).flatMap(({ name, state }) => (state === 'archived' ? [name] : [])))
+  const isOver = (archive: string): boolean => !names.has(archive)
   // The rows of an archive that the ledger has gone over from are erased, whatever files are there.
   const gone = [...(isOver(first) ? [2, 3] : []), ...(isOver('log_backup_20260516_0002.csv') ? [7] : [])]
   await judge(db, 'log', folder, without(rows, ...gone))

@@ -10,7 +10,7 @@ export interface ChoiceFile extends ArchiveForm {
 }
 
 /** A foreign key between two files of an archive. */
-export interface FileReference {
+interface FileReference {
   readonly columns: readonly string[]
   /** The file that is referred to, by its place. */
   readonly file: number
@@ -38,7 +38,7 @@ export interface Chosen {
 }
 
 /** The rows that were chosen in one file. */
-export interface ChosenRows {
+interface ChosenRows {
   /** Rows in the file. */
   readonly rows: number
   /** The numbers of the chosen ones, counted from 1, in their order. */

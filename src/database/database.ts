@@ -97,8 +97,8 @@ export interface Database {
   averageRowBytes(db: Db, rows: RowSelection): Promise<number>
   /** The statements that make a table as it is now, for the manifest. */
   ddl(db: Db, table: TableName): Promise<string[]>
-  /** Runs queries as `write` does, while no step of that table is under way: each has ended, or sees what was written. */
-  apart<T>(table: TableName, work: (db: Db) => Promise<T>): Promise<T>
+  /** Runs queries as `write` does, while no step of those tables is under way: each has ended, or sees what was written. */
+  apart<T>(tables: readonly TableName[], work: (db: Db) => Promise<T>): Promise<T>
   /** Finds a table that has rows of its own, or partitions that have; undefined where there is none of that name. */
   findTable(db: Db, name: TableName): Promise<Table | undefined>
   /** What keeps a text from being one whole predicate on a table; undefined where it is one. Nothing is run. */

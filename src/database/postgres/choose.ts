@@ -1,8 +1,8 @@
 /** Lays an archive's files out in a transaction that is undone, to choose among their rows. */
 import { sql } from 'kysely'
 
-import type { Choice, ChoiceFile, Chosen } from '../choice.ts'
 import { choose, type LaidOut } from '../choose.ts'
+import type { Choice, ChoiceFile, Chosen } from '../database.ts'
 import { stageText, typedRows } from './archived-text.ts'
 import { Transaction, type Connections } from './connection.ts'
 

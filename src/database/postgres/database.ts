@@ -122,12 +122,14 @@ class PostgresDatabase implements Database {
     return found === undefined ? [] : tableDdl(db, found.oid)
   }
 
-  async apart<T>(name: TableName, work: (db: Db) => Promise<T>): Promise<T> {
+  async apart<T>(names: readonly TableName[], work: (db: Db) => Promise<T>): Promise<T> {
     const { lock, step } = this.#connections.limits
     // Steps that are under way are waited for, and none of them takes longer.
     return this.#transaction('read write', { lock: step, step }, async (db) => {
-      const table = await findName(db, name)
-      await (table !== undefined && isTable(table) ? lockRestores(db, table, 'exclusive') : lockGone(db, name))
+      for (const name of names) {
+        const table = await findName(db, name)
+        await (table !== undefined && isTable(table) ? lockRestores(db, table, 'exclusive') : lockGone(db, name))
+      }
       await sql`select set_config('lock_timeout', ${String(lock)}, true)`.execute(db)
       return work(db)
     })

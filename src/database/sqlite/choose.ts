@@ -1,8 +1,8 @@
 /** Lays an archive's files out in temporary tables, to choose among their rows. */
 import { sql } from 'kysely'
 
-import type { Choice, ChoiceFile, Chosen } from '../choice.ts'
 import { choose, type LaidOut } from '../choose.ts'
+import type { Choice, ChoiceFile, Chosen } from '../database.ts'
 import { stageCells, stageTyped } from './archived-cells.ts'
 import type { Connection } from './connection.ts'
 

@@ -110,7 +110,7 @@ class SqliteDatabase implements Database {
     return rows.map((row) => `${row.ddl};`)
   }
 
-  async apart<T>(_table: TableName, work: (db: Db) => Promise<T>): Promise<T> {
+  async apart<T>(_tables: readonly TableName[], work: (db: Db) => Promise<T>): Promise<T> {
     // A step of before has deleted its rows; another one proves under the write lock that nothing was written since.
     return this.write(work)
   }
