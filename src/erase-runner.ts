@@ -101,6 +101,7 @@ async function eraseOnce(entry: LedgerEntry, order: EraseOrder, inTheWay: string
   }
   // 3. In one transaction the ledger goes over to it, and has the old files as ones that are to go.
   const tables = [archive, ...archive.parts].map(({ table }) => table)
+  let isWritten = false
   const record = async (): Promise<void> =>
     database.apart(tables, async (db) => {
       // A hold that came meanwhile has seen the old archive, and must find its rows.
@@ -108,9 +109,13 @@ async function eraseOnce(entry: LedgerEntry, order: EraseOrder, inTheWay: string
         throw new RetentionError('ROWS_CHANGED', `A legal hold came on ${entry.name}, or went, while it was read`)
       await ledger.erasures.record(db, order.erasure, made.files)
       await (made.entry === undefined ? ledger.prune(db, entry) : ledger.move(db, entry, made.entry))
+      isWritten = true
     })
-  const isDone = async (): Promise<boolean> =>
-    made.entry === undefined ? ledger.isPruned(entry) : ledger.isMoved(entry, made.entry)
+  const isDone = async (): Promise<boolean> => {
+    // What failed before its commit is not done, whoever may not ask the ledger so.
+    if (!isWritten) return false
+    return made.entry === undefined ? ledger.isPruned(entry) : ledger.isMoved(entry, made.entry)
+  }
   await commit({ commit: record, rollback: async () => {} }, `what was erased from ${entry.name}`, isDone, () =>
     takeBack(target, published),
   )
