@@ -265,7 +265,13 @@ async function placesNotLookedInto({ project, config, database, ledger, policy }
   return [
     ...(orphans.length === 0
       ? []
-      : [notLookedInto(orphans, 'that the ledger does not know', 'See "retention verify --repair".')]),
+      : [
+          notLookedInto(
+            orphans,
+            'that the ledger does not know',
+            'Before you erase, "retention verify --repair --yes" tells them apart, as long as it finds their rows elsewhere.',
+          ),
+        ]),
     ...(aside.size === 0
       ? []
       : [
