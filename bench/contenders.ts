@@ -8,14 +8,20 @@ import type { Copy, Kind } from './databases.ts'
 import type { Command } from './measure.ts'
 import { retention, writeProject } from './project.ts'
 
+/** How archives are stored, where they are not the CSV as it is. */
+type Sealed = 'gzip' | 'zstd' | 'zip'
+
 /** A program that a machine may not have. */
 export type Program = 'psql' | 'sqlite3'
 
 /** One that is measured. */
 export interface Contender {
   readonly name: string
-  /** What its time is compared with: the fastest way that there is without any care, or what people really do. */
-  readonly role: 'retention' | 'floor' | 'everyday'
+  /**
+   * What its time is compared with: the fastest way that there is without any care, or what people really do. And retention
+   * with archives that are compressed or sealed.
+   */
+  readonly role: 'retention' | 'floor' | 'everyday' | Sealed
   /** The program that it needs. */
   readonly needs?: Program
   /** Races only where this program is absent, in its place. */
@@ -32,6 +38,21 @@ export interface Task {
   readonly leaves: 'none' | 'all'
   readonly contenders: readonly Contender[]
 }
+
+const sealings: Readonly<Record<Sealed, { name: string; archive: Record<string, unknown> }>> = {
+  gzip: { name: 'gzip', archive: { compress: 'gzip' } },
+  zstd: { name: 'zstd', archive: { compress: 'zstd' } },
+  zip: { name: 'AES-256 zip', archive: { encrypt: { zip: { password: { env: 'RETENTION_ZIP_PASSWORD' } } } } },
+}
+
+const sealed: readonly Contender[] = (['gzip', 'zstd', 'zip'] as const).map((role) => ({
+  name: `retention apply, ${sealings[role].name}`,
+  role,
+  command: (copy) => {
+    writeProject(copy, {}, sealings[role].archive)
+    return { ...retention(['apply'], copy), env: { RETENTION_ZIP_PASSWORD: 'bench' } }
+  },
+}))
 
 /** Archiving and deleting the due half; then putting all of it back from one archive, into the table with its indexes. */
 export const tasks: Readonly<Record<Kind, readonly Task[]>> = {
@@ -57,6 +78,7 @@ export const tasks: Readonly<Record<Kind, readonly Task[]>> = {
           command: ({ address, folder }) => script('raw-copy.ts', 'out', address, `${folder}/out.csv`),
         },
         { name: 'retention apply', role: 'retention', command: apply },
+        ...sealed,
         { name: 'the everyday script', role: 'everyday', command: everyday },
       ],
     },
@@ -98,6 +120,7 @@ export const tasks: Readonly<Record<Kind, readonly Task[]>> = {
             ),
         },
         { name: 'retention apply', role: 'retention', command: apply },
+        ...sealed,
         { name: 'the everyday script', role: 'everyday', command: everyday },
       ],
     },

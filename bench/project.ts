@@ -8,12 +8,16 @@ import type { Command } from './measure.ts'
 
 const bin = path.join(import.meta.dirname, '../dist/bin.js')
 
-/** Writes config and policy as `init` does. @param policy further fields of the policy; the rest has its defaults */
-export function writeProject({ address, folder }: Copy, policy: Record<string, unknown> = {}): void {
+/** Writes config and policy as `init` does. @param policy further fields of the policy; the rest has its defaults @param archive the same for the target */
+export function writeProject(
+  { address, folder }: Copy,
+  policy: Record<string, unknown> = {},
+  archive: Record<string, unknown> = {},
+): void {
   const database = address.startsWith('postgres') ? address : `sqlite:${address}`
   writeFileSync(
     path.join(folder, 'retention.config.json'),
-    JSON.stringify({ database, archive: { to: './backups', durable: true } }),
+    JSON.stringify({ database, archive: { to: './backups', durable: true, ...archive } }),
   )
   const days = Math.floor((Date.now() - Date.parse(cutoff)) / (24 * 60 * 60 * 1000))
   writeFileSync(

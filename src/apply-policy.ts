@@ -12,8 +12,9 @@ import { countDue, countHeld } from './survey.ts'
 import { failureOf, holdReport, reportOf, type Failure } from './policy-report.ts'
 import { spaceAfter } from './reclaim.ts'
 import type { PolicyReport } from './report.ts'
+import { policySealer } from './sealing.ts'
 import { isOver, type RunContext } from './step.ts'
-import { makeSteps, rowsOf, type Done } from './steps.ts'
+import { makeSteps, rowsOf, type Destination, type Done } from './steps.ts'
 import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
 import { Throttle } from './throttle.ts'
@@ -24,6 +25,7 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
   const target = targetOf(policy, context.config)
   const done: Done = { begun: false, entries: [], skipped: 0, notes: [] }
   const throttle = new Throttle(policy, context)
+  let destination: Destination | undefined
   let stays: Finding | undefined
   let first: PolicyPlan | undefined
   let failure: Failure | undefined
@@ -37,10 +39,11 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
       first ??= planned
       refuse(planned, allowLarge)
       if (pass === 1) await target.check()
+      destination ??= { target, sealer: await policySealer(policy, context.config) }
       if (planned.steps.length === 0) break
       if (pass === 1) await target.prepare()
       const before = rowsOf(done)
-      const { hasGrown } = await makeSteps(planned, target, context, throttle, done, first.due)
+      const { hasGrown } = await makeSteps(planned, destination, context, throttle, done, first.due)
       const due = remaining ?? planned.due
       const hasAll = planned.isSteady && rowsOf(done) - before === planned.due
       // To count, dead rows must be passed one by one: a tenth of the whole time.
@@ -50,7 +53,7 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
           : await countLeft(policy, context, first, rowsOf(done))
       if (remaining === 0 || done.skipped > 0 || throttle.stopped || isOver(context) || allowance.rows <= 0) break
       // Were it not for this, rows that a trigger puts back would be archived again and again.
-      if (remaining >= due && !hasGrown) stays = stayFinding(remaining, rowsOf(done) - before)
+      if (remaining >= due && !hasGrown) stays = stayFinding(policy, remaining, rowsOf(done) - before)
       if (stays !== undefined) break
     }
   } catch (error) {
@@ -129,15 +132,16 @@ async function countKept(
   return countHeld(policy, planned.cutoff, planned.time.storage, context).catch(() => undefined)
 }
 
-function stayFinding(remaining: number, archived: number): Finding {
+function stayFinding({ action }: Policy, remaining: number, archived: number): Finding {
+  const [done, changed] = action === 'redact' ? ['redacted', 'updated'] : ['deleted', 'deleted']
   const text =
     archived === 0
-      ? `${remaining} rows are due, and none of them was deleted`
+      ? `${remaining} rows are due, and none of them was ${done}`
       : `${archived} rows were archived, and ${remaining} are due as before: something writes rows that are past their time`
   return {
     level: 'warning',
     text,
-    hint: 'Look at the triggers that run when rows are deleted, and at who writes to the table.',
+    hint: `Look at the triggers that run when rows are ${changed}, and at who writes to the table.`,
   }
 }
 

@@ -1,5 +1,6 @@
 /** `apply` and `plan`: what policies find due, and the run that archives it. */
 import { applyPolicy, refuse, targetOf } from './apply-policy.ts'
+import { storedName } from './archive/encoding.ts'
 import { archiveBase, archiveName } from './archive/name.ts'
 import { formatTableName, milliseconds, type Duration } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
@@ -12,8 +13,9 @@ import type { PlanContext } from './past.ts'
 import { planPolicy, type PolicyPlan } from './plan.ts'
 import { failureOf, lockedReport, notBegunReport, reportOf, type Failure } from './policy-report.ts'
 import type { ApplyReport, ArchiveReport, PolicyReport } from './report.ts'
+import { policySealer } from './sealing.ts'
 import { isInterrupted, newRun, type Progress, type RunContext, type WaitNotice } from './step.ts'
-import type { Target } from './target/target.ts'
+import type { Destination } from './steps.ts'
 
 export type { Progress, WaitNotice } from './step.ts'
 
@@ -127,7 +129,8 @@ async function planReport(policy: Policy, context: RunContext, allowLarge: boole
     planned = await planPolicy(policy, context, context.allowance.rows)
     refuse(planned, allowLarge)
     await target.check()
-    archives = await plannedArchives(planned, target, context)
+    const sealer = await policySealer(policy, context.config)
+    archives = await plannedArchives(planned, { target, sealer }, context)
   } catch (error) {
     failure = failureOf(error, context, false)
   }
@@ -140,7 +143,7 @@ async function planReport(policy: Policy, context: RunContext, allowLarge: boole
 /** The archives that apply would make. Their numbers are those that would be claimed if nobody else claimed any. */
 async function plannedArchives(
   { policy, cutoff, steps }: PolicyPlan,
-  target: Target,
+  { target, sealer }: Destination,
   context: PlanContext,
 ): Promise<ArchiveReport[]> {
   const base = archiveBase(policy.name, cutoff.day)
@@ -149,7 +152,7 @@ async function plannedArchives(
     const name = archiveName(base, last + index + 1)
     return {
       name,
-      location: target.locate(name),
+      location: target.locate(storedName(name, sealer?.encoding ?? null)),
       rows: step.rows,
       bytes: step.estimatedBytes,
       sha256: null,

@@ -5,6 +5,7 @@ import { formatTableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
 import type { Database, Db, Finding, Inspection, RowSelection } from './database/database.ts'
 import type { Gathered, Gathering, KeyEffect, Tree } from './database/tree.ts'
+import { shortId } from './ledger/hold.ts'
 import type { Ledger } from './ledger/ledger.ts'
 
 /** A table whose rows go along with a policy's, or refer to them. */
@@ -54,13 +55,23 @@ export interface Along {
 }
 
 /** Finds out what goes along with rows, in `Database.scratch`. */
-export async function gatherAlong(db: Db, database: Database, request: Gathering): Promise<Along> {
+export async function gatherAlong(
+  db: Db,
+  database: Database,
+  request: Gathering,
+  context: HoldContext,
+): Promise<Along> {
   const found = await database.gather(db, request)
   const { rows } = request
   const { stays } = found
   // The exclusion last: what narrows an index comes first.
   const due = stays === 0 ? rows : { ...rows, where: sql<boolean>`(${rows.where} and not ${found.staying})` }
-  return { due, stays, children: childRows(request.tree, found), findings: stayFindings(stays) }
+  return {
+    due,
+    stays,
+    children: childRows(request.tree, found),
+    findings: await stayFindings(db, request.tree, stays, context),
+  }
 }
 
 /** The tables that hang on a policy's, and how many of their rows go along. */
@@ -78,12 +89,24 @@ function childRows(tree: Tree, found: Pick<Gathered, 'rows' | 'links'>): ChildRo
   })
 }
 
-function stayFindings(stays: number): Finding[] {
+async function stayFindings(db: Db, tree: Tree, stays: number, context: HoldContext): Promise<Finding[]> {
   if (stays === 0) return []
   const [rows, stay, them] =
     stays === 1 ? ['row past its time', 'stays', 'it'] : ['rows past their time', 'stay', 'them']
-  const text = `${stays} ${rows} ${stay}: what hangs on ${them} is held, or belongs to rows that stay as well`
+  const holds = await legalHolds(db, tree, context)
+  const named = holds.length === 0 ? '' : `; legal holds on what hangs on them: ${holds.join(', ')}`
+  const text = `${stays} ${rows} ${stay}: what hangs on ${them} is held, or belongs to rows that stay as well${named}`
   return [{ level: 'warning', text, hint: 'They go when those do: rows that are due later, or that are held.' }]
+}
+
+/** The legal holds on the tables of a tree but the first, in words. */
+async function legalHolds(db: Db, { tables }: Tree, { ledger, now }: HoldContext): Promise<string[]> {
+  const found: string[] = []
+  for (const { table } of tables.slice(1)) {
+    for (const { hold } of await ledger.holds.onRows(db, table, '', now))
+      if (hold.kind === 'legal') found.push(`${shortId(hold)} on ${formatTableName(table.name)}`)
+  }
+  return found
 }
 
 /** Runs queries that only read; for a policy with children in a way that lets them be gathered. */

@@ -4,8 +4,10 @@ import { setFlagsFromString } from 'node:v8'
 import yargs from 'yargs'
 
 import { applyCommand } from './commands/apply.ts'
+import { catCommand } from './commands/cat.ts'
 import { fail, keepOutputErrors, type CommonArguments } from './commands/command.ts'
 import { eraseCommand } from './commands/erase.ts'
+import { getCommand } from './commands/get.ts'
 import { holdCommand } from './commands/hold.ts'
 import { initCommand } from './commands/init.ts'
 import { planCommand } from './commands/plan.ts'
@@ -37,6 +39,8 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(statusCommand)
     .command(restoreCommand)
     .command(verifyCommand)
+    .command(catCommand)
+    .command(getCommand)
     .command(holdCommand)
     .command(eraseCommand)
     .demandCommand(1, 'Name a command.')

@@ -1,5 +1,5 @@
 /** Which rows of one archive an erasure is about, and which of them legal holds keep. Changes nothing. */
-import { metered, Meter } from './archive/store.ts'
+import { metered, Meter, readCsv } from './archive/store.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
 import type { ChoiceFile, Chosen, Database, FilePredicate, Finding } from './database/database.ts'
 import { hasCode, RetentionError } from './errors.ts'
@@ -106,7 +106,7 @@ function choiceFile(file: FoundArchive, files: readonly FoundArchive[], meter: M
   const references = (recorded?.references ?? []).flatMap(({ columns, table, to }) =>
     placesOf(files, { schema: table.schema, name: table.name }, database).map((at) => ({ columns, file: at, to })),
   )
-  return { ...formOf(file), references, open: async () => metered(meter, await file.target.read(file.name)) }
+  return { ...formOf(file), references, open: async () => metered(meter, await readCsv(file)) }
 }
 
 /** The places of the files that hold rows of a table. */

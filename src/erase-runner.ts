@@ -1,9 +1,11 @@
 /** Erases rows from one archive: the order of events, as runner.ts has that of a step. */
 import { setTimeout as sleep } from 'node:timers/promises'
 
+import { storedName } from './archive/encoding.ts'
 import { formatManifest, type Manifest } from './archive/manifest.ts'
 import { manifestName, partsOfArchive, renamedFile } from './archive/name.ts'
-import { metered, Meter, store, storeText, type Stored } from './archive/store.ts'
+import { metered, Meter, readCsv, store, storeText, type Stored } from './archive/store.ts'
+import type { Sealer } from './archive/seal.ts'
 import { withoutRecords } from './archive/without-records.ts'
 import { commit } from './commit.ts'
 import type { Config } from './config/config.ts'
@@ -14,6 +16,7 @@ import { hasCode, messageOf, RetentionError } from './errors.ts'
 import { findRecorded, type FoundArchive } from './find-archive.ts'
 import { freeName, mostInTheWay } from './free-name.ts'
 import { furtherFiles } from './further-files.ts'
+import { digestsOf } from './records.ts'
 import type { ErasedFile, Erasure } from './ledger/erasures.ts'
 import type { Hold } from './ledger/hold.ts'
 import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
@@ -26,6 +29,8 @@ export interface EraseOrder {
   readonly database: Database
   readonly ledger: Ledger
   readonly wish: EraseWish
+  /** What seals what is left of archives; undefined where they are stored as they are. */
+  readonly sealer: Sealer | undefined
   /** What is written down of it. */
   readonly erasure: Erasure
   readonly now: Date
@@ -134,15 +139,16 @@ async function storeRest(
   entry: LedgerEntry,
   archive: FoundArchive,
   choice: ArchiveChoice,
-  { database, ledger }: EraseOrder,
+  { database, ledger, sealer }: EraseOrder,
   { published, inTheWay }: { published: string[]; inTheWay: string[] },
 ): Promise<NewArchive> {
   const { target, manifest } = archive
   const base = partsOfArchive(entry.name)?.base
   if (manifest === undefined || base === undefined)
     throw new RetentionError('MANIFEST_INVALID', `${entry.name} is no archive of which the rest could be stored`)
-  const name = await freeName(base, target, { database, ledger }, inTheWay)
-  const after = new Map<FileChoice, { name: string; stored: Stored }>()
+  const encoding = sealer?.encoding ?? null
+  const name = await freeName(base, { target, encoding }, { database, ledger }, inTheWay)
+  const after = new Map<FileChoice, Stored>()
   const files: Manifest['files'] = []
   for (const [at, one] of choice.files.entries()) {
     const recorded = manifest.files[at]
@@ -151,15 +157,14 @@ async function storeRest(
     if (recorded === undefined || (at > 0 && rows === 0)) continue
     const file = renamedFile(one.file.name, entry.name, name)
     const meter = new Meter()
-    const csv = metered(meter, await target.read(one.file.name))
-    const stored = await store(target, file, withoutRecords(csv, one.numbers))
-    published.push(file)
+    const csv = metered(meter, await readCsv(one.file))
+    const stored = await store(target, file, withoutRecords(csv, one.numbers), undefined, sealer)
+    published.push(stored.file)
     checkRead(one.file, one.file.rows, meter)
     if (stored.records !== rows)
       throw new RetentionError('ARCHIVE_CHANGED', `${file} holds ${stored.records} rows, and ${rows} were to be left`)
-    const digest = { bytes: stored.bytes, sha256: stored.sha256 }
-    files.push({ ...recorded, file, rows, csv: digest, stored: digest })
-    after.set(one, { name: file, stored })
+    files.push({ ...recorded, file, rows, ...digestsOf(stored) })
+    after.set(one, stored)
   }
   const rest: Manifest = { ...manifest, files }
   const manifestStored = await storeText(target, manifestName(name), formatManifest(rest))
@@ -169,12 +174,13 @@ async function storeRest(
   const moved: LedgerEntry = {
     ...entry,
     name,
-    path: name,
-    location: target.locate(name),
+    path: storedName(name, encoding),
+    location: target.locate(storedName(name, encoding)),
     rows: own.rows,
     bytes: own.stored.bytes,
     sha256: own.csv.sha256,
     storedSha256: own.stored.sha256,
+    encoding,
     manifestSha256: manifestStored.sha256,
     files: furtherFiles(rest),
   }
@@ -186,7 +192,7 @@ function erasedFiles(
   entry: LedgerEntry,
   { files }: ArchiveChoice,
   moved: LedgerEntry | undefined,
-  after: ReadonlyMap<FileChoice, { name: string; stored: Stored }>,
+  after: ReadonlyMap<FileChoice, Stored>,
 ): ErasedFile[] {
   const [own] = files
   if (own === undefined) return []
@@ -211,15 +217,15 @@ function erasedFiles(
       const rest = after.get(one)
       return {
         ...common,
-        file: file.name,
-        fileAfter: rest?.name ?? null,
+        file: file.path,
+        fileAfter: rest?.file ?? null,
         rows: file.rows,
         rowsErased: numbers.length,
         sha256: file.sha256,
-        sha256After: rest?.stored.sha256 ?? null,
-        storedSha256: file.entry?.storedSha256 ?? '',
-        storedSha256After: rest?.stored.sha256 ?? null,
-        location: target.locate(file.name),
+        sha256After: rest?.sha256 ?? null,
+        storedSha256: file.storedSha256 ?? '',
+        storedSha256After: rest?.sealed.sha256 ?? null,
+        location: target.locate(file.path),
       }
     }),
   ]

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import path from 'node:path'
 
+import { needsKey } from './archive/encoding.ts'
 import { policyOfArchive } from './archive/name.ts'
 import { formatTableName, parseTableName, type TableName } from './config/fields.ts'
 import { loadProject, nowOption, type Project, type ProjectOptions } from './config/project.ts'
@@ -19,6 +20,7 @@ import { ownName } from './ledger/hold.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { listFiles, unknownAmong } from './orphans.ts'
 import { reported, type ErasedArchiveReport, type EraseReport } from './report.ts'
+import { policySealer } from './sealing.ts'
 import { toolVersion } from './version.ts'
 
 /** What `erase` can be told. */
@@ -75,7 +77,9 @@ export async function erase(options: EraseOptions): Promise<EraseReport> {
     const table = await tableNow(wish.table ?? tableOf(policy, project, all), database)
     const names = { policy, table: formatTableName(table), reason, by }
     const erasure = { id: randomUUID(), ...names, at: now.toISOString(), toolVersion }
-    const work = { project, config, database, ledger, wish, erasure, now, policy, yes }
+    const known = project.policies.find(({ name }) => name === policy)
+    const sealer = await policySealer({ archive: known?.archive }, config)
+    const work = { project, config, database, ledger, wish, sealer, erasure, now, policy, yes }
     const report = yes ? await locked(work, () => eraseAll(work)) : await look(work)
     const live = await countLive(database, table, wish.where)
     const warnings = [...report.warnings, ...(await placesNotLookedInto(work))]
@@ -169,6 +173,8 @@ async function lookAtAll(
       isAsked ||= choice.isAsked
       warnings.push(...choice.warnings)
       const report = reportOf(entry, choice, undefined)
+      if (report.erased > 0 && needsKey(archive.encoding) && !needsKey(work.sealer?.encoding ?? null))
+        throw unsealed(entry)
       if (report.erased + report.held > 0) archives.push({ entry, report })
     } catch (error) {
       if (hasCode(error, 'ARCHIVE_NOT_FOUND') && entry.state === 'restored') {
@@ -186,6 +192,13 @@ async function lookAtAll(
   if (!isAsked && unusable === undefined && wish.table !== undefined)
     warnings.push({ level: 'warning', text: `No archive has rows of ${formatTableName(wish.table)}` })
   return { checked, archives, warnings }
+}
+
+/** What was sealed is not to lie there open, because its policy or the setting has gone. */
+function unsealed({ name, encoding, policy }: LedgerEntry): RetentionError {
+  return new RetentionError('REFUSED', `${name} is sealed (${encoding}), and what is left of it would not be`, {
+    hint: `Set "encrypt" in policy "${policy}" or in the config. Nothing has been erased.`,
+  })
 }
 
 function reportOf(

@@ -1,4 +1,5 @@
 /** Files that an erasure has taken out of use: removing them, and telling of those that are still there. */
+import { plainName } from './archive/encoding.ts'
 import { policyOfArchive } from './archive/name.ts'
 import { readWhole } from './archive/store.ts'
 import type { Config } from './config/config.ts'
@@ -32,8 +33,8 @@ export async function removeErased(
   for (const erased of files) {
     const target = await targetOf(erased, config)
     if (!(await target.has(erased.file))) continue
-    const { digest } = await readWhole(target, erased.file)
-    if (digest.sha256 === erased.storedSha256) await target.withdraw(erased.file)
+    const { stored } = await readWhole({ target, path: erased.file, encoding: null, keys: config.keys })
+    if (stored.sha256 === erased.storedSha256) await target.withdraw(erased.file)
     else {
       const text = `${target.locate(erased.file)} is not the file that rows were erased from, and so is left`
       left.push({ level: 'warning', text, hint: 'Look at what it holds, and remove it yourself.' })
@@ -63,7 +64,8 @@ export async function finishRemovals(
 /** Those that may be there still, in the order in which they are removed: an archive's own file last. */
 export function pendingAmong(files: readonly ErasedFile[]): ErasedFile[] {
   const pending = files.filter(({ removedAt }) => removedAt === null)
-  return pending.toSorted((a, b) => Number(a.file === a.archive) - Number(b.file === b.archive))
+  const isOwn = ({ file, archive }: ErasedFile): boolean => plainName(file) === archive
+  return pending.toSorted((a, b) => Number(isOwn(a)) - Number(isOwn(b)))
 }
 
 /** Whether such a file is there. */

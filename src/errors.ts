@@ -36,6 +36,12 @@ export type ErrorCode =
   | 'ARCHIVE_NOT_FOUND'
   /** An archive's bytes are not what was stored. */
   | 'ARCHIVE_CHANGED'
+  /** An archive is sealed, or is to be, and its key is not at hand. */
+  | 'KEY_MISSING'
+  /** An archive is sealed, and not with the key that was given. */
+  | 'KEY_WRONG'
+  /** An optional package is needed, and not installed. */
+  | 'PACKAGE_MISSING'
   /** A manifest cannot be read, or does not belong to its archive. */
   | 'MANIFEST_INVALID'
   /** The ledger was written by a newer version of this tool. */

@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import { gatheringOf } from './children.ts'
 import { formatTableName } from './config/fields.ts'
 import { countRows, firstTime, lastTime, rangeWhere } from './cut.ts'
-import type { Column, Partition, RowSelection, StepTransaction, Table } from './database/database.ts'
+import type { Column, Partition, Redacted, RowSelection, StepTransaction, Table } from './database/database.ts'
 import { referencesOf, type Link, type Reference } from './database/tree.ts'
 import { pastRows } from './past.ts'
 import type { RunContext, StepOrder } from './step.ts'
@@ -41,7 +41,9 @@ export interface ExportedStep {
   readonly to: string
   /** The partition that all of its rows are. */
   readonly partition: Partition | undefined
-  /** Makes sure that exactly these rows are gone, once all parts are stored. */
+  /** What its rows were overwritten with; undefined where they go. */
+  readonly redacted: Redacted | undefined
+  /** Makes sure that exactly these rows are gone, or redacted, once all parts are stored. */
   remove(): Promise<void>
 }
 
@@ -66,7 +68,9 @@ export async function exportStep(
       holds.where(transaction.db, due.table, policy.name, context.now, order.step.partition)
     const own = { table: due.table, columns, ddl, link: undefined, references: [], label: '' }
     const part = { ...own, csv, records, count: () => rows.count() }
-    return { parts: [part], isEmpty: false, beyond: 0, from, to, partition, remove: () => rows.remove(held) }
+    const { redaction } = inspection
+    const redacted = redaction === undefined ? undefined : { key: due.table.key, set: redaction.set }
+    return { parts: [part], isEmpty: false, beyond: 0, from, to, partition, redacted, remove: () => rows.remove(held) }
   }
   const all = await pastRows(db, inspection, policy, cutoff, context)
   const request = gatheringOf(inspection, due, all?.due ?? due, policy, context)
@@ -86,7 +90,8 @@ export async function exportStep(
     parts.push({ table, link, references, columns, ddl, csv, label, records: undefined, count: async () => rows })
   }
   const isEmpty = (gathered.rows[0] ?? 0) === 0
-  return { parts, isEmpty, beyond, ...times, partition: undefined, remove: () => gathered.remove() }
+  const none = { partition: undefined, redacted: undefined }
+  return { parts, isEmpty, beyond, ...times, ...none, remove: () => gathered.remove() }
 }
 
 /** The times of the first and last row of a selection, of which there is one at least. */

@@ -1,13 +1,13 @@
 /** Finds the archive that somebody names, and what is known of it: from the ledger, its manifest, or both. */
-import { lstat } from 'node:fs/promises'
 import path from 'node:path'
 
 import { readHeader } from './archive/csv.ts'
-import { archiveOfManifest, archiveOfPart, manifestName } from './archive/name.ts'
+import { encodingOf, encodings, needsKey, plainName, storedName } from './archive/encoding.ts'
+import { archiveOf, manifestName } from './archive/name.ts'
 import { parseManifest, type Manifest } from './archive/manifest.ts'
-import { readText, readWhole, sha256Of } from './archive/store.ts'
+import { readCsv, readText, readWhole, sha256Of, type CsvFile } from './archive/store.ts'
 import type { Config } from './config/config.ts'
-import type { Database } from './database/database.ts'
+import type { Database, Redacted } from './database/database.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import { furtherFiles } from './further-files.ts'
 import { parseTableName, type TableName } from './config/fields.ts'
@@ -18,7 +18,8 @@ import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
 
 /** An archive, as it was recorded. Whether its bytes still are, `checkBytes` tells. */
-export interface FoundArchive {
+export interface FoundArchive extends CsvFile {
+  /** Its CSV's name. */
   readonly name: string
   readonly policy: string
   readonly table: TableName
@@ -29,7 +30,8 @@ export interface FoundArchive {
   readonly rows: number
   /** Of the CSV. */
   readonly sha256: string
-  readonly target: Target
+  /** Of the bytes as they are stored; undefined where nobody has written it down. */
+  readonly storedSha256: string | undefined
   /** Undefined where the ledger does not know it. */
   readonly entry: LedgerEntry | undefined
   /** Undefined where the manifest is missing. */
@@ -38,6 +40,8 @@ export interface FoundArchive {
   readonly databaseKind: Database['kind'] | undefined
   /** Further files: rows that went along, then references that were set to something else. In the order of a restore. */
   readonly parts: readonly FoundArchive[]
+  /** Where it holds what columns held before they were overwritten, what with; undefined where it holds rows that went. */
+  readonly redacted?: Redacted
   /** Of a part that holds references, how they are set again. */
   readonly link?: LedgerLink
 }
@@ -55,8 +59,7 @@ export interface Place {
  * @throws RetentionError `ARCHIVE_NOT_FOUND`, `MANIFEST_INVALID`
  */
 export async function findArchive(file: string, place: Place): Promise<FoundArchive> {
-  const written = path.basename(file)
-  const name = archiveOfManifest(written) ?? archiveOfPart(written) ?? written
+  const name = archiveOf(path.basename(file))
   const { database, ledger } = place
   const known = await database.read((db) => ledger.find(db, name))
   const isOver = known === undefined || known.state === 'pruned'
@@ -66,7 +69,7 @@ export async function findArchive(file: string, place: Place): Promise<FoundArch
     // Another database's archive may have the same name.
     const isOther = known !== undefined && (await isAnother(target, name, known, place.config))
     const entry = isOther ? undefined : known
-    const found = await readFound(target, name, entry)
+    const found = await readFound(target, name, entry, place.config)
     const isErased = erased.some(({ storedSha256 }) => storedSha256 === found.manifestSha256)
     const isGone = entry?.state === 'pruned' && erased.length > 0
     if (!isGone && !isErased) return found
@@ -80,25 +83,33 @@ export async function findArchive(file: string, place: Place): Promise<FoundArch
 }
 
 /** An archive that the ledger does not know, by its manifest, with its bytes checked. @throws as `checkBytes` */
-export async function findStored(target: Target, name: string): Promise<FoundArchive> {
-  return checked(await readFound(target, name, undefined))
+export async function findStored(target: Target, name: string, config: Config): Promise<FoundArchive> {
+  return checked(await readFound(target, name, undefined, config))
 }
 
 /**
  * What an archive without a manifest would be, were it from that table: nobody has written down what it should hold.
  * @throws RetentionError `ARCHIVE_CHANGED` where it is no CSV
  */
-export async function findBare(target: Target, name: string, table: TableName): Promise<FoundArchive> {
-  const { digest, records } = await readWhole(target, name)
+export async function findBare(
+  target: Target,
+  file: string,
+  table: TableName,
+  { keys }: Pick<Config, 'keys'>,
+): Promise<FoundArchive> {
+  const bare = { target, path: file, encoding: encodingOf(file), keys }
+  const { csv, stored } = await readWhole(bare)
+  if (csv instanceof RetentionError) throw csv
   return {
-    name,
+    ...bare,
+    name: plainName(file),
     policy: '',
     table,
-    columns: await readHeader(await target.read(name)),
+    columns: await readHeader(await readCsv(bare)),
     column: undefined,
-    rows: records,
-    sha256: digest.sha256,
-    target,
+    rows: csv.records,
+    sha256: csv.sha256,
+    storedSha256: stored.sha256,
     entry: undefined,
     manifest: undefined,
     manifestSha256: undefined,
@@ -114,12 +125,24 @@ export async function findEntry(entry: LedgerEntry, config: Config): Promise<Fou
 
 /** The same as it was recorded. @throws RetentionError `MANIFEST_INVALID` */
 export async function findRecorded(entry: LedgerEntry, config: Config): Promise<FoundArchive> {
-  return readFound(await targetOfEntry(entry, config), entry.name, entry)
+  return readFound(await targetOfEntry(entry, config), entry.name, entry, config)
 }
 
-async function readFound(target: Target, name: string, entry: LedgerEntry | undefined): Promise<FoundArchive> {
+async function readFound(
+  target: Target,
+  name: string,
+  entry: LedgerEntry | undefined,
+  { keys }: Config,
+): Promise<FoundArchive> {
   const read = await readManifest(target, name, entry)
-  return entry === undefined ? fromManifest(name, read, target) : fromLedger(entry, read, target)
+  const archive = entry === undefined ? fromManifest(name, read, target, keys) : fromLedger(entry, read, target, keys)
+  if (archive.encoding === null || (await target.has(archive.path)) || !(await target.has(name))) return archive
+  // Somebody has unsealed it, and this is what is left: it is the archive all the same.
+  return { ...asPlain(archive), parts: archive.parts.map(asPlain) }
+}
+
+function asPlain(archive: FoundArchive): FoundArchive {
+  return { ...archive, path: archive.name, encoding: null, storedSha256: archive.sha256 }
 }
 
 async function checked(archive: FoundArchive): Promise<FoundArchive> {
@@ -136,25 +159,42 @@ export async function checkBytes(archive: FoundArchive): Promise<void> {
 }
 
 async function checkFile(archive: FoundArchive): Promise<void> {
-  const { name, target, entry, manifest, rows } = archive
-  const { digest, records } = await readWhole(target, name)
-  const expected = entry?.storedSha256 ?? manifest?.files[0]?.stored.sha256
-  if (digest.sha256 !== expected) {
-    throw new RetentionError(
+  const { target, path: file, entry, rows, sha256, storedSha256 } = archive
+  const { stored, csv } = await readWhole(archive)
+  const differs = (what: string, expected: string | undefined): RetentionError =>
+    new RetentionError(
       'ARCHIVE_CHANGED',
-      `${target.locate(name)} is not what was stored: its SHA-256 is ${digest.sha256}, and ${entry === undefined ? 'its manifest' : 'the ledger'} has ${expected ?? 'none'}`,
+      `${target.locate(file)} is not what was stored: its SHA-256 is ${what}, and ${entry === undefined ? 'its manifest' : 'the ledger'} has ${expected ?? 'none'}`,
       { hint: 'Nothing has been changed. Take the file from a backup; "retention verify" checks the others.' },
     )
-  }
-  if (records !== rows) {
-    throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(name)} holds ${records} rows, not ${rows}`)
+  if (stored.sha256 !== storedSha256) throw differs(stored.sha256, storedSha256)
+  if (csv instanceof RetentionError) throw csv
+  if (csv.sha256 !== sha256) throw differs(`${csv.sha256} once it is unsealed`, sha256)
+  if (csv.records !== rows) {
+    throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(file)} holds ${csv.records} rows, not ${rows}`)
   }
   await checkHeader(archive)
 }
 
+/**
+ * Makes sure that an archive can be opened with the keys that there are, before anything is touched.
+ * @throws RetentionError `KEY_MISSING`, `KEY_WRONG`, `ARCHIVE_CHANGED`
+ */
+export async function checkKey(archive: FoundArchive): Promise<void> {
+  if (!needsKey(archive.encoding)) return
+  try {
+    await readHeader(await readCsv(archive))
+  } catch (error) {
+    // Where its bytes are others than were stored, no key would open it.
+    if (!hasCode(error, 'KEY_MISSING')) await checkBytes(archive)
+    throw error
+  }
+}
+
 /** @throws RetentionError `ARCHIVE_CHANGED` where an archive's columns are not those that were recorded */
-export async function checkHeader({ name, target, columns }: FoundArchive): Promise<void> {
-  const header = await readHeader(await target.read(name))
+export async function checkHeader(archive: FoundArchive): Promise<void> {
+  const { name, columns } = archive
+  const header = await readHeader(await readCsv(archive))
   if (header.length === columns.length && header.every((column, index) => column === columns[index])) return
   throw new RetentionError(
     'ARCHIVE_CHANGED',
@@ -189,10 +229,11 @@ async function targetWith(
 ): Promise<Target> {
   // A path that leads to a file is taken at its word; whether it is the right one, its checksum tells.
   const folder = path.dirname(path.resolve(cwd, file))
-  if ((file !== name || entry === undefined) && (await isThere(path.join(folder, name)))) return folderTarget(folder)
+  const isThere = isStored(folderTarget(folder), name).catch(() => false)
+  if ((file !== name || entry === undefined) && (await isThere)) return folderTarget(folder)
   if (entry !== undefined) return targetOfEntry(entry, config)
   const configured = openTarget(config.archive, config.folder)
-  if (file === name && (await configured.has(name))) return configured
+  if (path.basename(file) === file && (await isStored(configured, name))) return configured
   const known = await database.read((db) => ledger.entries(db))
   throw new RetentionError(
     'ARCHIVE_NOT_FOUND',
@@ -250,7 +291,12 @@ async function readManifest(
   return { manifest, sha256 }
 }
 
-function fromLedger(entry: LedgerEntry, read: ReadManifest | undefined, target: Target): FoundArchive {
+function fromLedger(
+  entry: LedgerEntry,
+  read: ReadManifest | undefined,
+  target: Target,
+  keys: Config['keys'],
+): FoundArchive {
   const archive: FoundArchive = {
     name: entry.name,
     policy: entry.policy,
@@ -259,12 +305,17 @@ function fromLedger(entry: LedgerEntry, read: ReadManifest | undefined, target: 
     column: read?.manifest.column,
     rows: entry.rows,
     sha256: entry.sha256,
+    storedSha256: entry.storedSha256,
     target,
+    path: entry.path,
+    encoding: entry.encoding,
+    keys,
     entry,
     manifest: read?.manifest,
     manifestSha256: read?.sha256,
     databaseKind: read?.manifest.database.kind,
     parts: [],
+    ...(entry.redacted === null ? {} : { redacted: entry.redacted }),
   }
   return { ...archive, parts: entry.files.map((file, index) => partOf(archive, file, index + 1)) }
 }
@@ -272,27 +323,35 @@ function fromLedger(entry: LedgerEntry, read: ReadManifest | undefined, target: 
 /** A further file as an archive of its own: with what is recorded of it, and of what is common to all. */
 function partOf(archive: FoundArchive, file: LedgerFile, index: number): FoundArchive {
   const { entry, manifest } = archive
-  const { path: name, table, columns, rows, bytes, sha256, storedSha256, link } = file
+  const { path: stored, encoding, table, columns, rows, bytes, sha256, storedSha256, link } = file
   const recorded = manifest?.files[index]
   return {
     ...archive,
-    name,
+    name: plainName(stored),
+    path: stored,
+    encoding,
     table: parseTableName(table) ?? { schema: undefined, name: table },
     columns,
     column: undefined,
     rows,
     sha256,
+    storedSha256,
     entry:
       entry === undefined
         ? undefined
-        : { ...entry, path: name, table, columns, rows, bytes, sha256, storedSha256, files: [] },
+        : { ...entry, path: stored, encoding, table, columns, rows, bytes, sha256, storedSha256, files: [] },
     manifest: manifest === undefined || recorded === undefined ? undefined : { ...manifest, files: [recorded] },
     parts: [],
     ...(link === undefined ? {} : { link }),
   }
 }
 
-function fromManifest(name: string, read: ReadManifest | undefined, target: Target): FoundArchive {
+function fromManifest(
+  name: string,
+  read: ReadManifest | undefined,
+  target: Target,
+  keys: Config['keys'],
+): FoundArchive {
   const manifest = read?.manifest
   const [file] = manifest?.files ?? []
   if (manifest === undefined || file === undefined)
@@ -305,12 +364,17 @@ function fromManifest(name: string, read: ReadManifest | undefined, target: Targ
     column: manifest.column,
     rows: file.rows,
     sha256: file.csv.sha256,
+    storedSha256: file.stored.sha256,
     target,
+    path: storedName(name, file.stored.encoding ?? null),
+    encoding: file.stored.encoding ?? null,
+    keys,
     entry: undefined,
     manifest,
     manifestSha256: read?.sha256,
     databaseKind: manifest.database.kind,
     parts: [],
+    ...(file.redacted === undefined ? {} : { redacted: file.redacted }),
   }
   return { ...archive, parts: furtherFiles(manifest).map((part, index) => partOf(archive, part, index + 1)) }
 }
@@ -320,9 +384,8 @@ export function folderTarget(folder: string): Target {
   return new LocalTarget(folder, folder, true)
 }
 
-async function isThere(file: string): Promise<boolean> {
-  return lstat(file).then(
-    () => true,
-    () => false,
-  )
+/** Whether an archive lies there, as it is or sealed. */
+async function isStored(target: Target, name: string): Promise<boolean> {
+  for (const encoding of [null, ...encodings]) if (await target.has(storedName(name, encoding))) return true
+  return false
 }

@@ -3,7 +3,7 @@ import path from 'node:path'
 
 import { sql } from 'kysely'
 
-import { archiveOfManifest } from './archive/name.ts'
+import { archiveOf } from './archive/name.ts'
 import { formatTableName, milliseconds, parseTableName, type TableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
 import { loadConfig, loadProject, nowOption, type ProjectOptions } from './config/project.ts'
@@ -142,7 +142,7 @@ function saidBy(options: AddHoldOptions): Said {
   const name = file === undefined ? null : path.basename(file)
   return {
     on: on ?? '',
-    archive: name === null ? null : (archiveOfManifest(name) ?? name),
+    archive: name === null ? null : archiveOf(name),
     where: where ?? null,
     reason,
     by: wordsOption('by', options.by),

@@ -14,11 +14,14 @@ export {
   type ListHoldsOptions,
   type ReleaseHoldOptions,
 } from './hold.ts'
+export { getArchive, type GetArchiveOptions } from './get-archive.ts'
 export { init, type InitChoice, type InitOptions, type InitReport } from './init.ts'
 export type { ErasedFile, Erasure } from './ledger/erasures.ts'
 export type { Hold } from './ledger/hold.ts'
 export type { ArchiveState, LedgerEntry, LedgerFile } from './ledger/ledger.ts'
 export { definePolicy, type PolicyInput } from './config/policy.ts'
+export type { AskForKey, KeyKind } from './config/keys.ts'
+export { env, type Compress, type Encrypt, type EnvReference, type SealingInput } from './config/sealing.ts'
 export type { ThrottleInput } from './config/throttle.ts'
 export type { ProjectOptions } from './config/project.ts'
 export type {
@@ -29,6 +32,7 @@ export type {
   ErasedFileReport,
   EraseReport,
   ErasureRecord,
+  GetReport,
   HoldList,
   HoldReport,
   ListedHold,
@@ -42,11 +46,13 @@ export type {
   RestoreReport,
   SpaceReport,
   StatusReport,
+  Unopened,
   VerifyFinding,
   VerifyReport,
   WaitReport,
 } from './report.ts'
 export type { ColumnChange } from './reshape.ts'
+export { readArchive, type ReadArchiveOptions } from './read-archive.ts'
 export { restore, type RestoreOptions } from './restore.ts'
 export type { RestoreKey } from './restore-options.ts'
 export { status, type StatusOptions } from './status.ts'

@@ -66,7 +66,7 @@ export async function unknownAmong(
     const target = await targetOfEntry(entry, config).catch(() => undefined)
     if (target === undefined) continue
     known.add(await place(target, entry.path))
-    known.add(await place(target, manifestName(entry.path)))
+    known.add(await place(target, manifestName(entry.name)))
     for (const file of entry.files) known.add(await place(target, file.path))
   }
   const unknown: StoredFile[] = []

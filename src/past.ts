@@ -29,8 +29,8 @@ export function policyCutoff(policy: Policy, context: PlanContext): Cutoff {
 
 /** What to ask of the policy's table. */
 export function inspectRequest(policy: Policy, cutoff: Cutoff): InspectRequest {
-  const { table, column, where, columnTimezone, children } = policy
-  return { table, column, where, columnTimezone, cutoff, children }
+  const { table, column, where, columnTimezone, children, set } = policy
+  return { table, column, where, columnTimezone, cutoff, children, set }
 }
 
 /** Rows of a table that are past their time. */
@@ -43,7 +43,8 @@ export interface PastRows {
 }
 
 /**
- * The rows before the cutoff that match the policy's `where`: those that may go, and those that are held or kept.
+ * The rows before the cutoff that match the policy's `where`: those that may go, or be redacted, and those that are held or
+ * kept. What holds nothing but what it would be overwritten with is neither.
  * @param range leaves out rows elsewhere
  */
 export async function pastRows(
@@ -54,11 +55,12 @@ export async function pastRows(
   context: Pick<PlanContext, 'ledger' | 'now'>,
   range?: Range,
 ): Promise<PastRows | undefined> {
-  const { table, time, order } = inspection
+  const { table, time, order, redaction } = inspection
   if (table === undefined || time === undefined || order.length === 0) return undefined
   // The range first: see `also` in cut.ts.
   const past: Sql[] = range === undefined ? [time.due(cutoff)] : [rangeWhere(order, range), time.due(cutoff)]
   if (policy.where !== undefined) past.push(wherePredicate(policy.where))
+  if (redaction !== undefined) past.push(redaction.isOpen)
   const holds = await context.ledger.holds.onRows(db, table, policy.name, context.now)
   const staying = [...holds, ...(table.kept === undefined ? [] : [table.kept])].map(({ where }) => where)
   const select = (conditions: readonly Sql[]): RowSelection => ({
@@ -85,7 +87,7 @@ export async function along(
 ): Promise<Along | undefined> {
   const all = range === undefined ? rows : await pastRows(db, inspection, policy, cutoff, context)
   const request = gatheringOf(inspection, rows.due, all?.due ?? rows.due, policy, context)
-  return request === undefined ? undefined : gatherAlong(db, context.database, request)
+  return request === undefined ? undefined : gatherAlong(db, context.database, request, context)
 }
 
 /** Whether a predicate may depend on other rows than the one that it is about. */

@@ -1,5 +1,5 @@
 /** An archive's rows on their way into a table that has changed since, or some of them: beside it first, reshaped there. */
-import { Meter } from './archive/store.ts'
+import { Meter, readCsv } from './archive/store.ts'
 import type { ArchiveForm, RestoreTransaction, Selection, StagedRows } from './database/database.ts'
 import { RetentionError } from './errors.ts'
 import type { FoundArchive } from './find-archive.ts'
@@ -69,7 +69,7 @@ export async function stageCommon(
   const isWhole = common.length === form.columns.length
   if (!isWhole && !(table.key.length > 0 && table.key.every((key) => common.some(({ name }) => name === key))))
     return undefined
-  const csv = await archive.target.read(archive.name)
+  const csv = await readCsv(archive)
   if (isWhole) return { staged: await transaction.stage(archive.columns, csv), isWhole }
   const archived = await transaction.stageArchive(form, csv)
   const { staged } = await archived.reshape(common.map(({ name }) => ({ column: name, archive: name })))

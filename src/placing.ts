@@ -1,6 +1,6 @@
 /** The two ways of an archive's rows into their table: straight, where it is certain what comes of them, or staged. */
 import { byteOrderMark } from './archive/csv.ts'
-import { metered, Meter } from './archive/store.ts'
+import { metered, Meter, readCsv } from './archive/store.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
 import type {
   Conflicts,
@@ -52,7 +52,7 @@ export async function placeStraight(
   if (shape.isReshaped || isPartial(selection) || !transaction.canLoad(incoming)) return undefined
   await checkHeader(archive)
   const meter = new Meter()
-  const rows = await transaction.load(incoming, metered(meter, await archive.target.read(archive.name)))
+  const rows = await transaction.load(incoming, metered(meter, await readCsv(archive)))
   if (rows === undefined) return undefined
   checkRead(archive, rows.rows, meter)
   const conflicts = { count: 0, same: 0, keys: [] }
@@ -82,7 +82,7 @@ export async function placeStaged(
 async function stageRows(archive: FoundArchive, transaction: RestoreTransaction, wanted: Wanted): Promise<Reshaped> {
   const { shape, selection } = wanted
   const meter = new Meter()
-  const csv = metered(meter, await archive.target.read(archive.name))
+  const csv = metered(meter, await readCsv(archive))
   if (shape.isReshaped || shape.isConverted || isPartial(selection)) {
     return stageReshaped(archive, transaction, wanted, csv, (rows) => checkRead(archive, rows, meter))
   }
@@ -122,7 +122,7 @@ export async function compare(
 }
 
 export function mismatch(archive: FoundArchive, table: RestoreTable): RetentionError {
-  const triggers = table.insertTriggers.join(', ')
+  const triggers = table.triggers.join(', ')
   const types = (archive.manifest?.files[0]?.columns ?? []).map(({ name, type }) => `${name} ${type}`).join(', ')
   return new RetentionError(
     'RESTORE_MISMATCH',
@@ -131,7 +131,7 @@ export function mismatch(archive: FoundArchive, table: RestoreTable): RetentionE
       hint:
         triggers === ''
           ? `A column's type may have changed since. The archive's are: ${types}.`
-          : `These triggers run on insert, and one may change the rows: ${triggers}. Disable it for the time of the restore.`,
+          : `These triggers run then, and one may change the rows: ${triggers}. Disable it for the time of the restore.`,
     },
   )
 }

@@ -160,8 +160,9 @@ async function tooLarge(db: Db, policy: Policy, found: Survey): Promise<string |
 
 /** Changes when the rows that a policy takes, or the way it takes them, change. */
 export function fingerprint(policy: Policy, config: Config): string {
-  const { table, column, days, where, columnTimezone, children } = policy
+  const { table, column, days, where, columnTimezone, children, set } = policy
   const names = children === undefined || children === 'archive' ? children : children.map(formatTableName)
-  const what = [formatTableName(table), column, days, where ?? null, columnTimezone, config.timezone, names]
+  const what: unknown[] = [formatTableName(table), column, days, where ?? null, columnTimezone, config.timezone, names]
+  if (set !== undefined) what.push(set)
   return createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, 16)
 }

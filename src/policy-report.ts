@@ -2,7 +2,7 @@
 import { formatTableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
 import { warningsOf } from './database/findings.ts'
-import { hasCode, messageOf, RetentionError } from './errors.ts'
+import { hasCode, messageOf, RetentionError, type ErrorCode } from './errors.ts'
 import { policyCutoff } from './past.ts'
 import type { PolicyPlan } from './plan.ts'
 import type { LegallyHeld } from './survey.ts'
@@ -14,6 +14,16 @@ export interface Failure {
   readonly error: RetentionError
   readonly status: PolicyStatus
 }
+
+/** What stops a policy before anything is touched. */
+const refusals: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'REFUSED',
+  'PLAN_TOO_LARGE',
+  'TARGET_UNUSABLE',
+  'KEY_MISSING',
+  'PACKAGE_MISSING',
+  'CONFIG_INVALID',
+])
 
 /**
  * What an error means for the policy that it ended.
@@ -32,8 +42,7 @@ export function failureOf(error: unknown, context: RunContext, begun: boolean): 
   const waited = hasCode(known, 'DATABASE_BUSY') || hasCode(known, 'ROWS_CHANGED')
   if (isInterrupted(context) && waited) return { error: known, status: 'interrupted' }
   // Refused is what has been stopped before anything was touched.
-  const refused = hasCode(known, 'REFUSED') || hasCode(known, 'PLAN_TOO_LARGE') || hasCode(known, 'TARGET_UNUSABLE')
-  return { error: known, status: refused && !begun ? 'refused' : 'failed' }
+  return { error: known, status: refusals.has(known.code) && !begun ? 'refused' : 'failed' }
 }
 
 /** A report in which nothing has been archived. @param remaining due rows that are left */
@@ -47,6 +56,8 @@ export function reportOf(
   return {
     policy: policy.name,
     table: formatTableName(planned?.table?.name ?? policy.table),
+    action: policy.action,
+    ...(policy.set === undefined ? {} : { redacts: Object.keys(policy.set) }),
     cutoff: (planned?.cutoff ?? policyCutoff(policy, context)).instant,
     due: planned?.due ?? 0,
     archived: 0,

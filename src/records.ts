@@ -1,9 +1,10 @@
 /** What a step leaves in writing: its manifest, and its entry in the ledger. */
 import { hostname } from 'node:os'
 
+import { storedName } from './archive/encoding.ts'
 import { manifestFormat, type Manifest } from './archive/manifest.ts'
-import type { Digest } from './archive/store.ts'
-import type { Column, Partition, Table } from './database/database.ts'
+import type { Digest, Stored } from './archive/store.ts'
+import type { Column, Partition, Redacted, Table } from './database/database.ts'
 import type { Link, Reference } from './database/tree.ts'
 import { RetentionError } from './errors.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
@@ -30,10 +31,13 @@ export interface StepFacts {
   readonly to: string
   /** The partition that all of its rows are. */
   readonly partition: Partition | undefined
+  /** What its rows were overwritten with; undefined where they went. */
+  readonly redacted: Redacted | undefined
 }
 
 /** One file of a step, stored. */
 export interface StoredPart {
+  /** Of its CSV. */
   readonly name: string
   readonly table: Table
   /** The CSV's columns. */
@@ -42,11 +46,12 @@ export interface StoredPart {
   readonly references: readonly Reference[]
   readonly ddl: readonly string[]
   readonly rows: number
-  readonly stored: Digest
+  readonly stored: Stored
 }
 
 /** The manifest of a step. */
-export function manifestOf({ order, context, column, files, from, to, partition }: StepFacts): Manifest {
+export function manifestOf(facts: StepFacts): Manifest {
+  const { order, context, column, files, from, to } = facts
   return {
     format: manifestFormat,
     database: { kind: context.database.kind, version: context.database.version },
@@ -55,7 +60,7 @@ export function manifestOf({ order, context, column, files, from, to, partition 
     cutoff: order.cutoff.instant,
     firstTimestamp: from,
     lastTimestamp: to,
-    files: files.map((file, index) => fileOf(file, index === 0 ? partition : undefined)),
+    files: files.map((file, index) => fileOf(file, index === 0 ? facts : undefined)),
     host: hostname(),
     run: context.run,
     toolVersion,
@@ -65,16 +70,18 @@ export function manifestOf({ order, context, column, files, from, to, partition 
 
 function fileOf(
   { name, table, columns, link, references, ddl, rows, stored }: StoredPart,
-  partition: Partition | undefined,
+  facts: Pick<StepFacts, 'partition' | 'redacted'> | undefined,
 ): Manifest['files'][number] {
-  const digest = { bytes: stored.bytes, sha256: stored.sha256 }
   return {
     table: named(table.name),
     file: name,
     columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
     key: [...table.key],
     ddl: [...ddl],
-    ...(partition === undefined ? {} : { partition: written(partition) }),
+    ...(facts?.partition === undefined ? {} : { partition: written(facts.partition) }),
+    ...(facts?.redacted === undefined
+      ? {}
+      : { redacted: { key: [...facts.redacted.key], set: { ...facts.redacted.set } } }),
     rows,
     ...(link === undefined
       ? {}
@@ -88,8 +95,20 @@ function fileOf(
             to: [...one.to],
           })),
         }),
-    csv: digest,
-    stored: digest,
+    ...digestsOf(stored),
+  }
+}
+
+/** What a manifest says of a CSV's bytes, as they are and as they are stored. */
+export function digestsOf({
+  bytes,
+  sha256,
+  sealed,
+  encoding,
+}: Stored): Pick<Manifest['files'][number], 'csv' | 'stored'> {
+  return {
+    csv: { bytes, sha256 },
+    stored: { bytes: sealed.bytes, sha256: sealed.sha256, ...(encoding === null ? {} : { encoding }) },
   }
 }
 
@@ -111,7 +130,7 @@ export function told({ table, of, ...same }: NonNullable<Manifest['files'][numbe
 
 /** The ledger's entry for a step. */
 export function entryOf(
-  { name, order, context, partition }: StepFacts,
+  { name, order, context, partition, redacted }: StepFacts,
   manifest: Manifest,
   manifestStored: Digest,
 ): LedgerEntry {
@@ -119,6 +138,7 @@ export function entryOf(
     ...recordOf(name, manifest, order.target),
     manifestSha256: manifestStored.sha256,
     partition: partition ?? null,
+    redacted: redacted ?? null,
     fingerprint: fingerprint(order.policy, context.config),
   }
 }
@@ -127,18 +147,21 @@ export function entryOf(
 function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry {
   const [file] = manifest.files
   if (file === undefined) throw new RetentionError('MANIFEST_INVALID', `${name} has a manifest without files`)
+  const encoding = file.stored.encoding ?? null
+  const path = storedName(name, encoding)
   return {
     name,
     policy: manifest.policy,
     table: formatTableName({ schema: file.table.schema, name: file.table.name }),
     state: 'archived',
-    location: target.locate(name),
+    location: target.locate(path),
     target: target.name,
-    path: name,
+    path,
     rows: file.rows,
     bytes: file.stored.bytes,
     sha256: file.csv.sha256,
     storedSha256: file.stored.sha256,
+    encoding,
     manifestSha256: '',
     cutoff: manifest.cutoff,
     from: manifest.firstTimestamp,
@@ -146,6 +169,7 @@ function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry
     columns: file.columns.map((column) => column.name),
     files: furtherFiles(manifest),
     partition: file.partition === undefined ? null : told(file.partition),
+    redacted: file.redacted ?? null,
     // Nobody knows what the policy was like in full.
     fingerprint: '',
     run: manifest.run,

@@ -1,12 +1,21 @@
 /** `verify --repair`: what to do with files that the ledger does not know. Removes nothing, and overwrites nothing. */
 import { readRecords } from './archive/csv.ts'
-import { metered, Meter } from './archive/store.ts'
-import { archiveOfManifest, archiveOfPart, manifestName, partsOfArchive } from './archive/name.ts'
+import { plainName } from './archive/encoding.ts'
+import {
+  archiveOf,
+  archiveOfManifest,
+  archiveOfPart,
+  manifestName,
+  partsOfArchive,
+  unfinishedName,
+} from './archive/name.ts'
+import { metered, Meter, readCsv, type CsvFile } from './archive/store.ts'
 import type { Config } from './config/config.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
-import type { Database, RestoreTransaction, StagedRows } from './database/database.ts'
+import type { Database, Redacted, RestoreTransaction, StagedRows } from './database/database.ts'
 import { commit } from './commit.ts'
+import { withCompared } from './compare-redacted.ts'
 import { hasCode, RetentionError, type ErrorCode } from './errors.ts'
 import { findBare, findStored, targetOfEntry, type FoundArchive } from './find-archive.ts'
 import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
@@ -46,8 +55,7 @@ export async function repairOrphans(orphans: readonly StoredFile[], order: Repai
       const work: RepairWork = { ...order, files, entries }
       for (const file of files) {
         // A manifest goes with its archive, and so does what went along with its rows.
-        const archive = archiveOfManifest(file.name) ?? archiveOfPart(file.name)
-        if (archive !== undefined && files.some((other) => isSame(other, { ...file, name: archive }))) continue
+        if (!isArchive(file) && files.some((other) => isArchive(other) && isWith(other, file))) continue
         repairs.push(lock === undefined ? leave(file, 'a run is at work on its policy') : await repair(file, work))
       }
     } finally {
@@ -62,7 +70,14 @@ async function repair(file: StoredFile, work: RepairWork): Promise<Repair> {
     return await judge(file, work)
   } catch (error) {
     // What is wrong with one file is no reason to leave the others; anything else is.
-    const ofFile: readonly ErrorCode[] = ['ARCHIVE_CHANGED', 'ARCHIVE_NOT_FOUND', 'MANIFEST_INVALID', 'REFUSED']
+    const ofFile: readonly ErrorCode[] = [
+      'ARCHIVE_CHANGED',
+      'ARCHIVE_NOT_FOUND',
+      'MANIFEST_INVALID',
+      'REFUSED',
+      'KEY_MISSING',
+      'KEY_WRONG',
+    ]
     if (error instanceof RetentionError && ofFile.includes(error.code)) return leave(file, error.message)
     throw error
   }
@@ -70,13 +85,15 @@ async function repair(file: StoredFile, work: RepairWork): Promise<Repair> {
 
 async function judge(file: StoredFile, work: RepairWork): Promise<Repair> {
   if (file.name.endsWith('.tmp')) {
-    const isOurs = await wasClaimed(file.name.replace(/^\.|(\.manifest\.json)?\.[0-9a-f]+\.tmp$/g, ''), work)
+    const isOurs = await wasClaimed(unfinishedName(file.name) ?? file.name, work)
     if (!isOurs) return leave(file, 'it is unfinished, and the ledger has never come as far as its number')
     return setAside(file, [], 'it is unfinished, and its rows have not left the table', work)
   }
   if (archiveOfManifest(file.name) !== undefined) return leave(file, 'there is no archive beside it')
   if (archiveOfPart(file.name) !== undefined) return leave(file, 'the archive that it is a part of is not beside it')
-  const manifest = work.files.find((other) => isSame(other, { ...file, name: manifestName(file.name) }))
+  const manifest = work.files.find(
+    ({ target, name }) => target === file.target && name === manifestName(plainName(file.name)),
+  )
   return manifest === undefined ? judgeBare(file, work) : judgeWhole(file, manifest, work)
 }
 
@@ -84,19 +101,20 @@ async function judge(file: StoredFile, work: RepairWork): Promise<Repair> {
 async function judgeBare(file: StoredFile, work: RepairWork): Promise<Repair> {
   const policy = work.policies.find(({ name }) => name === file.policy)
   if (policy === undefined) return leave(file, `there is no manifest beside it, and no policy "${file.policy}"`)
-  const found = await whereabouts(await findBare(file.target, file.name, policy.table), work)
+  const found = await whereabouts(await findBare(file.target, file.name, policy.table, work.config), work)
   if (found?.isElsewhere === true) return setAside(file, partsOf(file, work), found.text, work)
   return leave(file, `there is no manifest beside it, and ${found?.text ?? 'its table is not there'}`)
 }
 
 /** Goes by where the archive's rows are now. */
 async function judgeWhole(file: StoredFile, manifest: StoredFile, work: RepairWork): Promise<Repair> {
-  const archive = await findStored(file.target, file.name)
+  const archive = await findStored(file.target, plainName(file.name), work.config)
   if (archive.databaseKind !== work.database.kind)
     return leave(file, `it is from ${archive.databaseKind ?? 'elsewhere'}`)
   const found = await whereaboutsOfAll(archive, work)
   if (typeof found === 'string') return leave(file, `there is no table ${found}`)
   if (found.isElsewhere) return setAside(file, [manifest, ...partsOf(file, work)], found.text, work)
+  if (archive.redacted !== undefined) return judgeRedaction(file, archive, archive.redacted, work)
   if (!found.isNowhere) return leave(file, found.text)
   const wasOurs = await wasClaimed(file.name, work)
   const why = wasOurs
@@ -105,9 +123,48 @@ async function judgeWhole(file: StoredFile, manifest: StoredFile, work: RepairWo
   return adopt(file, archive, why, wasOurs, work)
 }
 
+/**
+ * An archive of a redaction of which not all is in other places. If its rows hold what they were set to, and the ledger has
+ * never known it, that has been lost; from a run that was cut off, it may never have been what rows held when they were
+ * redacted.
+ */
+async function judgeRedaction(
+  file: StoredFile,
+  archive: FoundArchive,
+  redacted: Redacted,
+  work: RepairWork,
+): Promise<Repair> {
+  const found = await withCompared(archive, redacted, work.database, async (compared) => compared)
+  if (found === undefined) return leave(file, 'it is of a redaction, and its table has another form now')
+  const { gone, changed, same } = found
+  const open = archive.rows - gone.count - changed.count - same
+  const text = `it is of a redaction, of whose ${archive.rows} rows ${open} hold what they were set to, ${same} what it has, ${changed.count} something else, and ${gone.count} are gone`
+  if (changed.count + same > 0 || open === 0 || (await wasClaimed(file.name, work)))
+    return leave(file, `${text}; restore puts back what rows held`)
+  const why = `${text}; the ledger has never come as far as its number`
+  const proposal: Repair = { ...about(file), action: 'adopt', text: why, asks: false, done: false }
+  if (!(await isWanted(proposal, work))) return proposal
+  const entry = adoptedEntry(archive)
+  const done = await withCompared(archive, redacted, work.database, async (now, transaction) => {
+    // Once more, now that it is about to be said in the same transaction.
+    if (now.changed.count + now.same > 0) return false
+    await record(transaction, entry, work)
+    return true
+  })
+  return { ...proposal, done: done === true }
+}
+
+/** Records an archive that was not known. */
+async function record(transaction: RestoreTransaction, entry: LedgerEntry, work: RepairWork): Promise<void> {
+  await work.ledger.record(transaction.db, entry)
+  const isDone = (): Promise<boolean> => work.ledger.isRecorded(entry)
+  await commit(transaction, entry.name, isDone, async () => {})
+  work.entries.push(entry)
+}
+
 /** The files that went along with an archive's rows. */
 function partsOf({ target, name }: StoredFile, { files }: RepairWork): StoredFile[] {
-  return files.filter((other) => other.target === target && archiveOfPart(other.name) === name)
+  return files.filter((other) => other.target === target && archiveOfPart(other.name) === plainName(name))
 }
 
 /** Of an archive with children, where the rows of all its files are; the name of a table that is not there. */
@@ -128,7 +185,7 @@ async function whereaboutsOfAll(archive: FoundArchive, work: RepairWork): Promis
 
 /** Whether this ledger has given an archive's number away. */
 async function wasClaimed(name: string, { database, ledger }: RepairWork): Promise<boolean> {
-  const parts = partsOfArchive(archiveOfPart(name) ?? name)
+  const parts = partsOfArchive(archiveOf(name))
   if (parts === undefined) return false
   return parts.number <= (await database.read((db) => ledger.lastNumber(db, parts.base)))
 }
@@ -171,7 +228,6 @@ async function adopt(
   const proposal: Repair = { ...about(file), action: 'adopt', text, asks, done: false }
   if (!(await isWanted(proposal, work))) return proposal
   const entry = adoptedEntry(archive)
-  const { ledger } = work
   for (const part of archive.parts) {
     if (part.link !== undefined) continue
     const conflicts = await withStaged(part, work.database, (staged) => staged.conflicts(true))
@@ -180,16 +236,9 @@ async function adopt(
   const done = await withStaged(archive, work.database, async (staged, transaction) => {
     // Once more, now that it is about to be said in the same transaction.
     if ((await staged.conflicts(true)).count > 0) return false
-    await ledger.record(transaction.db, entry)
-    await commit(
-      transaction,
-      archive.name,
-      () => ledger.isRecorded(entry),
-      async () => {},
-    )
+    await record(transaction, entry, work)
     return true
   })
-  if (done === true) work.entries.push(entry)
   return { ...proposal, done: done === true }
 }
 
@@ -229,13 +278,14 @@ async function withStaged<T>(
   database: Database,
   work: (staged: StagedRows, transaction: RestoreTransaction) => Promise<T>,
 ): Promise<T | undefined> {
-  const transaction = await database.restore(archive.table)
+  const set = archive.redacted === undefined ? undefined : Object.keys(archive.redacted.set)
+  const transaction = await database.restore(archive.table, undefined, set)
   if (transaction === undefined) return undefined
   try {
     const known = archive.columns.every((column) => transaction.table.columns.some(({ name }) => name === column))
     if (!known)
       throw new RetentionError('REFUSED', `${formatTableName(archive.table)} has lost columns of ${archive.name}`)
-    return await work(await transaction.stage(archive.columns, await archive.target.read(archive.name)), transaction)
+    return await work(await transaction.stage(archive.columns, await readCsv(archive)), transaction)
   } finally {
     await transaction.rollback()
   }
@@ -284,17 +334,17 @@ function isFar({ from, to }: LedgerEntry, { manifest, column }: FoundArchive): b
 /** The lines of a file of an archive with the same columns, in the same order; none where its bytes are not what was recorded. */
 async function linesOf(
   entry: LedgerEntry,
-  file: Pick<LedgerEntry, 'path' | 'columns' | 'storedSha256'>,
+  file: Pick<LedgerEntry, 'path' | 'encoding' | 'columns' | 'sha256'>,
   columns: readonly string[],
   config: Config,
 ): Promise<ReadonlyMap<string, number>> {
   const none = new Map<string, number>()
   if (file.columns.join('\0') !== columns.join('\0')) return none
-  const target = await targetOfEntry(entry, config)
+  const stored: CsvFile = { ...file, target: await targetOfEntry(entry, config), keys: config.keys }
   const meter = new Meter()
   try {
-    const lines = await countLines(metered(meter, await target.read(file.path)))
-    return meter.digest().sha256 === file.storedSha256 ? lines : none
+    const lines = await countLines(metered(meter, await readCsv(stored)))
+    return meter.digest().sha256 === file.sha256 ? lines : none
   } catch (error) {
     // What is not there any more, or not whole, holds nothing.
     if (hasCode(error, 'ARCHIVE_NOT_FOUND') || hasCode(error, 'ARCHIVE_CHANGED')) return none
@@ -317,6 +367,12 @@ async function countLines(csv: AsyncIterable<Buffer>): Promise<Map<string, numbe
   return counts
 }
 
-function isSame(a: StoredFile, b: StoredFile): boolean {
-  return a.target === b.target && a.name === b.name
+/** Whether it is an archive's own CSV, as it is or sealed, and not a manifest, a further file or an unfinished one. */
+function isArchive({ name }: StoredFile): boolean {
+  return partsOfArchive(plainName(name)) !== undefined
+}
+
+/** Whether both are of one archive. An unfinished file is by itself. */
+function isWith(a: StoredFile, b: StoredFile): boolean {
+  return a.target === b.target && archiveOf(a.name) === archiveOf(b.name)
 }

@@ -60,11 +60,15 @@ export interface HoldReport extends Pick<Hold, 'id' | 'reason' | 'createdBy' | '
 export interface PolicyReport {
   readonly policy: string
   readonly table: string
+  /** What is done with due rows: `archive`, they go; `redact`, columns of them are overwritten. */
+  readonly action: 'archive' | 'redact'
+  /** With `redact`: the columns. */
+  readonly redacts?: readonly string[]
   /** Rows before this instant are due; ISO 8601. */
   readonly cutoff: string
   /** Rows that were due at the start. */
   readonly due: number
-  /** Rows that were archived. */
+  /** Rows that were archived, and deleted or redacted. */
   readonly archived: number
   /** Rows that were left because another transaction holds them. */
   readonly skipped: number
@@ -101,6 +105,8 @@ export interface ApplyReport {
 export interface PolicyStanding {
   readonly policy: string
   readonly table: string
+  /** As in `PolicyReport`. */
+  readonly action: 'archive' | 'redact'
   readonly cutoff: string
   readonly due: number
   readonly held: number
@@ -184,6 +190,8 @@ export interface RestoreReport {
   /** What the ledger has the archive as then: `restored` once all it holds is in the table; null where it does not know it. */
   readonly state: ArchiveState | null
   readonly warnings: readonly Finding[]
+  /** The columns of rows that had stayed, and got again what they held; only of the archive of a redaction. */
+  readonly redacted?: readonly string[]
   /** What came back along with the rows; only of an archive that has more than one file. */
   readonly children?: readonly RestoredPart[]
 }
@@ -256,6 +264,15 @@ export interface EraseReport {
   readonly warnings: readonly Finding[]
 }
 
+/** What get has put into a folder. */
+export interface GetReport {
+  readonly archive: string
+  /** Its CSVs: the policy's own table first. */
+  readonly files: readonly { readonly name: string; readonly location: string; readonly rows: number }[]
+  /** Where the manifest is; null where it was lost. */
+  readonly manifest: string | null
+}
+
 /** What is wrong with a file. */
 export interface VerifyFinding {
   /** `returned`: rows of an archive are in the table as well. `erased`: rows were erased from it, and it is there still. */
@@ -281,6 +298,14 @@ export interface Repair {
   readonly done: boolean
 }
 
+/** A sealed file whose key was not at hand: its bytes are those that were stored, and nobody has looked at its rows. */
+export interface Unopened {
+  readonly name: string
+  readonly location: string
+  /** Why. */
+  readonly text: string
+}
+
 /** What verify found. */
 export interface VerifyReport {
   /** Archives that were checked. */
@@ -288,6 +313,8 @@ export interface VerifyReport {
   readonly rows: number
   readonly bytes: number
   readonly findings: readonly VerifyFinding[]
+  /** Sealed files of which only the stored bytes were checked. They are as the ledger says. */
+  readonly unopened: readonly Unopened[]
   /** Files that a run which is under way is about to record. */
   readonly inProgress: readonly string[]
   /** What a repair has done, or proposes; of orphans that are repaired there is no finding. */

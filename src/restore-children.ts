@@ -1,5 +1,5 @@
 /** Puts an archive with children back: all its files in one transaction, parents first, then references. */
-import { metered, Meter } from './archive/store.ts'
+import { metered, Meter, readCsv } from './archive/store.ts'
 import { commit } from './commit.ts'
 import { formatTableName } from './config/fields.ts'
 import type { Finding, RestoreTransaction } from './database/database.ts'
@@ -90,7 +90,7 @@ const together: Way = async (files, { onConflict }, tell) => {
   const meters = files.map(() => new Meter())
   const parts = []
   for (const [at, { archive, into }] of files.entries()) {
-    const csv = metered(meters[at] ?? new Meter(), await archive.target.read(archive.name))
+    const csv = metered(meters[at] ?? new Meter(), await readCsv(archive))
     parts.push({ into, columns: archive.columns, csv })
   }
   const placed = await files[0]?.into.loadTogether(parts, onConflict)
@@ -161,7 +161,7 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
     const held = dryRun || hold === undefined || restored.every((file) => file.restored === 0) ? null : hold
     report = {
       archive: archive.name,
-      location: archive.target.locate(archive.name),
+      location: archive.target.locate(archive.path),
       table: formatTableName(transaction.table.name),
       dryRun,
       columns: rowFiles[0]?.shape.columns ?? [],
@@ -230,11 +230,11 @@ async function openAll(archive: FoundArchive, transaction: RestoreTransaction): 
 }
 
 async function relink({ archive, into }: File, warnings: Finding[]): Promise<Restored> {
-  const { link, target, name, columns, rows } = archive
+  const { link, columns, rows } = archive
   if (link === undefined) throw new TypeError('no file of references')
   await checkHeader(archive)
   const meter = new Meter()
-  const done = await into.relink(link, columns, metered(meter, await target.read(name)))
+  const done = await into.relink(link, columns, metered(meter, await readCsv(archive)))
   checkRead(archive, done.rows, meter)
   const table = formatTableName(into.table.name)
   if (done.set < rows) {

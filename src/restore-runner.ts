@@ -22,7 +22,7 @@ import { formOf, isPartial } from './placing-reshaped.ts'
 import { adoptedEntry, restoredEntry, told } from './records.ts'
 import type { RestoreReport } from './report.ts'
 import { shapeOf, type Reshaping, type Shape } from './reshape.ts'
-import { outcomeOf, type Outcome } from './restore-outcome.ts'
+import { outcomeOf } from './restore-outcome.ts'
 
 /** How an archive is to be put back. */
 export interface RestoreOrder {
@@ -120,11 +120,15 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, place: Placin
     const outcome = outcomeOf(archive, shape, placed, order)
     const recorded =
       order.into === undefined && !dryRun
-        ? await record(archive, order, transaction, { shape, rows, outcome })
+        ? await record(archive, order, transaction, {
+            rows,
+            state: outcome.state,
+            held: () => heldRows(archive, table, shape, rows),
+          })
         : undefined
     report = {
       archive: archive.name,
-      location: archive.target.locate(archive.name),
+      location: archive.target.locate(archive.path),
       table: formatTableName(table.name),
       dryRun,
       columns: shape.columns,
@@ -181,10 +185,10 @@ export async function lostPartitions(
 export function noSuchTable(archive: FoundArchive, name: TableName, isAlone: boolean): RetentionError {
   const ddl = archive.manifest?.files[0]?.ddl ?? []
   const isOwn = formatTableName(name) === formatTableName(archive.table)
-  const renamed =
-    isOwn && isAlone
-      ? 'If it has another name now, --into takes that; apply will not leave the rows alone there.\n'
-      : ''
+  const way = isAlone
+    ? '--into takes that; apply will not leave the rows alone there.'
+    : 'give it the old one for the restore: rows of several tables go back to where they were from.'
+  const renamed = isOwn ? `If it has another name now, ${way}\n` : ''
   return new RetentionError('REFUSED', `There is no table "${formatTableName(name)}" to restore ${archive.name} into`, {
     hint: `${renamed}Make it first${ddl.length === 0 ? '' : `; this is how it was made:\n${ddl.join('\n')}`}`,
   })
@@ -197,20 +201,27 @@ interface Recorded {
   readonly warnings: readonly Finding[]
 }
 
-/** Writes down what was done, in the transaction that does it. */
-async function record(
+/**
+ * Writes down what was done, in the transaction that does it.
+ * @param done the rows that were put back, what the ledger is to say of the archive, and what a hold can be placed on
+ */
+export async function record(
   archive: FoundArchive,
   order: RestoreOrder,
   transaction: RestoreTransaction,
-  { shape, rows, outcome }: { readonly shape: Shape; readonly rows: PlacedRows; readonly outcome: Outcome },
+  done: {
+    readonly rows: PlacedRows
+    readonly state: ArchiveState | null
+    readonly held: () => Promise<{ rows: HeldRows | undefined; warnings: readonly Finding[] }>
+  },
 ): Promise<Recorded> {
   const { ledger, now, hold } = order
   const { db } = transaction
-  const { state } = outcome
+  const { state, rows } = done
   if (archive.entry !== undefined && state === 'restored') await ledger.markRestored(db, archive.name, now)
   else if (archive.entry === undefined && state !== null) await ledger.record(db, newEntry(archive, state, now))
   if (hold === undefined || rows.rows === 0) return { heldUntil: null, warnings: [] }
-  const { warnings, ...held } = await heldRows(archive, transaction.table, shape, rows)
+  const { warnings, ...held } = await done.held()
   if (held.rows === undefined) return { heldUntil: null, warnings }
   await ledger.holds.place(db, held.rows, {
     table: formatTableName(transaction.table.name),
@@ -243,7 +254,8 @@ export async function heldRows(
   return { rows: { column, ...(await rows.range(column)) }, warnings: [{ level: 'warning', text, hint }] }
 }
 
-async function commitRestore(
+/** Commits a restore; where the connection breaks, the ledger is asked what became of it. */
+export async function commitRestore(
   archive: FoundArchive,
   { ledger, now, into }: RestoreOrder,
   transaction: RestoreTransaction,

@@ -3,13 +3,14 @@ import type { Database, OnConflict } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import { milliseconds, parseTableName, type Duration, type TableName } from './config/fields.ts'
-import { checkBytes, findArchive, type FoundArchive } from './find-archive.ts'
+import { checkBytes, checkKey, findArchive, type FoundArchive } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadConfig, nowOption, type ProjectOptions } from './config/project.ts'
 import type { RestoreReport } from './report.ts'
 import { downWhole } from './restore-children.ts'
 import { reshapeOptions, type ReshapeOptions } from './restore-options.ts'
-import { restoreArchive, type RestoreOrder } from './restore-runner.ts'
+import { downRedacted } from './restore-redacted.ts'
+import { restoreArchive, type Down, type RestoreOrder } from './restore-runner.ts'
 
 /** What `restore` can be told. */
 export interface RestoreOptions extends ProjectOptions, ReshapeOptions {
@@ -70,6 +71,7 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
 async function restoreLocked(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
   const { database, ledger, into } = order
   checkRestorable(archive, database, into)
+  await checkKey(archive)
   const lock = await database.lock(ledger.lockName(archive.policy))
   if (lock === undefined) {
     throw new RetentionError('POLICY_LOCKED', `A run holds policy "${archive.policy}", which ${archive.name} is from`, {
@@ -83,10 +85,16 @@ async function restoreLocked(archive: FoundArchive, order: RestoreOrder): Promis
     if (!isSame && into === undefined) throw otherOfThatName(archive, entry)
     const current = isSame ? { ...archive, entry } : archive
     checkRestorable(current, database, into)
-    return await restoreArchive(current, order, current.parts.length > 0 ? downWhole : undefined)
+    return await restoreArchive(current, order, wayOf(current))
   } finally {
     await lock.release()
   }
+}
+
+/** How an archive is put back; undefined where it holds the rows of one table. */
+function wayOf({ redacted, parts }: FoundArchive): Down | undefined {
+  if (redacted !== undefined) return downRedacted
+  return parts.length > 0 ? downWhole : undefined
 }
 
 /** @throws RetentionError `ALREADY_RESTORED`, `ARCHIVE_NOT_FOUND`, `MANIFEST_INVALID` */
@@ -116,7 +124,7 @@ function checkRestorable(
 
 /** The ledger has one archive of a name, and could not say of both what has become of them. */
 function otherOfThatName(archive: FoundArchive, entry: LedgerEntry | undefined): RetentionError {
-  const location = archive.target.locate(archive.name)
+  const location = archive.target.locate(archive.path)
   return new RetentionError(
     'ARCHIVE_CHANGED',
     entry === undefined

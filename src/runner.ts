@@ -95,8 +95,9 @@ async function patiently(
 async function nameInTurn(order: StepOrder, context: RunContext, inTheWay: string[]): Promise<string> {
   const endTurn = await order.naming.take()
   try {
-    const { policy, cutoff, target } = order
-    return await freeName(archiveBase(policy.name, cutoff.day), target, context, inTheWay)
+    const { policy, cutoff, target, sealer } = order
+    const place = { target, encoding: sealer?.encoding ?? null }
+    return await freeName(archiveBase(policy.name, cutoff.day), place, context, inTheWay)
   } finally {
     endTurn()
   }
@@ -142,7 +143,7 @@ async function throughUmzug(
  * @throws StepGrew when there were more rows or bytes than it may take
  */
 async function up(name: string, order: StepOrder, context: RunContext, skipLocked: boolean): Promise<Made | undefined> {
-  const { policy, cutoff, target } = order
+  const { policy, cutoff, target, sealer } = order
   // 1. Lock the table against changes of its form, and look again whether the policy may work on it.
   const transaction = await beginStep(order, context)
   let endReading = (): void => {}
@@ -164,12 +165,19 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     const files: StoredPart[] = []
     const size = { bytes: 0 }
     for (const [index, part] of exported.parts.entries()) {
-      const file = index === 0 ? name : partName(name, part.label, published)
+      const file =
+        index === 0
+          ? name
+          : partName(
+              name,
+              part.label,
+              files.map((other) => other.name),
+            )
       const { table, link, references, columns, ddl } = part
       const isLast = index === exported.parts.length - 1
       const csv = atMost(order, size, part.csv, isLast ? endReading : undefined)
-      const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv, part.records)
-      published.push(file)
+      const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv, part.records, sealer)
+      published.push(stored.file)
       const count = await part.count()
       checkCount(file, count, stored.records)
       if (index === 0 && count - exported.beyond > order.most) throw new StepGrew('rows', count, order.most)
@@ -180,8 +188,8 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
       return undefined
     }
     // 3. The same for the manifest.
-    const { from, to, partition } = exported
-    const facts = { name, order, context, column: inspection.column, files, from, to, partition }
+    const { from, to, partition, redacted } = exported
+    const facts = { name, order, context, column: inspection.column, files, from, to, partition, redacted }
     const manifest = manifestOf(facts)
     const manifestStored = await storeText(target, manifestName(name), formatManifest(manifest))
     published.push(manifestName(name))

@@ -65,6 +65,7 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
   return {
     policy: policy.name,
     table,
+    action: policy.action,
     cutoff: policyCutoff(policy, context).instant,
     due: survey?.due ?? 0,
     held: survey?.held ?? 0,

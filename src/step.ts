@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 
+import type { Sealer } from './archive/seal.ts'
 import type { Policy } from './config/policy.ts'
 import type { Cutoff } from './cutoff.ts'
 import type { PlanContext } from './past.ts'
@@ -60,6 +61,8 @@ export interface StepOrder {
   readonly target: Target
   /** Whether the archive begins with a byte order mark. */
   readonly bom: boolean
+  /** What compresses and seals the archive; undefined: it is stored as it is. */
+  readonly sealer: Sealer | undefined
   /** Steps take their archives' numbers one after another: in the order of their times, as long as none starts over. */
   readonly naming: Turns
   /** Of the policy's steps, those whose rows are being read. */

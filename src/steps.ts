@@ -3,9 +3,8 @@ import { inLanes } from './lanes.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 import { cutAnew, type PlannedStep, type PolicyPlan } from './plan.ts'
 import { archiveStep, type StepResult } from './runner.ts'
-import type { RunContext } from './step.ts'
+import type { RunContext, StepOrder } from './step.ts'
 import { StepPace } from './step-pace.ts'
-import type { Target } from './target/target.ts'
 import type { Throttle } from './throttle.ts'
 import { Turns } from './turns.ts'
 
@@ -19,6 +18,9 @@ export interface Done {
   readonly notes: string[]
 }
 
+/** Where a policy's archives go, and how they are sealed. */
+export type Destination = Pick<StepOrder, 'target' | 'sealer'>
+
 /** Rows archived so far. */
 export function rowsOf({ entries }: Pick<Done, 'entries'>): number {
   return entries.reduce((rows, entry) => rows + entry.rows, 0)
@@ -31,13 +33,13 @@ export function rowsOf({ entries }: Pick<Done, 'entries'>): number {
  */
 export async function makeSteps(
   plan: PolicyPlan,
-  target: Target,
+  destination: Destination,
   context: RunContext,
   throttle: Throttle,
   done: Done,
   due: number,
 ): Promise<{ hasGrown: boolean }> {
-  const steps = new Steps(plan, target, context, throttle, done, due)
+  const steps = new Steps(plan, destination, context, throttle, done, due)
   const before = done.entries.length
   try {
     // A step over rows locks the table until its archive is stored: for so long none of its partitions could be dropped.
@@ -54,7 +56,7 @@ export async function makeSteps(
 class Steps {
   hasGrown = false
   readonly #plan: PolicyPlan
-  readonly #target: Target
+  readonly #destination: Destination
   readonly #context: RunContext
   readonly #done: Done
   readonly #due: number
@@ -64,9 +66,16 @@ class Steps {
   /** Planned steps that have been made whole. */
   #ended = 0
 
-  constructor(plan: PolicyPlan, target: Target, context: RunContext, throttle: Throttle, done: Done, due: number) {
+  constructor(
+    plan: PolicyPlan,
+    destination: Destination,
+    context: RunContext,
+    throttle: Throttle,
+    done: Done,
+    due: number,
+  ) {
     this.#plan = plan
-    this.#target = target
+    this.#destination = destination
     this.#context = context
     this.#done = done
     this.#due = due
@@ -157,7 +166,7 @@ class Steps {
       most: this.#isLimited ? step.rows : isWhole ? Infinity : policy.batch,
       mostBytes: isWhole ? Infinity : this.#pace.mostBytes,
       storage: time?.storage,
-      target: this.#target,
+      ...this.#destination,
       bom: (policy.archive ?? this.#context.config.archive).bom,
       naming: this.#naming,
       reading: this.#reading,

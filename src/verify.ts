@@ -1,10 +1,12 @@
 /** `verify`: whether what is stored is what the ledger says, and whether it says all. Changes nothing. */
 import path from 'node:path'
 
-import { archiveOfManifest, archiveOfPart, manifestName } from './archive/name.ts'
-import { readText, readWhole, sha256Of } from './archive/store.ts'
+import { encodings, storedName } from './archive/encoding.ts'
+import { archiveOf, manifestName } from './archive/name.ts'
+import { readText, readWhole, sha256Of, withoutKey } from './archive/store.ts'
+import { withCompared } from './compare-redacted.ts'
 import type { Config } from './config/config.ts'
-import type { Conflicts, Database } from './database/database.ts'
+import type { Conflicts, Database, Redacted } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { formatTableName } from './config/fields.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
@@ -15,7 +17,7 @@ import { loadProject, type ProjectOptions } from './config/project.ts'
 import { listFiles, policiesRunning, unknownAmong, type StoredFile } from './orphans.ts'
 import { stageCommon } from './placing-reshaped.ts'
 import { repairOrphans } from './repair.ts'
-import type { Repair, VerifyFinding, VerifyReport } from './report.ts'
+import type { Repair, Unopened, VerifyFinding, VerifyReport } from './report.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
 
@@ -57,14 +59,17 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
     // Read again once that is known: what a run that has ended since has left is in the ledger, or an orphan.
     const entries = await readEntries(database, ledger)
     const selected = select(entries, options)
+    const restores = deep ? await database.read((db) => ledger.holds.ofRestores(db)) : new Set<string>()
     const findings: VerifyFinding[] = []
-    const sum = { rows: 0, bytes: 0 }
+    const sum: Sum = { rows: 0, bytes: 0, unopened: [] }
     for (const [index, one] of selected.entries()) {
+      const unopened = sum.unopened.length
       const found = await checkEntry(one, config, sum)
       // Rows may have been erased from it meanwhile: then another archive has taken its place.
       if (found.some(({ kind }) => kind === 'missing') && !(await isStored(database, ledger, one.entry))) continue
       findings.push(...found)
-      if (deep && found.length === 0) findings.push(...(await checkReturned(one.entry, config, database)))
+      if (deep && found.length === 0 && sum.unopened.length === unopened)
+        findings.push(...(await checkReturned(one.entry, config, database, restores)))
       options.onProgress?.(index + 1, selected.length)
     }
     const erased = await erasedAmong(files, await database.read((db) => ledger.erasures.files(db)), config)
@@ -79,8 +84,10 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
         ]
       : []
     const done = new Set(repairs.flatMap((one) => (one.done ? [one.location] : [])))
-    const isLeft = ({ target, name }: StoredFile): boolean =>
-      !done.has(target.locate(name)) && !done.has(target.locate(archiveOfManifest(name) ?? archiveOfPart(name) ?? name))
+    const isLeft = ({ target, name }: StoredFile): boolean => {
+      const archives = [null, ...encodings].map((encoding) => storedName(archiveOf(name), encoding))
+      return ![name, ...archives].some((file) => done.has(target.locate(file)))
+    }
     return {
       checked: selected.length,
       ...sum,
@@ -99,10 +106,20 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
   }
 }
 
-/** Whether rows of an archive are in the table again, though nobody has restored it. */
-async function checkReturned(entry: LedgerEntry, config: Config, database: Database): Promise<VerifyFinding[]> {
-  if (entry.state !== 'archived') return []
+/**
+ * Whether rows of an archive are in the table again, though nobody has restored it.
+ * @param restores the archives of which rows have been restored
+ */
+async function checkReturned(
+  entry: LedgerEntry,
+  config: Config,
+  database: Database,
+  restores: ReadonlySet<string>,
+): Promise<VerifyFinding[]> {
+  // An archive of which some rows have been restored stays archived, as does one that has more than the table could take.
+  if (entry.state !== 'archived' || restores.has(entry.name)) return []
   const archive = await findEntry(entry, config)
+  if (archive.redacted !== undefined) return checkUnredacted(entry, archive, archive.redacted, database)
   const findings: VerifyFinding[] = []
   for (const file of [archive, ...archive.parts]) {
     // References are of rows that have stayed.
@@ -124,12 +141,25 @@ async function checkFileReturned(entry: LedgerEntry, file: FoundArchive, databas
   }
 }
 
+/** Whether rows whose columns were overwritten hold again what they held. */
+async function checkUnredacted(
+  entry: LedgerEntry,
+  archive: FoundArchive,
+  redacted: Redacted,
+  database: Database,
+): Promise<VerifyFinding[]> {
+  const same = await withCompared(archive, redacted, database, async (found) => found.same)
+  if (same === undefined || same === 0) return []
+  const text = `${same} of its rows in ${formatTableName(archive.table)} hold again what was redacted: ${Object.keys(redacted.set).join(', ')}`
+  return [{ kind: 'returned', name: archive.name, location: entry.location, text }]
+}
+
 function returned(entry: LedgerEntry, file: FoundArchive, conflicts: Conflicts, isWhole: boolean): VerifyFinding {
   const { count, same, keys } = conflicts
   const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`
   const text = `${count} of its keys are in use in ${formatTableName(file.table)}, ${same} of them by the very same rows${isWhole ? '' : ', in the columns that have not changed'}: ${shown}`
-  const location = path.join(path.dirname(entry.location), file.name)
-  return { kind: 'returned', name: file.name, location, text }
+  const location = path.join(path.dirname(entry.location), file.path)
+  return { kind: 'returned', name: file.path, location, text }
 }
 
 async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEntry[]> {
@@ -156,11 +186,13 @@ function select(entries: readonly LedgerEntry[], { files = [], cwd = '.' }: Veri
   const stored = entries.filter((entry) => entry.state !== 'pruned')
   if (files.length === 0) return stored.map((entry) => ({ entry, target: undefined }))
   return files.map((file) => {
-    const written = path.basename(file)
-    const name = archiveOfManifest(written) ?? archiveOfPart(written) ?? written
+    const name = archiveOf(path.basename(file))
     const entry = stored.find((candidate) => candidate.name === name)
     if (entry !== undefined) {
-      return { entry, target: written === file ? undefined : folderTarget(path.dirname(path.resolve(cwd, file))) }
+      return {
+        entry,
+        target: path.basename(file) === file ? undefined : folderTarget(path.dirname(path.resolve(cwd, file))),
+      }
     }
     throw new RetentionError(
       'ARCHIVE_NOT_FOUND',
@@ -175,11 +207,14 @@ function select(entries: readonly LedgerEntry[], { files = [], cwd = '.' }: Veri
   })
 }
 
-async function checkEntry(
-  { entry, target: said }: Selected,
-  config: Config,
-  sum: { rows: number; bytes: number },
-): Promise<VerifyFinding[]> {
+/** What has been checked so far. */
+interface Sum {
+  rows: number
+  bytes: number
+  readonly unopened: Unopened[]
+}
+
+async function checkEntry({ entry, target: said }: Selected, config: Config, sum: Sum): Promise<VerifyFinding[]> {
   const findings: VerifyFinding[] = []
   let target = said
   const report = (kind: 'missing' | 'changed', name: string, text: string): void => {
@@ -188,16 +223,22 @@ async function checkEntry(
   for (const file of [entry, ...entry.files]) {
     await checkFile(file.path, report, async () => {
       target ??= await targetOfEntry(entry, config)
-      const { digest, records } = await readWhole(target, file.path)
-      sum.rows += records
-      sum.bytes += digest.bytes
-      if (digest.bytes !== file.bytes) report('changed', file.path, `${digest.bytes} bytes, not ${file.bytes}`)
-      else if (digest.sha256 !== file.storedSha256)
-        report('changed', file.path, `SHA-256 is ${digest.sha256}, not ${file.storedSha256}`)
-      else if (records !== file.rows) report('changed', file.path, `${records} rows, not ${file.rows}`)
+      const { path: name, encoding } = file
+      const { stored, csv } = await readWhole({ target, path: name, encoding, keys: config.keys })
+      sum.bytes += stored.bytes
+      if (stored.bytes !== file.bytes) report('changed', name, `${stored.bytes} bytes, not ${file.bytes}`)
+      else if (stored.sha256 !== file.storedSha256)
+        report('changed', name, `SHA-256 is ${stored.sha256}, not ${file.storedSha256}`)
+      else if (csv instanceof RetentionError && withoutKey.has(csv.code))
+        sum.unopened.push({ name, location: target.locate(name), text: whyUnopened(csv) })
+      else if (csv instanceof RetentionError) throw csv
+      else if (csv.sha256 !== file.sha256)
+        report('changed', name, `the CSV in it has SHA-256 ${csv.sha256}, not ${file.sha256}`)
+      else if (csv.records !== file.rows) report('changed', name, `${csv.records} rows, not ${file.rows}`)
+      if (!(csv instanceof RetentionError)) sum.rows += csv.records
     })
   }
-  const manifest = manifestName(entry.path)
+  const manifest = manifestName(entry.name)
   await checkFile(manifest, report, async () => {
     const sha256 = sha256Of(await readText(target ?? (await targetOfEntry(entry, config)), manifest))
     if (sha256 !== entry.manifestSha256)
@@ -205,6 +246,10 @@ async function checkEntry(
   })
   // A restored archive is no longer anybody's only copy, and may be gone.
   return findings.filter(({ kind }) => kind !== 'missing' || entry.state === 'archived')
+}
+
+function whyUnopened({ code, message }: RetentionError): string {
+  return code === 'KEY_WRONG' ? 'The key that was given is not the one that it was sealed with' : message
 }
 
 async function checkFile(

@@ -44,7 +44,8 @@ export async function cutWholes(
   limit: number,
 ): Promise<Wholes> {
   const none: Wholes = { cuts: [], rest: due, findings: [] }
-  if (policy.partitions === 'rows' || policy.where !== undefined || database.partitioning === undefined) return none
+  const byRows = policy.partitions === 'rows' || policy.where !== undefined || policy.action === 'redact'
+  if (byRows || database.partitioning === undefined) return none
   const { whole, hint } = await database.partitioning.whole(db, inspection, request)
   const against = new Map<string, WholePartition[]>()
   const taken: WholePartition[] = []
@@ -76,7 +77,7 @@ export async function cutWholes(
     cuts,
     rest: { ...due, where: rest },
     findings: [...against].map(([why, partitions]) =>
-      byRows(why, partitions, partitions[0]?.obstacle === why ? hint : undefined),
+      byRowsFinding(why, partitions, partitions[0]?.obstacle === why ? hint : undefined),
     ),
   }
 }
@@ -90,7 +91,7 @@ async function dueWhole(db: Db, within: RowSelection, { isIn }: WholePartition):
   return found !== undefined && Number(found.rows) === Number(found.due) ? Number(found.rows) : 0
 }
 
-function byRows(why: string, partitions: readonly WholePartition[], hint: string | undefined): Finding {
+function byRowsFinding(why: string, partitions: readonly WholePartition[], hint: string | undefined): Finding {
   const names = partitions.slice(0, 3).map(({ table }) => formatTableName(table))
   const more = partitions.length > names.length ? ` and ${partitions.length - names.length} more` : ''
   const text = `Rows of ${names.join(', ')}${more} are deleted, and the partition stays: ${why}`

@@ -550,7 +550,11 @@ overDatabases(
     await addHold({ cwd: made.folder, on: 'bill', where: 'id = 5', reason: 'test', now })
     await addHold({ cwd: made.folder, on: 'child', where: 'id = 3', reason: 'test', now })
     await addHold({ cwd: made.folder, on: 'parent', where: 'id = 4', reason: 'test', now })
-    assert.equal((await apply({ cwd: made.folder, now, policies: ['parent'] })).policies[0]?.held, 3)
+    const [held] = (await apply({ cwd: made.folder, now, policies: ['parent'] })).policies
+    assert.is(held?.held, 3)
+    const said = held?.warnings.map(({ text }) => text).join() ?? ''
+    for (const table of ['child', 'bill'])
+      assert.match(said, new RegExp(`legal holds on what hangs on them: .*\\w{8} on (public\\.)?${table}\\b`), said)
     assert.equal(
       [
         await ids(db, 'parent'),
@@ -570,6 +574,10 @@ overDatabases(
     const error = await restore({ cwd: made.folder, file, now }).catch((reason: unknown) => reason)
     assert.match(String(error), /child" has no column "at"/)
     assert.match(error instanceof RetentionError ? (error.hint ?? '') : '', /^Give its tables the form that they had/)
+    await db.run('alter table child rename to offspring')
+    const gone = await restore({ cwd: made.folder, file, now }).catch((reason: unknown) => reason)
+    assert.match(String(gone), /There is no table ".*child"/)
+    assert.match(gone instanceof RetentionError ? (gone.hint ?? '') : '', /another name now, give it the old one/)
   },
 )
 

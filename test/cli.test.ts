@@ -35,7 +35,8 @@ test('help, version, and mistakes in how it is called', async () => {
       [['apply', '--limit-row', '5'], /Unknown argument/],
       [['apply', '--limit-rows', 'five'], /--limit-rows is "five"; allowed: a number/],
       [['apply', '--limit-rows'], /Not enough arguments/],
-      [['restore'], /Not enough non-option arguments/],
+      [['restore'], /Name the archive: retention restore <file>/],
+      [['hold', 'release'], /Name the hold: retention hold release <id>/],
       [['restore', 'x', '--on-conflict', 'maybe'], /Invalid values/],
     ] as const) {
       const run = await made.cli(args)

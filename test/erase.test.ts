@@ -26,7 +26,7 @@ import {
 } from '../src/index.ts'
 import { printErase } from '../src/print/erase.ts'
 import { readArchive } from './support/archive.ts'
-import { connectToSqlite, type TestDatabase } from './support/database.ts'
+import { connectToSqlite, untilAlone, type TestDatabase } from './support/database.ts'
 import { judge, ledgerEntries, tableRows, type RowText } from './support/judge.ts'
 import { atPoints, type Plan } from './support/points.ts'
 import { TestProject } from './support/project.ts'
@@ -528,6 +528,39 @@ overDatabases(
 
 overDatabases(
   test,
+  'sealed archives: refused without the key, or a way to seal the rest; else the rest is sealed',
+  async (scene) => {
+    const { db } = scene
+    process.env['ERASE_TEST_KEY'] = 'a long enough password'
+    try {
+      const { made, rows } = await archived(scene, {
+        archive: { to: './backups', durable: true, encrypt: { zip: { password: { env: 'ERASE_TEST_KEY' } } } },
+      })
+      const before = files(made.path('backups'))
+      delete process.env['ERASE_TEST_KEY']
+      await fails(eraseIn(made), 'KEY_MISSING', /ERASE_TEST_KEY/)
+      process.env['ERASE_TEST_KEY'] = 'another password, as long'
+      await fails(eraseIn(made), 'KEY_MISSING', /./)
+      process.env['ERASE_TEST_KEY'] = 'a long enough password'
+      assert.equal(files(made.path('backups')), before)
+      const { archives } = await eraseIn(made)
+      assert.is(archives[0]?.after, 'log_backup_20260516_0003.csv')
+      assert.equal(
+        made.list().filter((name) => !name.endsWith('.json')),
+        ['log_backup_20260516_0003.csv.zip', 'log_backup_20260516_0004.csv.zip'],
+      )
+      assert.equal((await verify({ cwd: made.folder, deep: true })).findings, [])
+      for (const { name } of await ledgerEntries(db)) await restore({ cwd: made.folder, file: name, now })
+      assert.equal((await tableRows(db, 'log')).toSorted(), without(rows, 2, 3, 7).toSorted())
+    } finally {
+      delete process.env['ERASE_TEST_KEY']
+    }
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
   'archives of other columns: those that can be asked are, and the others are told',
   async (scene) => {
     const { db } = scene
@@ -678,6 +711,7 @@ for (const plan of [{ point: 'commit erasure', phase: 'after', nth: 2 }, { point
         { node: ['--import', points], env: { RETENTION_WATCH: db.kind, RETENTION_POINTS: JSON.stringify([plan]) } },
       )
       assert.is(signal, 'SIGKILL', stderr)
+      await untilAlone(db)
       await afterKill(db, made, rows, plan.point.startsWith('commit') ? 'erase' : 'repair')
     },
     ['postgres'],

@@ -1,7 +1,6 @@
 /** Partitions on Postgres: archived whole and dropped where that is certain, made again by restore; row by row elsewhere. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -19,7 +18,7 @@ import {
   type PolicyReport,
 } from '../src/index.ts'
 import { describe } from './support/catalogue.ts'
-import { connectTo, type TestDatabase } from './support/database.ts'
+import { connectTo, untilAlone, type TestDatabase } from './support/database.ts'
 import { compareRows, judge, tableRows } from './support/judge.ts'
 import { atPoints, type Plan } from './support/points.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
@@ -258,6 +257,20 @@ overPostgres('what is done to a partition between its copy and its lock is never
     bodies,
     all.map((body, index) => [2001 + index, body]),
   )
+})
+
+overPostgres('until a step drops its partition, it keeps no other from being dropped', async ({ db, project }) => {
+  await seedYears(db)
+  const made = project()
+  const locked = `
+    select distinct relname from pg_locks join pg_stat_activity using (pid) join pg_class c on c.oid = relation
+    where application_name = 'retention' and relkind in ('r', 'p') and relname like 'log%'`
+  let seen: unknown[] = []
+  const meanwhile = async (): Promise<void> => {
+    seen = (await db.rows(locked)).flat()
+  }
+  await atPoints([{ point: 'lock whole', meanwhile }], () => apply({ cwd: made.folder, now, before: '2025-01-01' }))
+  assert.equal(seen, ['log_2024'])
 })
 
 overPostgres('killed at any point, each row is in one place', async ({ db, project }) => {
@@ -552,12 +565,6 @@ overDatabases(
 )
 
 test.run()
-
-/** A server finishes what it was doing for a client that is gone. */
-async function untilAlone(db: TestDatabase): Promise<void> {
-  const query = `select count(*) from pg_stat_activity where application_name = 'retention' and datname = current_database()`
-  while (Number(await db.value(query)) > 0) await sleep(10)
-}
 
 async function ledgerTables(db: TestDatabase): Promise<unknown[]> {
   return (await db.rows("select relname from pg_class where relkind = 'r' and relname like 'retention_ledger%'")).flat()

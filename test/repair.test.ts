@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert'
 import { loadConfig } from '../src/config/project.ts'
 import { openDatabase } from '../src/database/open.ts'
 import { apply, restore, status, verify, type Repair, type VerifyReport } from '../src/index.ts'
-import { createDatabase, type TestDatabase } from './support/database.ts'
+import { createDatabase, untilAlone, type TestDatabase } from './support/database.ts'
 import { compareRows, judge, tableRows, type RowText } from './support/judge.ts'
 import type { TestProject } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
@@ -32,6 +32,7 @@ async function cutOff(
     env: { RETENTION_WATCH: db.kind, RETENTION_POINTS: JSON.stringify([{ point }]) },
   })
   assert.is(signal, 'SIGKILL')
+  await untilAlone(db)
   return { made, original }
 }
 

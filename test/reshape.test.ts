@@ -210,6 +210,9 @@ overDatabases(test, 'added, renamed, dropped and set columns', async (scene) => 
     ...options,
     set: { tenant: 'x' },
   })
+  // The hold says that they are there by a restore; without its word, somebody else has put them there.
+  assert.equal((await verify({ cwd: made.folder, deep: true })).findings, [])
+  await db.run('delete from retention_ledger_holds')
   const [found] = (await verify({ cwd: made.folder, deep: true })).findings
   assert.match(found?.text ?? '', /^3 of its keys are in use in .*, 3 of them by the very same rows, in the columns/)
   await restored(made, { into: 'copy', map: { id: 'number', body: 'content' }, drop: ['n'] })
@@ -437,7 +440,8 @@ overDatabases(
     ])
     await remake(scene, 'n int, body text, extra int default 1, check (n + extra < 3)')
     await fails(scene, made, 'ROWS_UNFIT', [/violates check constraint "log_check": at least 1 row: id = 2$/m])
-    await remake(scene, 'n int, body text, unique nulls not distinct (n)')
+    const isOld = Number(await db.value("select current_setting('server_version_num')")) < 150000
+    await remake(scene, `n int, body text, unique ${isOld ? '' : 'nulls not distinct'} (n)`)
     await db.run('create unique index log_lower on log (lower(body)) where n > 1')
     await db.run(`insert into log values (9, ${old}, 7, 'C')`)
     await fails(scene, made, 'ROWS_UNFIT', [
@@ -473,6 +477,7 @@ overDatabases(test, 'some rows only: by predicate, and by key', async (scene) =>
   assert.match(first.warnings[1]?.hint ?? '', /--on-conflict skip/)
   await fails(scene, made, 'RESTORE_CONFLICT', [/1 of the 2 rows .* \(id\) = \(1\)/], { where: 'n < 3' })
   await fails(scene, made, 'RESTORE_CONFLICT', [/1 of the 3 rows/])
+  assert.equal((await verify({ cwd: made.folder, deep: true })).findings, [])
   made.write('keys.txt', '3\r\n\n')
   const second = await made.cli(['restore', file, '--keys', `@${made.path('keys.txt')}`, '--where', 'n > 0'])
   assert.is(second.code, 0, second.stderr)

@@ -6,7 +6,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { apply, restore, RetentionError, status, type RestoreOptions, type RestoreReport } from '../src/index.ts'
-import { createDatabase, type Kind } from './support/database.ts'
+import { createDatabase, untilAlone, type Kind } from './support/database.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
 import type { TestProject } from './support/project.ts'
 
@@ -570,6 +570,7 @@ for (const key of ['a key', 'no key']) {
         env: { RETENTION_WATCH: db.kind, RETENTION_POINTS: JSON.stringify(plan) },
       })
       assert.is(killed.signal, 'SIGKILL')
+      await untilAlone(db)
       const [orphan = ''] = made.list()
       const before = await db.dump('log')
       assert.is(before.length, 3)

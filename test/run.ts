@@ -21,8 +21,8 @@ interface Outcome {
   readonly seconds: number
 }
 
-/** As many as a small machine has cores; Postgres serves them all. */
-const concurrency = 2
+/** One more than a small machine has cores: tests also wait, for locks and disks. Postgres serves them all. */
+const concurrency = 3
 
 const folder = import.meta.dirname
 const words = process.argv.slice(2)

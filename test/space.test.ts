@@ -9,7 +9,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { apply, plan, type ApplyReport, type PolicyInput, type PolicyReport } from '../src/index.ts'
-import { connectTo, kinds, onCluster, type TestDatabase } from './support/database.ts'
+import { connectTo, kinds, onCluster, untilAlone, type TestDatabase } from './support/database.ts'
 import { judge, tableRows } from './support/judge.ts'
 import type { Run } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
@@ -500,6 +500,7 @@ for (const phase of ['before', 'during'] as const) {
         env: { RETENTION_POINTS: JSON.stringify([{ point: 'reclaim', phase }]), RETENTION_WATCH: db.kind },
       })
       assert.is(signal, 'SIGKILL')
+      await untilAlone(db)
       await judge(db, 'log', made.path('backups'), original)
       assert.is((await made.cli(['apply'])).code, 0)
       assert.is((await made.cli(['verify'])).code, 0)

@@ -38,7 +38,8 @@ test('stores what it is given, and reads it back', async ({ folder }) => {
   assert.equal(await target.list(), [])
   const stored = await store(target, 'a.csv', [Buffer.from('"x"\n'), Buffer.from('"1\n'), Buffer.from('2"\n')])
   const sha256 = createHash('sha256').update('"x"\n"1\n2"\n').digest('hex')
-  assert.equal(stored, { bytes: 10, sha256, records: 1 })
+  const digest = { bytes: 10, sha256 }
+  assert.equal(stored, { ...digest, records: 1, file: 'a.csv', encoding: null, sealed: digest })
   assert.is(await text(await target.read('a.csv')), '"x"\n"1\n2"\n')
   assert.is(target.locate('a.csv'), path.join(folder, 'deep/er/a.csv'))
   assert.equal(await target.list(), ['a.csv'])

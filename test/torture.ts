@@ -1,6 +1,6 @@
 /**
  * The long torture: `npm run torture -- --kills 1000 --seed 1`, with `--database sqlite` or `postgres` for one alone,
- * and `--children` for rows with which others go along.
+ * `--children` for rows with which others go along, and `--redact` for rows that stay.
  * Prints what was hit, and fails where a row was lost or came twice.
  */
 import { parseArgs } from 'node:util'
@@ -14,6 +14,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     database: { type: 'string', default: 'sqlite,postgres' },
     children: { type: 'boolean', default: false },
+    redact: { type: 'boolean', default: false },
   },
 })
 const chosen = values.database.split(',').filter((kind): kind is Kind => kind === 'sqlite' || kind === 'postgres')
@@ -30,7 +31,7 @@ const outcomes = await Promise.allSettled(
     const onKill = (done: number, point: string): void => {
       if (done % 25 === 0) console.log(`${kind}: ${done} of ${kills} (${point})`)
     }
-    return { kind, ...(await torture({ kind, kills, seed, children: values.children, onKill })) }
+    return { kind, ...(await torture({ kind, kills, seed, children: values.children, redact: values.redact, onKill })) }
   }),
 )
 await cluster?.stop()

@@ -14,6 +14,7 @@ import { csvQuery } from '../src/database/sqlite/rows.ts'
 import { findTable, orderPart } from '../src/database/sqlite/table.ts'
 import { apply, plan, restore } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
+import { redactTrip } from './support/redact.ts'
 import { now, overDatabases, type Scene } from './support/scene.ts'
 
 const test = suite('types on SQLite')
@@ -93,6 +94,8 @@ overDatabases(
       for (const value of values) await db.run(`insert into t (at, c${index}) values (${old}, ${value})`)
     }
     await roundTrip(scene, 't')
+    const names = kinds.map((_, index) => `c${index}`)
+    await redactTrip(scene, 't', names)
   },
   ['sqlite'],
 )
@@ -121,6 +124,9 @@ overDatabases(
     }
     for (const table of ['without_rowid', 'strict', 'gen erated', 'bare', 'composite', 'hidden', 'taken'])
       await roundTrip(scene, table)
+    await redactTrip(scene, 'without_rowid', ['v'])
+    await redactTrip(scene, 'strict', ['i', 'r', 't', 'b', 'a'])
+    await redactTrip(scene, 'taken', ['_rowid_', 'oid'])
   },
   ['sqlite'],
 )

@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 
 import { messageOf, RetentionError } from '../errors.ts'
+import { encodings } from './encoding.ts'
 
 /** The version of the manifest's form that this tool writes. */
 export const manifestFormat = 1
@@ -42,6 +43,16 @@ const file = v.object({
   ),
   rows: v.pipe(v.number(), v.integer(), v.minValue(0)),
   /**
+   * Where it holds no rows that went, but what columns of rows held before they were overwritten: by the columns of `key`,
+   * which rows; and what the columns were set to.
+   */
+  redacted: v.optional(
+    v.object({
+      key: v.pipe(v.array(v.string()), v.minLength(1)),
+      set: v.record(v.string(), v.nullable(v.union([v.string(), v.number(), v.boolean()]))),
+    }),
+  ),
+  /**
    * Where it holds no rows that went, but references that their foreign key set to something else: by the columns of `key`,
    * which rows; the other columns as they were, of which some were set.
    */
@@ -57,8 +68,11 @@ const file = v.object({
   references: v.optional(v.array(v.object({ columns: v.array(v.string()), table, to: v.array(v.string()) }))),
   /** The CSV itself. */
   csv: v.object({ bytes: v.number(), sha256: v.string() }),
-  /** The CSV as it is stored; the same, as long as it is neither compressed nor sealed. */
-  stored: v.object({ bytes: v.number(), sha256: v.string() }),
+  /**
+   * The CSV as it is stored: the same, or how it is compressed and sealed. The file's name then ends accordingly, in `.gz`
+   * say.
+   */
+  stored: v.object({ bytes: v.number(), sha256: v.string(), encoding: v.optional(v.picklist(encodings)) }),
 })
 
 const schema = v.object({

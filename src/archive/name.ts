@@ -1,4 +1,5 @@
 /** The names of archives and manifests. */
+import { plainName } from './encoding.ts'
 
 /** `<policy>_backup_<cutoff as YYYYMMDD>`: what all archives of a policy and cutoff begin with. */
 export function archiveBase(policy: string, day: string): string {
@@ -54,9 +55,14 @@ function shortened(text: string, bytes: number): string {
 }
 
 /** The archive that a further file of it belongs to, by its name; undefined where it is no such name. */
-export function archiveOfPart(name: string): string | undefined {
-  const [, start] = /^(.+_backup_\d{8}(?:_\d{4,})?)\.[^/]+\.csv$/.exec(name) ?? []
+export function archiveOfPart(file: string): string | undefined {
+  const [, start] = /^(.+_backup_\d{8}(?:_\d{4,})?)\.[^/]+\.csv$/.exec(plainName(file)) ?? []
   return start === undefined ? undefined : `${start}.csv`
+}
+
+/** The archive that a file belongs to: itself, its manifest, or a further file of it, stored as it is or sealed. */
+export function archiveOf(file: string): string {
+  return archiveOfManifest(file) ?? archiveOfPart(file) ?? plainName(file)
 }
 
 /** What an archive's name was made of; undefined where it is no archive's name. */
@@ -65,9 +71,13 @@ export function partsOfArchive(name: string): { base: string; number: number } |
   return base === undefined ? undefined : { base, number: Number(number ?? 1) }
 }
 
+/** The file that an unfinished one was to become; undefined where it is finished. */
+export function unfinishedName(file: string): string | undefined {
+  return /^\.(.+)\.[0-9a-f]+\.tmp$/.exec(file)?.[1]
+}
+
 /** The policy whose archive, manifest or unfinished file has that name; undefined where the name is none of these. */
-export function policyOfArchive(name: string): string | undefined {
-  return /^\.?(.+)_backup_\d{8}(?:_\d{4,})?(?:\.[^/]+?)?\.csv(?:\.manifest\.json)?(?:\.[0-9a-f]+\.tmp)?$/.exec(
-    name,
-  )?.[1]
+export function policyOfArchive(file: string): string | undefined {
+  const name = archiveOf(unfinishedName(file) ?? file)
+  return /^\.?(.+)_backup_\d{8}(?:_\d{4,})?(?:\.[^/]+?)?\.csv$/.exec(name)?.[1]
 }

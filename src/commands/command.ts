@@ -1,6 +1,7 @@
 /** What all commands do alike: run, print a report for people or for scripts, and end with the right exit code. */
 import type { Options } from 'yargs'
 
+import type { AskForKey } from '../config/keys.ts'
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
 import { codeOfError, exitCode } from '../exit-codes.ts'
 import { printError } from '../print/error.ts'
@@ -55,8 +56,15 @@ export function fail(error: unknown, { json }: Pick<CommonArguments, 'json'>): v
 }
 
 /** The options of a library call that come from the common arguments. */
-export function projectOptions({ config }: CommonArguments): { config?: string } {
-  return config === undefined ? {} : { config }
+export function projectOptions({ config }: CommonArguments): { config?: string; askForKey?: AskForKey } {
+  // On a terminal somebody can be asked; stdout may be for the CSV itself.
+  const canAsk = process.stdin.isTTY && process.stderr.isTTY
+  return { ...(config === undefined ? {} : { config }), ...(canAsk ? { askForKey } : {}) }
+}
+
+const askForKey: AskForKey = async (kind) => {
+  const ask = await import('../print/ask.ts')
+  return ask.askForKey(kind)
 }
 
 /** Some options, without those that were not given. */
@@ -65,6 +73,15 @@ export function given<T extends Record<string, unknown>>(options: T): { [K in ke
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
     [K in keyof T]?: Exclude<T[K], undefined>
   }
+}
+
+/** What is said where a command is not told what it is about: for `updateStrings` of yargs. */
+export function missing(text: string): Record<string, string> {
+  // Of a message with a number yargs takes two forms, of which its types do not know. %c takes in one of the two numbers
+  // that it would put behind the text, and shows nothing.
+  const silent = `${text}%c%c`
+  const forms: unknown = { one: silent, other: silent }
+  return { 'Not enough non-option arguments: got %s, need at least %s': forms as string }
 }
 
 /** A number on the command line; yargs itself would take any text for one. */

@@ -3,7 +3,7 @@ import type { CommandModule } from 'yargs'
 
 import { exitCode } from '../exit-codes.ts'
 import type { AddedHold, HoldList, ReleasedHold } from '../report.ts'
-import { given, present, projectOptions, type CommonArguments } from './command.ts'
+import { given, missing, present, projectOptions, type CommonArguments } from './command.ts'
 
 interface AddArguments extends CommonArguments {
   on: string | undefined
@@ -88,6 +88,7 @@ const releaseCommand: CommandModule<CommonArguments, ReleaseArguments> = {
   describe: 'End a hold; it stays on record',
   builder: (parser) =>
     parser
+      .updateStrings(missing('Name the hold: retention hold release <id>'))
       .positional('id', { type: 'string', demandOption: true, describe: "The hold's id, or how it begins" })
       .option('reason', { type: 'string', describe: 'Why', requiresArg: true })
       .option('by', byOption),

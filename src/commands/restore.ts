@@ -4,7 +4,7 @@ import type { CommandModule } from 'yargs'
 import { exitCode } from '../exit-codes.ts'
 import type { RestoreReport } from '../report.ts'
 import type { RestoreKey } from '../restore-options.ts'
-import { given, present, projectOptions, type CommonArguments } from './command.ts'
+import { given, missing, present, projectOptions, type CommonArguments } from './command.ts'
 import { dropOption, keysOption, lastOf, mapOption, setOption } from './restore-options.ts'
 
 interface RestoreArguments extends CommonArguments {
@@ -28,6 +28,7 @@ export const restoreCommand: CommandModule<CommonArguments, RestoreArguments> = 
       // Some options may be given several times; of all others the last counts, as for every command.
       .parserConfiguration({ 'duplicate-arguments-array': true })
       .coerce(['config', 'json', 'quiet', 'dry-run', 'on-conflict', 'into', 'where', 'hold'], lastOf)
+      .updateStrings(missing('Name the archive: retention restore <file>'))
       .positional('file', { type: 'string', demandOption: true, describe: "The archive's name, path or location" })
       .option('dry-run', { type: 'boolean', default: false, describe: 'Do everything and undo it' })
       .option('on-conflict', {

@@ -16,7 +16,9 @@ import {
   type TargetConfig,
   type TargetInput,
 } from './fields.ts'
+import { Keys, type AskForKey } from './keys.ts'
 import { loadFile } from './load-file.ts'
+import { passwordVariable, sealingMistake } from './sealing.ts'
 import { throttle, throttleFields, type CheckedThrottle, type ThrottleInput } from './throttle.ts'
 import { check, type Checked } from './validate.ts'
 
@@ -65,6 +67,8 @@ export interface Config {
   readonly gentle: boolean
   /** As written; policies have it completed. */
   readonly throttle: CheckedThrottle | undefined
+  /** What sealed archives are opened with. */
+  readonly keys: Keys
 }
 
 /** Gives an editor the types of a configuration; returns it as it is. */
@@ -128,12 +132,15 @@ function isUnambiguous(address: string): boolean {
   return !(user === undefined ? rest : rest.replace(/\?.*$/s, '')).includes('@')
 }
 
-/** Checks what a config file exports. */
-export function checkConfig(input: unknown, file: string, folder: string): Checked<Config> {
+/** Checks what a config file exports. @param ask for keys that are not in the environment */
+export function checkConfig(input: unknown, file: string, folder: string, ask?: AskForKey): Checked<Config> {
   const checked = check(schema, input, file, [...fields, ...targetFields, ...throttleFields])
   if ('mistakes' in checked) return checked
   const { policies, throttle: given, ...rest } = checked.value
-  return { value: { ...rest, throttle: given, file, folder, policies: path.resolve(folder, policies) } }
+  const mistake = sealingMistake(rest.archive, {})
+  if (mistake !== undefined) return { mistakes: [{ file, text: mistake }] }
+  const keys = new Keys([passwordVariable(rest.archive)], ask)
+  return { value: { ...rest, throttle: given, file, folder, policies: path.resolve(folder, policies), keys } }
 }
 
 /** A config file's content, not yet checked, and where it lies. */

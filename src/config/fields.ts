@@ -3,12 +3,16 @@ import ms, { type StringValue } from 'ms'
 import * as v from 'valibot'
 
 import { isTimezone } from '../cutoff.ts'
+import { sealingEntries, sealingFields, type Sealing, type SealingInput } from './sealing.ts'
 
 /** A table as a policy or config names it; without a schema, the database's search path decides. */
 export interface TableName {
   readonly schema: string | undefined
   readonly name: string
 }
+
+/** What a redaction puts into a column. */
+export type SetValue = string | number | boolean | null
 
 /** A length of time: milliseconds, or a number with a unit, such as `'500ms'`, `'2s'`, `'10m'`, `'30d'`. */
 export type Duration = number | string
@@ -127,7 +131,7 @@ export const tableName = v.pipe(
 )
 
 /** Where archives go, as a config or policy writes it. */
-export interface TargetInput {
+export interface TargetInput extends SealingInput {
   /** A folder; a relative path starts at the config's folder. */
   to: string
   /**
@@ -140,16 +144,16 @@ export interface TargetInput {
 }
 
 /** A target with its defaults filled in. */
-export interface TargetConfig {
+export interface TargetConfig extends Sealing {
   readonly to: string
   readonly durable: boolean
   readonly bom: boolean
 }
 
 /** The fields of a target. */
-export const targetFields = ['to', 'durable', 'bom'] as const
+export const targetFields = ['to', 'durable', 'bom', ...sealingFields] as const
 
-const targetAllowed = 'a folder, such as "./backups", or { to, durable, bom }'
+const targetAllowed = 'a folder, such as "./backups", or { to, durable, bom, compress, encrypt }'
 const folder = v.pipe(
   text('a folder, such as "./backups"'),
   v.check((to) => !/^[a-z][a-z0-9+.-]+:\/\//i.test(to), 'a folder; addresses such as s3:// are not supported yet'),
@@ -163,6 +167,7 @@ export const target = v.lazy((input) =>
           to: folder,
           durable: v.optional(v.boolean('true or false'), false),
           bom: v.optional(v.boolean('true or false'), true),
+          ...sealingEntries,
         },
         targetAllowed,
       )

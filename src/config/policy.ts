@@ -15,6 +15,7 @@ import {
   timezone,
   wholeNumber,
   type Duration,
+  type SetValue,
   type Size,
   type TableName,
   type TargetConfig,
@@ -22,6 +23,8 @@ import {
 } from './fields.ts'
 import { loadFile } from './load-file.ts'
 import { paceOf, type Pace } from './pace.ts'
+import { action, contradictions, redactionMistakes, set } from './redaction.ts'
+import { sealingMistake, sealingOf, type Sealing } from './sealing.ts'
 import {
   throttle,
   throttleFields,
@@ -44,6 +47,16 @@ export interface PolicyInput {
   archive?: string | TargetInput
   /** An SQL predicate; only rows that it is true for can be due. Default: all rows. */
   where?: string
+  /**
+   * What is done with due rows. `'archive'`, the default: they are archived and deleted. `'redact'`: they stay, and the columns
+   * of `set` are archived and overwritten.
+   */
+  action?: 'archive' | 'redact'
+  /**
+   * With `redact`: the columns to overwrite, and what with. A row is due as long as one of them holds anything else. The
+   * table must have a key. Required with `redact`, and only with it.
+   */
+  set?: Readonly<Record<string, string | number | boolean | null>>
   /**
    * Archives along what hangs on a row by foreign keys, at any depth: `'archive'` all of it, or only rows of these tables.
    * `batch` counts the table's own rows. Default: none, and a table is refused whose rows others would lose theirs with.
@@ -103,6 +116,9 @@ export interface Policy extends Pace {
   readonly days: number
   readonly archive: TargetConfig | undefined
   readonly where: string | undefined
+  readonly action: 'archive' | 'redact'
+  /** What columns of due rows are overwritten with; undefined where the rows go. */
+  readonly set: Readonly<Record<string, SetValue>> | undefined
   /** Whose rows are archived along; undefined: none. */
   readonly children: 'archive' | readonly TableName[] | undefined
   readonly throttle: Throttle
@@ -125,6 +141,8 @@ const fields = [
   'days',
   'archive',
   'where',
+  'action',
+  'set',
   'children',
   'batch',
   'batchBytes',
@@ -148,6 +166,8 @@ const schema = v.strictObject(
     days: wholeNumber(1, 100_000),
     archive: v.optional(target),
     where: v.optional(text('an SQL predicate, such as "status = \'closed\'"')),
+    action,
+    set: v.optional(set),
     children: v.optional(
       v.union([v.literal('archive'), v.pipe(v.array(tableName), v.minLength(1))], `'archive', or a list of tables`),
     ),
@@ -175,6 +195,7 @@ const schema = v.strictObject(
 export interface PolicyDefaults {
   readonly gentle: boolean
   readonly throttle: CheckedThrottle | undefined
+  readonly archive: Sealing
 }
 
 /** Checks what a policy file exports. */
@@ -191,7 +212,11 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
           },
         ]
   if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
+  const sealing = sealingMistake(checked.value.archive, defaults.archive)
+  if (sealing !== undefined) named.push({ file, text: sealing })
   if (named.length > 0) return { mistakes: named }
+  const unfit = redactionMistakes(checked.value)
+  if (unfit.length > 0) return { mistakes: unfit.map((mistake): Mistake => ({ file, text: mistake })) }
   const { table, column, days, columnTimezone, archive, where, children, maxRows, maxPercent, ...own } = checked.value
   const { batch, batchBytes, concurrency, pause: rest, gentle = defaults.gentle, partitions, reclaim } = own
   return {
@@ -204,8 +229,10 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
       columnTimezone,
       partitions,
       reclaim,
-      archive,
+      archive: archive === undefined ? undefined : { ...archive, ...sealingOf(archive, defaults.archive) },
       where,
+      action: own.action,
+      set: own.set,
       children,
       maxRows,
       maxPercent,
@@ -237,7 +264,7 @@ export async function readPolicies(
     if ('value' in checked) policies.push(checked.value)
     else mistakes.push(...checked.mistakes)
   }
-  return { policies, mistakes: [...duplicates(files), ...mistakes] }
+  return { policies, mistakes: [...duplicates(files), ...mistakes, ...contradictions(policies)] }
 }
 
 const extensions = /\.([cm]?[jt]s|json|ya?ml)$/

@@ -3,7 +3,9 @@ import path from 'node:path'
 
 import { checkConfig, findConfig, readConfig, type Config, type ConfigInput } from './config.ts'
 import { RetentionError } from '../errors.ts'
-import { readPolicies, type Policy } from './policy.ts'
+import { Keys, type AskForKey } from './keys.ts'
+import { readPolicies, type Policy, type PolicyDefaults } from './policy.ts'
+import { passwordVariable } from './sealing.ts'
 import { didYouMean, type Mistake } from './validate.ts'
 
 /** Which project a library call is about. */
@@ -15,6 +17,11 @@ export interface ProjectOptions {
   config?: string | ConfigInput
   /** Where to look for the config, and where a relative `config` path starts. Default: the process's folder. */
   cwd?: string
+  /**
+   * Is asked for the key of sealed archives where the environment has none: the `password` of zips, or an `identity` (a
+   * private key) of age. Default: nobody is.
+   */
+  askForKey?: AskForKey
 }
 
 /**
@@ -44,7 +51,7 @@ export async function loadProject(
 ): Promise<Project> {
   const { config, folder, mistakes } = await loadCheckedConfig(options)
   // With mistakes in the config its policies are read all the same, so that theirs are told in the same run.
-  const read = await readPolicies(folder, config ?? { gentle: false, throttle: undefined }).catch((error: unknown) => {
+  const read = await readPolicies(folder, config ?? noDefaults).catch((error: unknown) => {
     if (config !== undefined) throw error
     return { policies: [], mistakes: [] }
   })
@@ -55,8 +62,12 @@ export async function loadProject(
       hint: 'Run "retention init" to write one.',
     })
   }
-  return { config, policies: read.policies }
+  const archives = [config.archive, ...read.policies.map(({ archive }) => archive ?? config.archive)]
+  const keys = new Keys(archives.map(passwordVariable), options.askForKey)
+  return { config: { ...config, keys }, policies: read.policies }
 }
+
+const noDefaults: PolicyDefaults = { gentle: false, throttle: undefined, archive: {} }
 
 /** Loads the config alone. @throws as `loadProject`. */
 export async function loadConfig(options: ProjectOptions): Promise<Config> {
@@ -94,7 +105,7 @@ interface CheckedConfig {
 async function loadCheckedConfig(options: ProjectOptions): Promise<CheckedConfig> {
   const cwd = path.resolve(options.cwd ?? '.')
   const { file, folder, content } = await source(options.config, cwd)
-  const checked = checkConfig(content, file, folder)
+  const checked = checkConfig(content, file, folder, options.askForKey)
   if ('value' in checked) return { config: checked.value, folder: checked.value.policies, mistakes: [] }
   return { config: undefined, folder: path.join(folder, 'policies'), mistakes: checked.mistakes }
 }

@@ -70,7 +70,9 @@ function sentence(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, fields: 
     // The issue is the object's; what the field should be, its own schema says.
     return `field "${path}" is missing; allowed: ${allowed(schema, path) ?? issue.message}`
   }
-  return `field "${path}" is ${quote(issue.input)}; allowed: ${issue.message}`
+  // Somebody may have written a secret where its name should be.
+  const value = path.split('.').includes('encrypt') ? 'not as it should be' : quote(issue.input)
+  return `field "${path}" is ${value}; allowed: ${issue.message}`
 }
 
 function allowed(schema: v.GenericSchema, field: string): string | undefined {

@@ -12,6 +12,7 @@ import type { Gathered, Gathering } from './tree.ts'
 export type * from './choice.ts'
 export type * from './table.ts'
 export type * from './inspection.ts'
+export type { Redacted, Redaction, SetValues } from './redaction.ts'
 export type * from './partition.ts'
 export type * from './step-transaction.ts'
 export type * from './restore-transaction.ts'
@@ -129,8 +130,9 @@ export interface Database {
   /**
    * Begins one restore; undefined where there is no such table.
    * @param lost partitions that are made again where the rows need them
+   * @param set the columns that are to be set in rows that are there; undefined where rows are put in
    */
-  restore(table: TableName, lost?: LostPartitions): Promise<RestoreTransaction | undefined>
+  restore(table: TableName, lost?: LostPartitions, set?: readonly string[]): Promise<RestoreTransaction | undefined>
   /**
    * Chooses among the rows of an archive's files; nothing stays of it.
    * @throws RetentionError `USAGE` where the predicate cannot be used on the rows, `REFUSED` where an exception cannot

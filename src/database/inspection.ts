@@ -1,6 +1,7 @@
 /** What a look at a policy's table brings up. */
 import type { TableName } from '../config/fields.ts'
 import type { Cutoff } from '../cutoff.ts'
+import type { Redaction, SetValues } from './redaction.ts'
 import type { Finding, OrderPart, Table, TimeColumn } from './table.ts'
 import type { Children, Tree } from './tree.ts'
 
@@ -19,6 +20,8 @@ export interface Inspection {
   readonly undated?: number
   /** What hangs on the table; where it was asked for, and the table could be looked at so far. */
   readonly tree?: Tree
+  /** How its rows are overwritten, where that was asked for. */
+  readonly redaction?: Redaction
 }
 
 /** What is asked of a table. */
@@ -30,6 +33,8 @@ export interface InspectRequest {
   readonly cutoff: Cutoff
   /** Which tables' rows may go along with its own; undefined: none. */
   readonly children: Children | undefined
+  /** What columns of its rows are to be overwritten with; undefined: the rows go. */
+  readonly set?: SetValues | undefined
   /**
    * `TimeColumn.storage` as found before: the table has been looked at in this run, and what asks for reading its rows
    * is not asked again.

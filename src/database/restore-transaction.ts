@@ -1,6 +1,7 @@
 /** The transaction of one restore: an archive's rows on their way into a table. */
 import type { TableName } from '../config/fields.ts'
 import type { MadePartitions } from './partition.ts'
+import type { Redacted } from './redaction.ts'
 import type { Column, Db, Finding, Sql, SqlValue, Table } from './table.ts'
 import type { Link } from './tree.ts'
 
@@ -37,8 +38,8 @@ export interface IncomingRows {
 /** A table that rows are to be restored into. */
 export interface RestoreTable extends Table {
   readonly findings: readonly Finding[]
-  /** Triggers that run when rows are inserted. */
-  readonly insertTriggers: readonly string[]
+  /** Triggers that run when rows are inserted; or updated, where columns are to be set. */
+  readonly triggers: readonly string[]
 }
 
 /** The transaction of one restore. */
@@ -77,6 +78,8 @@ export interface RestoreTransaction {
     columns: readonly string[],
     csv: AsyncIterable<Buffer>,
   ): Promise<{ readonly rows: number; readonly set: number }>
+  /** Loads what columns held before they were overwritten, beside the table that they are to be put back into. */
+  stageOld(redacted: Redacted, columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<OldValues>
   /** Loads an archive's CSV beside the table as it is, for rows that are to be chosen among, or to be reshaped. */
   stageArchive(archive: ArchiveForm, csv: AsyncIterable<Buffer>): Promise<ArchivedRows>
   /** Returns when the restore is durable. Where it fails, whether it was committed is not known. */
@@ -141,6 +144,27 @@ export interface StagedRows {
   /** Puts the staged rows into the table. @throws RetentionError `ROWS_UNFIT` where its constraints do not allow some */
   insert(onConflict: OnConflict): Promise<PlacedRows>
   /** The staged rows as they now are in the table, as the archive's CSV. Rows that were skipped come as staged. */
+  readBack(): AsyncIterable<Buffer>
+}
+
+/** Rows of an archive that the table has in another way: how many, and the first keys. */
+export interface Unlike {
+  readonly count: number
+  readonly keys: readonly string[]
+}
+
+/** What columns of rows held before they were overwritten. */
+export interface OldValues {
+  readonly rows: number
+  /**
+   * Looks at the table's rows, which cannot change any more then; to be called before the others.
+   * @returns those that are not there any more; those that hold neither what they were overwritten with nor what the archive
+   *   has; and how many hold what the archive has
+   */
+  compare(): Promise<{ readonly gone: Unlike; readonly changed: Unlike; readonly same: number }>
+  /** Puts the old values back where they are not held already. @param onConflict what to do with rows that have changed */
+  put(onConflict: OnConflict): Promise<PlacedRows>
+  /** The old values as they now are in the table, as the archive's CSV. Of rows that were left, they come as staged. */
   readBack(): AsyncIterable<Buffer>
 }
 

@@ -17,10 +17,10 @@ export interface ExportedRows {
   /** Rows as they came, where each comes by itself; to be asked once the CSV has been read. Undefined: to be counted in it. */
   readonly records?: () => number
   /**
-   * Makes sure that exactly these rows are gone; to be called once the CSV is stored.
+   * Makes sure that exactly these rows are gone, or redacted; to be called once the CSV is stored.
    * @param held which rows of the table are held, if any; asked where a hold may have come since the rows were read
    * @throws RetentionError `ROWS_CHANGED` when they have changed since they were read, are held
-   *   now, or cannot be dropped as a whole
+   *   now, or cannot be dropped as a whole; `REFUSED` when they do not hold what they were overwritten with
    */
   remove(held: () => Promise<Sql<boolean> | undefined>): Promise<void>
 }
@@ -34,6 +34,8 @@ export interface ExportedRows {
  * | `export` | the rows that DELETE returns                 | the rows of the snapshot; then the snapshot ends    |
  * | `remove` | nothing: reading has deleted them            | write lock; proof that nothing changed; DELETE, DROP |
  * | `commit` | commit                                       | commit                                              |
+ *
+ * Where rows are redacted, UPDATE stands for DELETE.
  *
  * After the last of several steps, `Database.settle`: until it returns, they may not be reported as done.
  */

@@ -137,6 +137,11 @@ export class Holds {
     return (await query.orderBy('created_at').orderBy('id').execute()).map(holdOf)
   }
 
+  /** The archives of which a restore has put rows back and held them, whether they still are or not. */
+  async ofRestores(db: Db): Promise<Set<string>> {
+    return new Set((await this.all(db)).flatMap(({ kind, archive }) => (kind === 'restored' ? (archive ?? []) : [])))
+  }
+
   /**
    * Ends a hold; it stays on record.
    * @param by who does. Default: the user of this process, at this host

@@ -2,7 +2,8 @@
 import { sql } from 'kysely'
 
 import { formatTableName, type TableName } from '../config/fields.ts'
-import type { Database, Db, Partition } from '../database/database.ts'
+import type { Encoding } from '../archive/encoding.ts'
+import type { Database, Db, Partition, Redacted } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { Erasures } from './erasures.ts'
 import { Holds } from './holds.ts'
@@ -26,6 +27,8 @@ export interface LedgerFile {
   readonly sha256: string
   /** Of the bytes as stored. */
   readonly storedSha256: string
+  /** As in the entry. */
+  readonly encoding: Encoding | null
   /** Of a file of references, how they are set again; as the manifest has it. */
   readonly link?: LedgerLink
 }
@@ -49,7 +52,7 @@ export interface LedgerEntry {
   readonly location: string
   /** The target, as the config wrote it. */
   readonly target: string
-  /** The file's name in the target. */
+  /** The file's name in the target: the archive's, with an ending where it is compressed or sealed. */
   readonly path: string
   /** Of the policy's own table; as are the figures below. */
   readonly rows: number
@@ -59,6 +62,8 @@ export interface LedgerEntry {
   readonly sha256: string
   /** Of the bytes as stored. */
   readonly storedSha256: string
+  /** How the CSV is stored; null where it is as it is. */
+  readonly encoding: Encoding | null
   readonly manifestSha256: string
   /** ISO 8601, as are the instants below. */
   readonly cutoff: string
@@ -70,6 +75,8 @@ export interface LedgerEntry {
   readonly files: readonly LedgerFile[]
   /** The partition that was dropped with the rows; null where they were deleted. */
   readonly partition: Partition | null
+  /** What columns of its rows were overwritten with, while the rows stayed; null where they went. */
+  readonly redacted: Redacted | null
   /** Of the policy that archived it; changes when the policy does. */
   readonly fingerprint: string
   readonly run: string
@@ -338,6 +345,7 @@ function rowOf(entry: LedgerEntry): LedgerTable {
     columns,
     files,
     partition,
+    redacted,
     storedSha256,
     manifestSha256,
     toolVersion,
@@ -353,6 +361,7 @@ function rowOf(entry: LedgerEntry): LedgerTable {
     columns: JSON.stringify(columns),
     files: JSON.stringify(files),
     partition: partition === null ? null : JSON.stringify(partition),
+    redacted: redacted === null ? null : JSON.stringify(redacted),
     stored_sha256: storedSha256,
     manifest_sha256: manifestSha256,
     tool_version: toolVersion,
@@ -375,6 +384,8 @@ function entryOf(row: LedgerTable): LedgerEntry {
     bytes: Number(row.bytes),
     sha256: row.sha256,
     storedSha256: row.stored_sha256,
+    // Written by `record`; what a newer version may have written is refused where it is read.
+    encoding: row.encoding as Encoding | null,
     manifestSha256: row.manifest_sha256,
     cutoff: instant(row.cutoff),
     from: row.first_timestamp,
@@ -384,6 +395,8 @@ function entryOf(row: LedgerTable): LedgerEntry {
     files: JSON.parse(row.files) as LedgerFile[],
     // Written by `record`.
     partition: row.partition === null ? null : (JSON.parse(row.partition) as Partition),
+    // Written by `record`.
+    redacted: row.redacted === null ? null : (JSON.parse(row.redacted) as Redacted),
     fingerprint: row.fingerprint,
     run: row.run,
     host: row.host,

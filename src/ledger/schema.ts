@@ -18,6 +18,8 @@ export type LedgerTable = {
   bytes: number | string | bigint
   sha256: string
   stored_sha256: string
+  /** How the files are compressed and sealed; null where they are CSV as they are. */
+  encoding: string | null
   manifest_sha256: string
   cutoff: string | Date
   first_timestamp: string
@@ -27,6 +29,8 @@ export type LedgerTable = {
   files: string
   /** The partition that was dropped with the rows, as JSON; null where they were deleted. */
   partition: string | null
+  /** What columns of its rows were overwritten with, as JSON; null where the rows went. */
+  redacted: string | null
   fingerprint: string
   run: string
   host: string
@@ -155,6 +159,7 @@ const migrations: readonly Migration[] = [
       .addColumn('bytes', 'bigint', needed)
       .addColumn('sha256', 'text', needed)
       .addColumn('stored_sha256', 'text', needed)
+      .addColumn('encoding', 'text')
       .addColumn('manifest_sha256', 'text', needed)
       .addColumn('cutoff', instant, needed)
       .addColumn('first_timestamp', 'text', needed)
@@ -162,6 +167,7 @@ const migrations: readonly Migration[] = [
       .addColumn('columns', 'text', needed)
       .addColumn('files', 'text', needed)
       .addColumn('partition', 'text')
+      .addColumn('redacted', 'text')
       .addColumn('fingerprint', 'text', needed)
       .addColumn('run', 'text', needed)
       .addColumn('host', 'text', needed)

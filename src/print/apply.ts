@@ -15,7 +15,7 @@ function result(policy: PolicyReport): string {
   const done =
     archived === 0
       ? 'nothing archived'
-      : `${counted(archived, 'row')} archived and deleted${alongText(policy)}, ${counted(archives.length, 'archive')}, ${size(bytes)}${folderOf(archives)}`
+      : `${counted(archived, 'row')} ${policy.action === 'redact' ? 'redacted' : 'archived and deleted'}${alongText(policy)}, ${counted(archives.length, 'archive')}, ${size(bytes)}${folderOf(archives)}`
   const left = [
     remaining > 0 ? `${counted(remaining, 'due row')} left` : '',
     skipped > 0 ? `${counted(skipped, 'row')} skipped: another transaction holds them` : '',

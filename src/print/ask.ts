@@ -1,8 +1,9 @@
 /** Asks, on a terminal, what the first policy should be. */
-import { confirm, intro, isCancel, outro, select, text } from '@clack/prompts'
+import { confirm, intro, isCancel, outro, password, select, text } from '@clack/prompts'
 
 import type { Candidate } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
+import type { KeyKind } from '../config/keys.ts'
 import { formatTableName } from '../config/fields.ts'
 import type { InitChoice } from '../init.ts'
 import type { Repair } from '../report.ts'
@@ -42,6 +43,15 @@ export async function askForPolicy(candidates: readonly Candidate[]): Promise<In
 /** @throws RetentionError `INTERRUPTED` when the question is left unanswered. */
 export async function askToRepair({ location, text: why }: Repair): Promise<boolean> {
   return answered(await confirm({ message: `${location}\n${why}. Record it in the ledger?`, initialValue: false }))
+}
+
+/** @throws RetentionError `INTERRUPTED` when the question is left unanswered. */
+export async function askForKey(kind: KeyKind): Promise<string> {
+  const message = kind === 'password' ? 'The password of the zip archives' : 'The private key of age, AGE-SECRET-KEY-1…'
+  // stdout may be for an archive's CSV. Not even how long it is can be seen.
+  const answer = answered(await password({ message, mask: '', output: process.stderr, clearOnError: true }))
+  // An empty one is no answer, and undefined in spite of its type.
+  return answer ?? ''
 }
 
 function answered<T>(answer: T): Exclude<T, symbol> {

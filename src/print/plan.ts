@@ -23,5 +23,5 @@ function result(policy: PolicyReport): string {
   const tail = aside.length === 0 ? '' : style('dim', ` (${aside.join(', ')})`)
   if (due === 0) return `${style('green', '✔')} nothing due${tail}`
   const part = rows === due ? '' : `; this run would take ${counted(rows, 'row')}`
-  return `${style('cyan', '→')} ${counted(due, 'row')} due${part}${alongText(policy)}, ${counted(archives.length, 'archive')}, about ${size(bytes)}${folderOf(archives)}${tail}`
+  return `${style('cyan', '→')} ${counted(due, 'row')} due${policy.action === 'redact' ? ' to be redacted' : ''}${part}${alongText(policy)}, ${counted(archives.length, 'archive')}, about ${size(bytes)}${folderOf(archives)}${tail}`
 }

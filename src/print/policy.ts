@@ -22,8 +22,9 @@ export function printPolicy(policy: PolicyReport, result: string): string {
 }
 
 /** `policy  rows of table before cutoff`. */
-function heading({ policy, table: name, cutoff }: PolicyReport): string {
-  return `${style('bold', policy)}  ${style('dim', `rows of ${name} before ${day(cutoff)}`)}`
+function heading({ policy, table: name, cutoff, redacts }: PolicyReport): string {
+  const what = redacts === undefined ? '' : `redact ${redacts.join(', ')} in `
+  return `${style('bold', policy)}  ${style('dim', `${what}rows of ${name} before ${day(cutoff)}`)}`
 }
 
 /** Archives as a table; long lists are cut in the middle. */

@@ -4,18 +4,21 @@ import type { ColumnChange } from '../reshape.ts'
 import { counted, moment, number, style, warnings } from './style.ts'
 
 export function printRestore(report: RestoreReport): string {
-  const { archive, table, rows, selected, restored, conflicts, partitions, dryRun, heldUntil } = report
+  const { archive, table, rows, selected, restored, conflicts, partitions, dryRun, heldUntil, redacted } = report
   const verb = dryRun ? 'would be restored' : 'restored'
   const skipped = selected - restored
   const changes = report.columns.flatMap((column) => changeText(column))
   const isExact = report.columns.every(({ change }) => ['kept', 'default', 'generated'].includes(change))
   const part = selected < rows ? ` of ${number(rows)}` : ''
   const aside = [
-    skipped > 0 ? `${counted(skipped, 'row')} skipped, whose key is in the table already` : '',
+    skipped > 0 && redacted === undefined
+      ? `${counted(skipped, 'row')} skipped, whose key is in the table already`
+      : '',
     conflicts > 0 && skipped === 0 ? `${counted(conflicts, 'row')} of the table overwritten` : '',
   ].filter((text) => text !== '')
+  const into = redacted === undefined ? `into ${table}` : `in ${table}: ${redacted.join(', ')}`
   const lines = [
-    `${style(dryRun ? 'cyan' : 'green', dryRun ? '→' : '✔')} ${archive}: ${counted(restored, 'row')}${part} ${verb} into ${table}${isExact ? ', byte for byte' : ''}`,
+    `${style(dryRun ? 'cyan' : 'green', dryRun ? '→' : '✔')} ${archive}: ${counted(restored, 'row')}${part} ${verb} ${into}${isExact ? ', byte for byte' : ''}`,
     ...partitions.map((name) => `  partition ${name} ${dryRun ? 'would be made' : 'made'} again`),
     ...changes.map((text) => `  ${text}`),
     ...aside.map((text) => `  ${text}`),

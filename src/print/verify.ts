@@ -1,8 +1,8 @@
 /** What verify found, for people. */
-import type { Repair, VerifyReport } from '../report.ts'
+import type { Repair, Unopened, VerifyReport } from '../report.ts'
 import { counted, indent, size, style } from './style.ts'
 
-export function printVerify({ checked, rows, bytes, findings, inProgress, repairs }: VerifyReport): string {
+export function printVerify({ checked, rows, bytes, findings, unopened, inProgress, repairs }: VerifyReport): string {
   const good = findings.length === 0
   const sum = `${counted(checked, 'archive')} checked, ${counted(rows, 'row')}, ${size(bytes)}`
   const lines = [
@@ -10,6 +10,7 @@ export function printVerify({ checked, rows, bytes, findings, inProgress, repair
     ...findings.map(({ kind, location, text }) =>
       indent(`${style('red', kind.padEnd(7))} ${location}\n        ${style('dim', text)}`),
     ),
+    ...unopenedLines(unopened),
     ...repairs.map((repair) =>
       indent(`${repairWord(repair)} ${repair.location}\n        ${style('dim', repair.text)}`),
     ),
@@ -21,6 +22,15 @@ export function printVerify({ checked, rows, bytes, findings, inProgress, repair
     ),
   ]
   return `${lines.join('\n')}\n`
+}
+
+/** One line for all that have the same reason: a missing key is missing for every archive. */
+function unopenedLines(unopened: readonly Unopened[]): string[] {
+  return [...Map.groupBy(unopened, ({ text }) => text)].map(([text, files]) =>
+    indent(
+      `${style('yellow', 'sealed ')} ${counted(files.length, 'file')} not opened: the stored bytes are as the ledger says, and nobody has looked at the rows\n        ${style('dim', text)}`,
+    ),
+  )
 }
 
 function repairWord({ action, done, asks }: Repair): string {

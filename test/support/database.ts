@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 import Sqlite from 'better-sqlite3'
 import { Client } from 'pg'
@@ -122,6 +123,16 @@ export async function connectTo(address: string): Promise<TestDatabase> {
       return (await rows(`select t::text from ${quoted} t`)).map(([row]) => String(row)).toSorted()
     },
     drop: async () => client.end(),
+  }
+}
+
+/** Returns when no run is connected any more: of one that was killed, a server first ends what it was doing for it. */
+export async function untilAlone(db: TestDatabase): Promise<void> {
+  if (db.kind === 'sqlite') return
+  const query = `select count(*) from pg_stat_activity where application_name = 'retention' and datname = current_database()`
+  for (let wait = 0; Number(await db.value(query)) > 0; wait += 1) {
+    if (wait > 3000) throw new Error('a server process of a client that is gone does not end')
+    await sleep(10)
   }
 }
 

@@ -107,6 +107,47 @@ export async function judgeChild(
   compareRows(places, original)
 }
 
+/**
+ * The same for a table whose rows stay, with columns overwritten: what a row held is in the table, or in exactly one archive,
+ * and then the table has what the columns were set to.
+ * @param set the columns, each as `tableRows` writes what it was set to
+ */
+export async function judgeRedacted(
+  db: TestDatabase,
+  table: string,
+  folder: string,
+  original: readonly RowText[],
+  set: Readonly<Record<string, string>>,
+): Promise<Verdict> {
+  const archived = (await ledgerEntries(db)).filter(({ state }) => state === 'archived')
+  const held = new Map<string, Map<string, string>>()
+  for (const entry of archived) {
+    if (!existsSync(path.join(folder, `${entry.name}.manifest.json`))) throw new Error(`${entry.name} has no manifest`)
+    for (const row of fileRows(db.kind, folder, entry.name, entry.sha256, entry.rows)) {
+      const cells = cellsOf(row)
+      const id = cells.get('id') ?? ''
+      if (held.has(id)) throw new Error(`what row ${id} held is in two archives`)
+      held.set(id, cells)
+    }
+  }
+  const rows = (await tableRows(db, table)).map((row) => {
+    const cells = cellsOf(row)
+    const old = held.get(cells.get('id') ?? '')
+    if (old === undefined) return row
+    for (const [name, value] of Object.entries(set)) {
+      if (cells.get(name) !== value)
+        throw new Error(`${name} of row ${cells.get('id')} is archived, and not overwritten`)
+    }
+    return JSON.stringify([...cells].map(([name, value]) => [name, old.get(name) ?? value]))
+  })
+  compareRows(rows, original)
+  return { rows: rows.length, archives: archived.length }
+}
+
+function cellsOf(row: RowText): Map<string, string> {
+  return new Map(JSON.parse(row) as [string, string][])
+}
+
 /** The rows of a stored file, which must be what was recorded of it. */
 function fileRows(
   kind: TestDatabase['kind'],
@@ -147,7 +188,7 @@ export async function ledgerEntries(db: TestDatabase): Promise<Entry[]> {
       : "select count(*) from pg_class where relname = 'retention_ledger'",
   )
   if (Number(exists) === 0) return []
-  const rows = await db.rows('select name, state, stored_sha256, rows, files from retention_ledger')
+  const rows = await db.rows('select name, state, sha256, rows, files from retention_ledger')
   return rows.map(([name, state, sha256, count, files]) => ({
     name: String(name),
     state: String(state),

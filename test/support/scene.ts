@@ -35,7 +35,9 @@ export function overDatabases(
         await body({
           db,
           project: (policies = { log: logPolicy }, config = {}) => {
-            const project = new TestProject({ database: db.address, ...config }, policies)
+            // Tests share the server: what others write is not this one's matter, and steps would rest for it.
+            const alone: ConfigInput = db.kind === 'sqlite' ? {} : { throttle: { busyWriters: false } }
+            const project = new TestProject({ database: db.address, ...alone, ...config }, policies)
             projects.push(project)
             return project
           },

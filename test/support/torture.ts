@@ -3,8 +3,8 @@ import { readFileSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { createDatabase, type Kind, type TestDatabase } from './database.ts'
-import { compareRows, judge, judgeChild, ledgerEntries, tableRows, type RowText } from './judge.ts'
+import { createDatabase, untilAlone, type Kind, type TestDatabase } from './database.ts'
+import { compareRows, judge, judgeChild, judgeRedacted, ledgerEntries, tableRows, type RowText } from './judge.ts'
 import type { Plan } from './points.ts'
 import { TestProject, type Run } from './project.ts'
 
@@ -15,6 +15,8 @@ export interface TortureOptions {
   readonly seed: number
   /** Whether rows of another table go along. Default false. */
   readonly children?: boolean
+  /** Whether rows stay, and columns of them are overwritten. Default false. */
+  readonly redact?: boolean
   /** Is told of every kill. */
   readonly onKill?: (kills: number, point: string) => void
 }
@@ -34,19 +36,28 @@ export interface Totals {
 
 const watcher = path.join(import.meta.dirname, 'points.ts')
 const due = "at < '2021-01-01'"
+const unredacted = `${due} and (body is distinct from 'removed' or data is not null)`
+
+/** What a redaction sets columns to, for the policy and for the judge. */
+const set = { body: 'removed', data: null }
+const setCells = (kind: Kind): Record<string, string> => ({
+  body: kind === 'sqlite' ? 'tremoved' : 'vremoved',
+  data: 'n',
+})
 
 /** A database is worn for so many kills; then another takes its place, and its ledger is made anew. */
 const killsInOneDatabase = 100
 
 /** @throws Error when a row is not in its one place; its message says how to play it again. */
-export async function torture({ kind, kills, seed, children = false, onKill }: TortureOptions): Promise<Totals> {
+export async function torture(options: TortureOptions): Promise<Totals> {
+  const { kind, kills, seed, children = false, redact = false, onKill } = options
   const random = randomNumbers(seed)
   const known = [false, true].map((): Knowledge => ({ points: new Map(), durations: new Map(), decks: new Map() }))
   const totals = { kills: 0, survived: 0, points: new Map<string, number>(), rows: 0, rounds: 0 }
   for (let victims = seed; totals.kills < kills; victims += 1) {
     // Of a partitioned table the commands pass other points.
     const isPartitioned = kind === 'postgres' && !children && victims % 2 === 1
-    const victim = await Victim.create(kind, { isPartitioned, children }, random, known[Number(isPartitioned)])
+    const victim = await Victim.create(kind, { isPartitioned, children, redact }, random, known[Number(isPartitioned)])
     const end = Math.min(kills, totals.kills + killsInOneDatabase)
     try {
       while (totals.kills < end) {
@@ -64,7 +75,7 @@ export async function torture({ kind, kills, seed, children = false, onKill }: T
       await victim.leave()
       throw new Error(
         `${kind}, seed ${seed}, after ${totals.kills} kills, ${victim.last}: ${error instanceof Error ? error.message : String(error)}\n` +
-          `Play it again: npm run torture -- --database ${kind} --seed ${seed} --kills ${totals.kills + 1}${children ? ' --children' : ''}\nThe project is left in ${victim.folder}`,
+          `Play it again: npm run torture -- --database ${kind} --seed ${seed} --kills ${totals.kills + 1}${children ? ' --children' : ''}${redact ? ' --redact' : ''}\nThe project is left in ${victim.folder}`,
         { cause: error },
       )
     }
@@ -91,6 +102,7 @@ class Victim {
   #original: readonly RowText[]
   /** Rows that hang on those; undefined where there is no such table. */
   readonly #children: readonly RowText[] | undefined
+  readonly #redacts: boolean
   readonly #random: () => number
   readonly #known: Knowledge
   /** What was done last, for a failure's message. */
@@ -102,10 +114,12 @@ class Victim {
     project: TestProject,
     original: readonly RowText[],
     children: readonly RowText[] | undefined,
+    redacts: boolean,
     random: () => number,
     known: Knowledge,
   ) {
     this.#children = children
+    this.#redacts = redacts
     this.#known = known
     this.#db = db
     this.#project = project
@@ -115,7 +129,7 @@ class Victim {
 
   static async create(
     kind: Kind,
-    { isPartitioned, children }: { readonly isPartitioned: boolean; readonly children: boolean },
+    { isPartitioned, children, redact }: Record<'isPartitioned' | 'children' | 'redact', boolean>,
     random: () => number,
     known: Knowledge | undefined,
   ): Promise<Victim> {
@@ -129,10 +143,11 @@ class Victim {
       days: 30,
       batch: 25,
       ...(children ? { children: 'archive' as const } : {}),
+      ...(redact ? { action: 'redact' as const, set } : {}),
     }
     const project = new TestProject({ database: db.address, lockTimeout: '500ms' }, { log: policy })
     const hanging = children ? await tableRows(db, 'note') : undefined
-    return new Victim(db, project, await tableRows(db, 'log'), hanging, random, known)
+    return new Victim(db, project, await tableRows(db, 'log'), hanging, redact, random, known)
   }
 
   get folder(): string {
@@ -144,7 +159,7 @@ class Victim {
     const args = await this.#nextCommand()
     if (args[0] !== 'erase') return this.#strikeWith(args)
     // What runs that were cut off have left is not looked into, and may have the row.
-    await this.#settle()
+    await untilAlone(this.#db)
     await this.#run(['verify', '--repair', '--yes'], [])
     const struck = await this.#strikeWith(args)
     await this.#finishErasure(args)
@@ -175,9 +190,13 @@ class Victim {
 
   /** Has the judge look; returns how many rows it saw. */
   async judge(): Promise<number> {
-    await this.#settle()
+    await untilAlone(this.#db)
     if (this.#children !== undefined) await judgeChild(this.#db, 'note', this.#project.path('backups'), this.#children)
-    return (await judge(this.#db, 'log', this.#project.path('backups'), this.#original)).rows
+    const folder = this.#project.path('backups')
+    const verdict = this.#redacts
+      ? await judgeRedacted(this.#db, 'log', folder, this.#original, setCells(this.#db.kind))
+      : await judge(this.#db, 'log', folder, this.#original)
+    return verdict.rows
   }
 
   /** Lets everything come to its end: nothing due is left, and with everything restored the table is as it was. */
@@ -187,7 +206,7 @@ class Victim {
     const applied = await this.#project.cli(['apply', '--json'])
     if (applied.code !== 0)
       throw new Error(`the last apply ended with ${applied.code}: ${applied.stdout}${applied.stderr}`)
-    const left = Number(await this.#db.value(`select count(*) from log where ${due}`))
+    const left = await this.#due()
     if (left > 0) throw new Error(`${left} due rows are left`)
     const rows = await this.judge()
     const repaired = await this.#project.cli(['verify', '--repair', '--yes', '--deep'])
@@ -223,12 +242,12 @@ class Victim {
     if (dice < 0.2 && this.#children === undefined && gone.length > 0)
       return ['erase', 'log', '--where', `id = ${this.#pick(gone)}`, '--reason', 'torture', '--yes']
     const archived = await this.#archived()
-    const isDue = Number(await this.#db.value(`select count(*) from log where ${due}`)) > 0
+    const isDue = (await this.#due()) > 0
     if (archived.length === 0 || (isDue && dice < 0.75)) return ['apply']
     const restore = ['restore', this.#pick(archived), '--hold', this.#random() < 0.2 ? '1s' : 'none']
     // Nothing is in the way, and all rows are chosen: what these change is that the rows are staged, or reshaped.
-    // Rows of several tables cannot be chosen among.
-    const reshaped = this.#children === undefined ? ['--where', 'true'] : []
+    // Rows of several tables, and those that have stayed, cannot be chosen among.
+    const reshaped = this.#children === undefined && !this.#redacts ? ['--where', 'true'] : []
     return [...restore, ...this.#pick([[], [], ['--on-conflict', 'skip'], reshaped])]
   }
 
@@ -240,11 +259,15 @@ class Victim {
 
   /** Brings an erasure to its end, with or without a repair before; from then on nobody may find its row. */
   async #finishErasure(args: readonly string[]): Promise<void> {
-    await this.#settle()
+    await untilAlone(this.#db)
     if (this.#random() < 0.5) await this.#run(['verify', '--repair', '--yes'], [])
     await this.#run(args, [])
     const id = Number(/id = (\d+)/.exec(args.join(' '))?.[1])
     this.#original = this.#original.filter((row) => idOf(row) !== id)
+  }
+
+  async #due(): Promise<number> {
+    return Number(await this.#db.value(`select count(*) from log where ${this.#redacts ? unredacted : due}`))
   }
 
   async #archived(): Promise<string[]> {
@@ -299,16 +322,6 @@ class Victim {
       throw new Error(`${args.join(' ')} ended with ${run.code}: ${run.stdout}${run.stderr}`)
     }
     return run
-  }
-
-  /** A server finishes what it was doing for a client that is gone. */
-  async #settle(): Promise<void> {
-    if (this.#db.kind === 'sqlite') return
-    const query = `select count(*) from pg_stat_activity where application_name = 'retention' and datname = current_database()`
-    for (let wait = 0; Number(await this.#db.value(query)) > 0; wait += 1) {
-      if (wait > 1000) throw new Error('a server process of a client that is gone does not end')
-      await sleep(10)
-    }
   }
 
   #pick<T>(from: readonly T[]): T {

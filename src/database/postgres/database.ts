@@ -183,8 +183,9 @@ class PostgresDatabase implements Database {
   async restore(
     table: TableName,
     lost: LostPartitions = { partitions: [], time: undefined },
+    set?: readonly string[],
   ): Promise<RestoreTransaction | undefined> {
-    return beginRestore(this.#connections, table, lost)
+    return beginRestore(this.#connections, table, lost, set)
   }
 
   async chooseRecords(files: readonly ChoiceFile[], choice: Choice): Promise<Chosen> {

@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 
 import { formatTableName } from '../../config/fields.ts'
 import type { Db, Finding, Sql, Table } from '../database.ts'
+import { partitionTree } from './partition-tree.ts'
 import type { CatalogTable } from './table.ts'
 
 /** A foreign key that refers to a table. */
@@ -113,7 +114,7 @@ export async function referencingKeys(db: Db, oid: string): Promise<ForeignKey[]
     where k.contype = 'f'
       and (
         k.confrelid = ${oid}::oid
-        or k.conparentid = 0 and k.confrelid in (select relid from pg_partition_tree(${oid}::oid))
+        or k.conparentid = 0 and k.confrelid in (select relid from ${partitionTree(sql`${oid}::oid`)} part)
       )
       and not exists (
         select from pg_constraint parent

@@ -7,6 +7,7 @@ import { didYouMean } from '../../config/validate.ts'
 import type { Db, Finding, Inspection, InspectRequest, OrderPart, SqlValue, Table } from '../database.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
 import { foreignKeyFindings } from './foreign-keys.ts'
+import { readRedaction, setColumns } from './redaction.ts'
 import { tableFindings } from './table-findings.ts'
 import { findName, findTable, type CatalogTable } from './table.ts'
 import { timeColumn } from './time.ts'
@@ -23,6 +24,8 @@ export interface Care {
 /** What is found of a table in Postgres, beyond `Inspection`. */
 export interface PostgresInspection extends Inspection {
   readonly tree?: PostgresTree
+  /** Triggers that run when its rows are deleted or overwritten. */
+  readonly triggers: readonly string[]
 }
 
 /** Finds a table, and keeps it from changing its form as long as it is looked at. */
@@ -50,7 +53,14 @@ export async function inspectTable(
   request: InspectRequest,
   care: Care,
 ): Promise<PostgresInspection> {
-  const nothing = { table: undefined, column: request.column, time: undefined, order: [], sideBySide: false }
+  const nothing = {
+    table: undefined,
+    column: request.column,
+    time: undefined,
+    order: [],
+    sideBySide: false,
+    triggers: [],
+  }
   if (table === undefined) return { ...nothing, findings: [await noSuchTable(db, request.table)] }
   if (!isTable(table)) return { ...nothing, findings: [noTable(table)] }
   const column = table.columns.find(({ name }) => name === request.column)
@@ -59,22 +69,42 @@ export async function inspectTable(
     return { ...nothing, table, findings: [noTimeColumn(table, request.column)] }
   }
 
-  const found = await tableFindings(db, table, request.column, care.deletes)
-  const findings = [...(await whereFindings(db, table, request.where)), ...found.findings, ...keyFindings(table)]
+  const { set } = request
+  const names = set === undefined ? undefined : setColumns(table, set).map(({ name }) => name)
+  const found = await tableFindings(db, table, request.column, care.deletes, names)
+  const findings = [...(await whereFindings(db, table, request.where)), ...found.findings]
+  const order = [...[column.name].flatMap((name) => table.orderBy(name) ?? []), ...keyParts(table, column.name)]
+  if (set !== undefined) {
+    const { redaction, findings: more } = await readRedaction(db, table, set, column.name)
+    const { triggers } = found
+    const sideBySide = triggers.length === 0
+    return {
+      table,
+      column: column.name,
+      time,
+      order,
+      sideBySide,
+      findings: [...findings, ...more],
+      triggers,
+      redaction,
+    }
+  }
+  findings.push(...keyFindings(table))
   const readsRows = care.thorough && request.storage === undefined && !findings.some(({ level }) => level === 'refusal')
   const due = readsRows ? sql<boolean>`${time.due(request.cutoff)} and ${wherePredicate(request.where)}` : undefined
   const { children } = request
   const hanging = children === undefined ? undefined : await readTree(db, table, children, due, care.deletes)
   findings.push(...(hanging?.findings ?? (await foreignKeyFindings(db, table, due))))
-  const order = [column.name].flatMap((name) => table.orderBy(name) ?? [])
-  const sideBySide = !found.hasTriggers && hanging === undefined
+  const { triggers } = found
+  const sideBySide = triggers.length === 0 && hanging === undefined
   const tree = hanging === undefined ? {} : { tree: hanging.tree }
-  return { table, column: column.name, time, order: [...order, ...keyParts(table)], sideBySide, findings, ...tree }
+  return { table, column: column.name, time, order, sideBySide, findings, triggers, ...tree }
 }
 
-function keyParts(table: CatalogTable): OrderPart[] {
+/** @param time comes before them, and is not told twice: a query's columns have different names */
+function keyParts(table: CatalogTable, time: string): OrderPart[] {
   if (table.key.length > 0) {
-    return table.key.flatMap((name) => table.orderBy(name) ?? [])
+    return table.key.filter((name) => name !== time).flatMap((name) => table.orderBy(name) ?? [])
   }
   // Without a key, the row's place tells rows apart; in partitions it is unique only together with the partition.
   return [systemPart('tableoid', 'oid'), systemPart('ctid', 'tid')]

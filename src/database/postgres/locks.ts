@@ -43,6 +43,21 @@ export async function isLocked(db: Db, name: string): Promise<boolean> {
   return rows.length > 0
 }
 
+/**
+ * Locks a table and its partitions against changes of its form, until the transaction ends, as DELETE and UPDATE do it
+ * themselves: no reader and no writer waits. https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
+ * @param set the columns that are to be overwritten, at least one; undefined where rows go or come
+ */
+export async function lockForm(db: Db, table: Pick<NamedTable, 'sql'>, set?: readonly string[]): Promise<void> {
+  const [column] = set ?? []
+  if (column === undefined) {
+    await sql`lock table ${table.sql} in row exclusive mode`.execute(db)
+  } else {
+    // LOCK TABLE asks for rights on the whole table, where UPDATE needs them on its columns alone. Nothing is run.
+    await sql`explain update ${table.sql} set ${sql.id(column)} = default`.execute(db)
+  }
+}
+
 /** Keeps a table's steps (`shared`) apart from its restores and new holds (`exclusive`), until the transaction ends. */
 export async function lockRestores(db: Db, table: NamedTable, mode: 'shared' | 'exclusive'): Promise<void> {
   // Of a partition and the whole table it is one lock.

@@ -5,6 +5,7 @@ import { formatTableName, type TableName } from '../../config/fields.ts'
 import type { Db, Inspection, InspectRequest, Sql, WholePartition } from '../database.ts'
 import { rangeOf } from './partition-bounds.ts'
 import { obstacleTo } from './partition-obstacles.ts'
+import { partitionTree } from './partition-tree.ts'
 import { findTable, type CatalogTable } from './table.ts'
 import { cutoffAs } from './time.ts'
 
@@ -93,11 +94,11 @@ interface Node {
 async function leavesOf(db: Db, table: CatalogTable, column: string): Promise<Leaf[]> {
   const { rows } = await sql<Node>`
     select
-      t.relid::oid::text as oid, t.parentrelid::oid::text as parent, t.isleaf and c.relkind = 'r' as "isLeaf",
+      t.relid::oid::text as oid, t.parentrelid::oid::text as parent, c.relkind = 'r' as "isLeaf",
       n.nspname::text as schema, c.relname::text as name, pn.nspname::text as "ofSchema", p.relname::text as "ofName",
       pg_get_expr(c.relpartbound, c.oid) as bounds,
       k.partstrat = 'r' and coalesce(a.attname = ${column}, false) as "byColumn", k.partnatts::int as "keyColumns"
-    from pg_partition_tree(${table.oid}::oid) t
+    from ${partitionTree(sql`${table.oid}::oid`)} t
     join pg_class c on c.oid = t.relid join pg_namespace n on n.oid = c.relnamespace
     join pg_class p on p.oid = t.parentrelid join pg_namespace pn on pn.oid = p.relnamespace
     join pg_partitioned_table k on k.partrelid = t.parentrelid

@@ -9,18 +9,21 @@ import type {
   IncomingRows,
   LostPartitions,
   MadePartitions,
+  OldValues,
   OnConflict,
   PlacedRows,
+  Redacted,
   RestoreTable,
   RestoreTransaction,
   StagedRows,
 } from '../database.ts'
 import type { Link } from '../tree.ts'
 import { Transaction, type Connections } from './connection.ts'
-import { lockRestores } from './locks.ts'
+import { lockForm, lockRestores } from './locks.ts'
 import { makePartitions } from './partition-restore.ts'
 import { load } from './restore-direct.ts'
 import { relink } from './relink.ts'
+import { stageOld } from './restore-redacted.ts'
 import { stage } from './restore-staged.ts'
 import { insertTogether, type TogetherRows } from './restore-together.ts'
 import { stageArchive } from './staged-archive.ts'
@@ -29,15 +32,17 @@ import { findTable, type CatalogTable } from './table.ts'
 /**
  * Begins a restore: locks the table against changes of its form, and looks at it; undefined where there is none.
  * @param lost partitions that are made again where the rows need them
+ * @param set the columns that are to be set in rows that are there; undefined where rows are put in
  */
 export async function beginRestore(
   connections: Connections,
   name: TableName,
   lost: LostPartitions,
+  set: readonly string[] | undefined,
 ): Promise<RestoreTransaction | undefined> {
   const transaction = await Transaction.begin(connections, 'read write')
   try {
-    const restore = await openTable(transaction, name, lost)
+    const restore = await openTable(transaction, name, lost, set)
     if (restore !== undefined) return restore
   } catch (error) {
     await transaction.rollback()
@@ -51,17 +56,19 @@ async function openTable(
   transaction: Transaction,
   name: TableName,
   lost: LostPartitions,
+  set?: readonly string[],
 ): Promise<PostgresRestore | undefined> {
   const { db } = transaction
   const before = await findTable(db, name)
   if (before?.kind !== 'r' && before?.kind !== 'p') return undefined
-  await sql`lock table ${before.sql} in row exclusive mode`.execute(db)
+  const there = set?.filter((column) => before.columns.some(({ name: other }) => other === column))
+  await lockForm(db, before, there)
   await lockRestores(db, before, 'exclusive')
   // Again, now that it cannot change any more.
   const found = (await findTable(db, name)) ?? before
   const made = await makePartitions(db, found, lost)
   const table = made.tables.length === 0 ? found : ((await findTable(db, name)) ?? found)
-  return new PostgresRestore(transaction, table, made, await insertFacts(db, table))
+  return new PostgresRestore(transaction, table, made, await tableFacts(db, table, there))
 }
 
 class PostgresRestore implements RestoreTransaction {
@@ -69,14 +76,14 @@ class PostgresRestore implements RestoreTransaction {
   readonly made: MadePartitions
   readonly #transaction: Transaction
   readonly #table: CatalogTable
-  readonly #facts: InsertFacts
+  readonly #facts: TableFacts
 
-  constructor(transaction: Transaction, table: CatalogTable, made: MadePartitions, facts: InsertFacts) {
+  constructor(transaction: Transaction, table: CatalogTable, made: MadePartitions, facts: TableFacts) {
     this.made = made
     this.#transaction = transaction
     this.#table = table
     this.#facts = facts
-    this.table = { ...table, findings: facts.findings, insertTriggers: facts.insertTriggers }
+    this.table = { ...table, findings: facts.findings, triggers: facts.triggers }
   }
 
   get db(): Db {
@@ -127,6 +134,10 @@ class PostgresRestore implements RestoreTransaction {
       pg_temp.retention_selected`.execute(this.db)
   }
 
+  async stageOld(redacted: Redacted, columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<OldValues> {
+    return stageOld(this.#transaction, this.#table, redacted, columns, csv)
+  }
+
   async stageArchive(archive: ArchiveForm, csv: AsyncIterable<Buffer>): Promise<ArchivedRows> {
     await this.#clear()
     return stageArchive(this.#transaction, this.#table, archive, csv)
@@ -141,33 +152,44 @@ class PostgresRestore implements RestoreTransaction {
   }
 }
 
-/** What may become of rows that are inserted. */
-interface InsertFacts extends Pick<RestoreTable, 'findings' | 'insertTriggers'> {
+/** What may become of rows that are inserted, and who may do what. */
+interface TableFacts extends Pick<RestoreTable, 'findings' | 'triggers'> {
   /** Whether rows are put into ordinary tables as they are: no trigger and no rule has a word in it. */
   readonly isDirect: boolean
   /** The columns whose types read what they have written, whatever has been done since to types of their names. */
   readonly faithful: readonly string[]
 }
 
-async function insertFacts(db: Db, table: CatalogTable): Promise<InsertFacts> {
+/** @param set as of `beginRestore` */
+async function tableFacts(db: Db, table: CatalogTable, set: readonly string[] | undefined): Promise<TableFacts> {
   const { rows } = await sql<{
     rowSecurity: boolean
-    mayInsert: boolean
+    may: boolean
     user: string
     grant: string
     triggers: string[]
     direct: boolean
     faithful: string[]
   }>`
+    with given as (
+      select attnum, attname from pg_attribute
+      where attrelid = ${table.oid}::oid and attnum > 0 and attname = any(${set ?? []}::text[])
+    )
     select
       row_security_active(c.oid) as "rowSecurity",
-      has_table_privilege(c.oid, 'SELECT') and has_table_privilege(c.oid, 'INSERT') as "mayInsert",
+      has_table_privilege(c.oid, 'SELECT') and case when ${set === undefined}::boolean then has_table_privilege(c.oid, 'INSERT')
+        else not exists (select from given where not has_column_privilege(c.oid, attnum, 'UPDATE')) end as "may",
       current_user::text as "user",
-      format('GRANT SELECT, INSERT ON %I.%I TO %I;', n.nspname, c.relname, current_user) as "grant",
+      format(
+        'GRANT SELECT, %s ON %I.%I TO %I;',
+        coalesce((select format('UPDATE (%s)', string_agg(quote_ident(attname), ', ' order by attnum)) from given having count(*) > 0), 'INSERT'),
+        n.nspname, c.relname, current_user
+      ) as "grant",
       array(
         select distinct t.tgname::text from pg_trigger t
         where t.tgrelid in (select c.oid union select relid from pg_partition_tree(c.oid))
-          and not t.tgisinternal and t.tgenabled in ('O', 'A') and t.tgtype & 4 = 4
+          and not t.tgisinternal and t.tgenabled in ('O', 'A')
+          and t.tgtype & ${sql.lit(set === undefined ? 4 : 16)} <> 0
       ) as triggers,
       -- COPY heeds no rules, and of triggers it is enough that there is one for any session.
       not exists (
@@ -199,10 +221,10 @@ async function insertFacts(db: Db, table: CatalogTable): Promise<InsertFacts> {
   const [facts] = rows
   const name = formatTableName(table.name)
   const findings: RestoreTable['findings'][number][] = []
-  if (facts?.mayInsert === false) {
+  if (facts?.may === false) {
     findings.push({
       level: 'refusal',
-      text: `Role "${facts.user}" may not read and insert rows of ${name}`,
+      text: `Role "${facts.user}" may not read and ${set === undefined ? 'insert' : 'update'} rows of ${name}`,
       hint: facts.grant,
     })
   }
@@ -215,7 +237,7 @@ async function insertFacts(db: Db, table: CatalogTable): Promise<InsertFacts> {
   }
   return {
     findings,
-    insertTriggers: facts?.triggers ?? [],
+    triggers: facts?.triggers ?? [],
     isDirect: facts?.direct ?? false,
     faithful: facts?.faithful ?? [],
   }

@@ -1,15 +1,18 @@
-/** One step on Postgres: the bytes of the archive come out of DELETE … RETURNING itself. */
+/** One step on Postgres: the bytes of the archive come out of DELETE … RETURNING, or UPDATE … RETURNING, itself. */
 import { sql } from 'kysely'
 
 import type { Db, ExportedRows, InspectRequest, RowSelection, Sql, StepTransaction } from '../database.ts'
 import { RetentionError } from '../../errors.ts'
 import { refusalOf } from '../findings.ts'
+import { redactionColumns, type Redaction } from '../redaction.ts'
 import type { Gathering, GatheredStep } from '../tree.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { copyCsv, copyOut } from './copy.ts'
 import { rowsOf } from './gathered.ts'
 import { inspectTable, isTable, type PostgresInspection } from './inspect.ts'
-import { lockRestores } from './locks.ts'
+import { lockForm, lockRestores } from './locks.ts'
+import { prepareNotes, proveRedacted, redactRows } from './redact-step.ts'
+import { setColumns } from './redaction.ts'
 import { gatherStep, lockTree, treeSignature } from './step-tree.ts'
 import { findName, findTable, type CatalogTable } from './table.ts'
 
@@ -24,10 +27,9 @@ export async function beginStep(connections: Connections, request: InspectReques
     await countAtOnce(transaction, connections.serverVersion)
     const named = await findName(db, request.table)
     if (named !== undefined && isTable(named)) {
-      // Against this lock nobody can add a foreign key, a trigger or a rule, or change a column, until we commit. It is
-      // the lock that DELETE takes itself, and blocks no reader and no writer; but a table may still be made a child or
-      // a partition of ours. https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
-      await sql`lock table ${named.sql} in row exclusive mode`.execute(db)
+      // Against this lock nobody can add a foreign key, a trigger or a rule, or change a column, until we commit; but a
+      // table may still be made a child or a partition of ours.
+      await lockForm(db, named, await columnsToSet(db, request))
       // A hold on these rows, of a restore or of its own, is either there and seen, or placed when we have ended.
       await lockRestores(db, named, 'shared')
     }
@@ -35,11 +37,23 @@ export async function beginStep(connections: Connections, request: InspectReques
     const family = table === undefined ? undefined : await readFamily(db, table)
     const look = (): Promise<PostgresInspection> => inspectTable(db, table, request, care)
     const inspection = await lockTree(db, await look(), look)
+    if (notes(inspection) && table !== undefined) await prepareNotes(db, table)
     return new PostgresStep(transaction, request, table, family, inspection)
   } catch (error) {
     await transaction.rollback()
     throw error
   }
+}
+
+/** The columns that are to be overwritten, as far as they are there; undefined where rows go. */
+async function columnsToSet(db: Db, { table, set }: InspectRequest): Promise<string[] | undefined> {
+  const found = set === undefined ? undefined : await findTable(db, table)
+  return found === undefined || set === undefined ? undefined : setColumns(found, set).map(({ name }) => name)
+}
+
+/** Whether rows may come to hold something else than they are set to. */
+function notes({ redaction, triggers }: PostgresInspection): boolean {
+  return redaction !== undefined && triggers.length > 0
 }
 
 /**
@@ -77,12 +91,33 @@ class PostgresStep implements StepTransaction {
   }
 
   export(rows: RowSelection, skipLocked: boolean, signal?: AbortSignal): ExportedRows {
+    const { redaction } = this.inspection
+    if (redaction !== undefined) return this.#redact(rows, redaction, skipLocked, signal)
     const columns = (this.#table?.columns ?? []).filter((column) => !column.generated)
     const deletion =
       skipLocked && this.#table?.mayLockRows === true ? deleteUnlocked(rows, columns) : deleteAll(rows, columns)
     const copy = copyOut(this.#transaction, copyCsv(deletion, columns), signal)
     // What was read has been deleted by being read.
     return { columns, csv: copy, count: copy.rows, records: copy.records, remove: () => this.#lookAgain() }
+  }
+
+  #redact(
+    rows: RowSelection,
+    redaction: Redaction,
+    skipLocked: boolean,
+    signal: AbortSignal | undefined,
+  ): ExportedRows {
+    const table = this.#table
+    if (table === undefined) throw new TypeError('rows of a table that was found')
+    const { inspection } = this
+    const columns = redactionColumns(table.columns, table.key, inspection.column, redaction.set)
+    const update = redactRows(rows, table, redaction, columns, skipLocked, notes(inspection))
+    const copy = copyOut(this.#transaction, copyCsv(update, columns), signal)
+    const remove = async (): Promise<void> => {
+      if (notes(inspection)) await proveRedacted(this.db, rows, redaction, inspection.triggers)
+      await this.#lookAgain()
+    }
+    return { columns, csv: copy, count: copy.rows, records: copy.records, remove }
   }
 
   async gather(request: Gathering, skipLocked: boolean, signal?: AbortSignal): Promise<GatheredStep> {

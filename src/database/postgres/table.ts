@@ -1,5 +1,6 @@
 /** Finds tables in Postgres's catalog. */
 import { sql } from 'kysely'
+import { partitionTree } from './partition-tree.ts'
 
 import type { TableName } from '../../config/fields.ts'
 import type { Column, Db, OrderPart, SqlValue, Table } from '../database.ts'
@@ -99,7 +100,7 @@ async function readRelatives(db: Db, oid: string): Promise<Relative[]> {
     with relative(oid, "isPart") as (
       select ${oid}::oid, false
       union select relid, false from pg_partition_ancestors(${oid}::oid)
-      union select relid, true from pg_partition_tree(${oid}::oid) where relid <> ${oid}::oid
+      union select relid, true from ${partitionTree(sql`${oid}::oid`)} part where level > 0
     )
     select n.nspname as schema, c.relname as name, c.oid::text, "isPart"
     from relative r join pg_class c on c.oid = r.oid join pg_namespace n on n.oid = c.relnamespace

@@ -11,6 +11,7 @@ import {
   type KeyEffect,
   type Tree,
   type TreeKey,
+  withOwn,
 } from '../tree.ts'
 import { keyFindings, referencingKeys, type ForeignKey } from './foreign-keys.ts'
 import { tableFindings } from './table-findings.ts'
@@ -45,12 +46,13 @@ export async function readTree(
   const keys: PostgresKey[] = []
   const findings: Finding[] = [...lockFindings(table, deletes)]
   const walked = new Set<number>()
+  const allowed = withOwn(children, table.name)
   for (let at = 0; at !== -1; at = tables.findIndex(({ goes }, index) => goes && !walked.has(index))) {
     walked.add(at)
     const parent = tables[at]?.table ?? table
     if (at > 0) findings.push(...(await childFindings(db, parent, deletes)))
     for (const key of await referencingKeys(db, parent.oid)) {
-      if (!isAllowed(children, { schema: key.schema, name: key.table }, isSame)) {
+      if (!isAllowed(allowed, { schema: key.schema, name: key.table }, isSame)) {
         findings.push(...(await keyFindings(db, parent, key, at === 0 ? due : undefined)))
         if (at > 0 && effects[key.action] === 'goes' && key.action !== 'c') findings.push(leftOut(parent, key))
         continue

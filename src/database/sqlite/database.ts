@@ -15,6 +15,7 @@ import type {
   Inspection,
   InspectRequest,
   Lock,
+  LostPartitions,
   RestoreTransaction,
   RowSelection,
   Space,
@@ -156,8 +157,12 @@ class SqliteDatabase implements Database {
     return this.#connection.settle()
   }
 
-  async restore(table: TableName): Promise<RestoreTransaction | undefined> {
-    return beginRestore(this.#connection, table)
+  async restore(
+    table: TableName,
+    _lost?: LostPartitions,
+    set?: readonly string[],
+  ): Promise<RestoreTransaction | undefined> {
+    return beginRestore(this.#connection, table, set)
   }
 
   async chooseRecords(files: readonly ChoiceFile[], choice: Choice): Promise<Chosen> {

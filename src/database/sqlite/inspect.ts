@@ -7,6 +7,7 @@ import { didYouMean } from '../../config/validate.ts'
 import type { Db, Finding, Inspection, InspectRequest, OrderPart, Table } from '../database.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
 import { foreignKeyFindings } from './foreign-keys.ts'
+import { readRedaction } from './redaction.ts'
 import { findTable, orderPart, triggersOn, type SchemaTable } from './table.ts'
 import { detectStorage, timeColumn } from './time.ts'
 import { readTree, type SqliteTree } from './tree.ts'
@@ -16,12 +17,17 @@ export interface SqliteInspection extends Inspection {
   /** Whether its rows are known by their numbers, and SQLite can write their lines. */
   readonly writesLines: boolean
   readonly tree?: SqliteTree
+  /** Triggers that run when its rows are deleted or overwritten. */
+  readonly triggers: readonly string[]
 }
 
 /** Looks at a policy's table. `thorough` also reads rows: how they store time, and whether foreign keys block. */
 export async function inspect(db: Db, request: InspectRequest, thorough: boolean): Promise<SqliteInspection> {
-  const table = await findTable(db, request.table)
-  const cannot = { sideBySide: false, writesLines: false }
+  const found = await findTable(db, request.table)
+  const { set } = request
+  // Rows that stay keep their numbers.
+  const table = found === undefined || set === undefined ? found : { ...found, kept: undefined }
+  const cannot = { sideBySide: false, writesLines: false, triggers: [] }
   const nothing = { table: undefined, column: request.column, time: undefined, order: [], ...cannot }
   if (table === undefined) return { ...nothing, findings: [await noSuchTable(db, request.table)] }
   if (table.kind !== 'table') return { ...nothing, findings: [noTable(table)] }
@@ -29,12 +35,13 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
   if (column === undefined) return { ...nothing, table, findings: [noSuchColumn(table, request.column)] }
 
   const order = orderParts(table, column.name)
-  const triggers = await triggerFindings(db, table)
+  const triggers = await triggersOn(db, table, set === undefined ? 'delete' : 'update')
+  const redacting = set === undefined ? undefined : await readRedaction(db, table, set, column.name)
   const findings = [
     ...(await whereFindings(db, table, request.where)),
-    ...keyFindings(table, order),
+    ...(redacting?.findings ?? keyFindings(table, order)),
     ...(await indexFindings(db, table, column.name)),
-    ...triggers,
+    ...triggerFindings(table, triggers, set === undefined ? 'deleted' : 'updated'),
   ]
   if (findings.some(({ level }) => level === 'refusal')) return { ...nothing, table, findings }
 
@@ -43,16 +50,16 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
   const detected = readsRows
     ? await detectStorage(db, table.sql, column.name, where, request.hasWorked === true)
     : { storage: request.storage, undated: undefined, everywhere: false, findings: [] }
-  const { storage, undated, everywhere, findings: found } = detected
-  findings.push(...found)
+  const { storage, undated, everywhere, findings: doubts } = detected
+  findings.push(...doubts)
   const time = timeColumn(column.name, storage, request.columnTimezone, everywhere)
   const due =
-    readsRows && !found.some(({ level }) => level === 'refusal')
+    readsRows && !doubts.some(({ level }) => level === 'refusal')
       ? sql<boolean>`${time.due(request.cutoff)} and ${where}`
       : undefined
   const { children } = request
   const hanging = children === undefined ? undefined : await readTree(db, table, children, due)
-  findings.push(...(hanging?.findings ?? (await foreignKeyFindings(db, table, due))))
+  if (redacting === undefined) findings.push(...(hanging?.findings ?? (await foreignKeyFindings(db, table, due))))
   const { rows: modes } = await sql<{ journal: string; encoding: string }>`
     select journal_mode as journal, encoding from pragma_journal_mode, pragma_encoding`.execute(db)
   // In another encoding, text that is taken for bytes is not UTF-8.
@@ -67,6 +74,8 @@ export async function inspect(db: Db, request: InspectRequest, thorough: boolean
     sideBySide,
     writesLines,
     findings,
+    triggers,
+    ...(redacting === undefined ? {} : { redaction: redacting.redaction }),
     ...(undated === undefined ? {} : { undated }),
     ...(hanging === undefined ? {} : { tree: hanging.tree }),
   }
@@ -155,13 +164,12 @@ async function indexFindings(db: Db, table: SchemaTable, column: string): Promis
   ]
 }
 
-async function triggerFindings(db: Db, table: Table): Promise<Finding[]> {
-  const names = await triggersOn(db, table, 'delete')
+function triggerFindings(table: Table, names: readonly string[], done: 'deleted' | 'updated'): Finding[] {
   if (names.length === 0) return []
   return [
     {
       level: 'warning',
-      text: `Triggers run when rows of "${table.name.name}" are deleted: ${names.join(', ')}`,
+      text: `Triggers run when rows of "${table.name.name}" are ${done}: ${names.join(', ')}`,
       hint: 'What they change is not archived.',
     },
   ]

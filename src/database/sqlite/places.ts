@@ -1,4 +1,4 @@
-/** Where the rows of a step are, so that the rows that are deleted are those that were read, whatever is asked later. */
+/** Where the rows of a step are, so that the rows that are changed are those that were read, whatever is asked later. */
 import { sql } from 'kysely'
 
 import type { RowSelection, Sql, SqlValue } from '../database.ts'
@@ -35,49 +35,50 @@ export class Places {
     return this.#areNumbers() ? { ...this.#rows, where: sql<boolean>`${this.#key} in (${this.#list()})` } : this.#rows
   }
 
-  /** Makes deleting the rows at these places ready; what it returns does it, and returns how many there were. */
-  deletion(connection: Connection): () => number {
-    if (!this.#areNumbers()) return this.#eachDeletion(connection)
+  /**
+   * Makes a change of the rows at these places ready; what it returns does it, and returns how many there were.
+   * @param change the statement up to its WHERE: DELETE or UPDATE
+   */
+  change(connection: Connection, change: Sql): () => number {
+    if (!this.#areNumbers()) return this.#changeEach(connection, change)
     const runs = this.#runs()
     return runs.length < this.#count / fewestInRun
-      ? this.#runsDeletion(connection, runs)
-      : this.#listDeletion(connection)
+      ? this.#changeRuns(connection, change, runs)
+      : this.#changeList(connection, change)
   }
 
   /** A log's rows mostly lie one behind the other, and a range of them is deleted in half the time. */
-  #runsDeletion(connection: Connection, runs: readonly Run[]): () => number {
-    const { statement } = connection.prepare(
-      sql`delete from ${this.#rows.table.sql} where ${this.#key} between ${0} and ${0}`,
-    )
+  #changeRuns(connection: Connection, change: Sql, runs: readonly Run[]): () => number {
+    const { statement, parameters } = connection.prepare(sql`${change} where ${this.#key} between ${0} and ${0}`)
+    const own = parameters.slice(0, -2)
     return () => {
-      let deleted = 0
-      for (const { first, last } of runs) deleted += attempt(() => statement.run(first, last)).changes
-      return deleted
+      let changed = 0
+      for (const { first, last } of runs) changed += attempt(() => statement.run(...own, first, last)).changes
+      return changed
     }
   }
 
-  #listDeletion(connection: Connection): () => number {
-    const { statement, parameters } = connection.prepare(
-      sql`delete from ${this.#rows.table.sql} where ${this.#key} in (${this.#list()})`,
-    )
+  #changeList(connection: Connection, change: Sql): () => number {
+    const { statement, parameters } = connection.prepare(sql`${change} where ${this.#key} in (${this.#list()})`)
     return () => attempt(() => statement.run(...parameters)).changes
   }
 
-  #eachDeletion(connection: Connection): () => number {
+  #changeEach(connection: Connection, change: Sql): () => number {
     const parts = this.#rows.order.slice(1)
     const where = sql.join(
       parts.map((part) => sql`${part.value} is ${null}`),
       sql` and `,
     )
     // Prepared once and run with each row's key; the nulls only hold the parameters' places.
-    const { statement } = connection.prepare(sql`delete from ${this.#rows.table.sql} where ${where}`)
+    const { statement, parameters } = connection.prepare(sql`${change} where ${where}`)
+    const own = parameters.slice(0, -this.#width)
     const values = this.#all()
     return () => {
-      let deleted = 0
+      let changed = 0
       for (let at = 0; at < values.length; at += this.#width) {
-        deleted += attempt(() => statement.run(...values.slice(at, at + this.#width))).changes
+        changed += attempt(() => statement.run(...own, ...values.slice(at, at + this.#width))).changes
       }
-      return deleted
+      return changed
     }
   }
 

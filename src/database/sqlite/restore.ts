@@ -5,7 +5,9 @@ import type {
   ArchiveForm,
   Db,
   IncomingRows,
+  OldValues,
   PlacedRows,
+  Redacted,
   RestoreTable,
   RestoreTransaction,
   StagedRows,
@@ -14,17 +16,26 @@ import type { Link } from '../tree.ts'
 import type { Connection } from './connection.ts'
 import { relink } from './relink.ts'
 import { load } from './restore-direct.ts'
+import { stageOld, unstageOld } from './restore-redacted.ts'
 import { stage, unstage } from './restore-staged.ts'
 import { stageArchive, unstageArchive } from './staged-archive.ts'
 import { findTable, triggersOn, type SchemaTable } from './table.ts'
 
-/** Begins a restore; undefined where there is no such table. */
-export async function beginRestore(connection: Connection, name: TableName): Promise<RestoreTransaction | undefined> {
+/**
+ * Begins a restore; undefined where there is no such table.
+ * @param set the columns that are to be set in rows that are there; undefined where rows are put in
+ */
+export async function beginRestore(
+  connection: Connection,
+  name: TableName,
+  set?: readonly string[],
+): Promise<RestoreTransaction | undefined> {
   connection.begin('immediate')
   try {
     const table = await findTable(connection.db, name)
     if (table?.kind === 'table') {
-      return new SqliteRestore(connection, table, await triggersOn(connection.db, table, 'insert'))
+      const event = set === undefined ? 'insert' : 'update'
+      return new SqliteRestore(connection, table, await triggersOn(connection.db, table, event))
     }
   } catch (error) {
     connection.rollback()
@@ -39,10 +50,10 @@ class SqliteRestore implements RestoreTransaction {
   readonly #connection: Connection
   readonly #table: SchemaTable
 
-  constructor(connection: Connection, table: SchemaTable, insertTriggers: readonly string[]) {
+  constructor(connection: Connection, table: SchemaTable, triggers: readonly string[]) {
     this.#connection = connection
     this.#table = table
-    this.table = { ...table, findings: [], insertTriggers }
+    this.table = { ...table, findings: [], triggers }
   }
 
   get db(): Db {
@@ -51,7 +62,7 @@ class SqliteRestore implements RestoreTransaction {
 
   canLoad(): boolean {
     // Types need no look: what has gone in is read back and compared.
-    return this.#table.rowid !== undefined && this.table.insertTriggers.length === 0
+    return this.#table.rowid !== undefined && this.table.triggers.length === 0
   }
 
   async load({ columns }: IncomingRows, csv: AsyncIterable<Buffer>): Promise<PlacedRows | undefined> {
@@ -76,6 +87,10 @@ class SqliteRestore implements RestoreTransaction {
     return relink(this.#connection, this.#table, link, columns, csv)
   }
 
+  async stageOld(redacted: Redacted, columns: readonly string[], csv: AsyncIterable<Buffer>): Promise<OldValues> {
+    return stageOld(this.#connection, this.#table, redacted, columns, csv)
+  }
+
   async stageArchive(archive: ArchiveForm, csv: AsyncIterable<Buffer>): Promise<ArchivedRows> {
     return stageArchive(this.#connection, this.#table, archive, csv)
   }
@@ -83,6 +98,7 @@ class SqliteRestore implements RestoreTransaction {
   async commit(): Promise<void> {
     await unstage(this.db)
     await unstageArchive(this.db)
+    await unstageOld(this.#connection)
     this.#connection.commit()
   }
 

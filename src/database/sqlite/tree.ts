@@ -11,6 +11,7 @@ import {
   type KeyEffect,
   type Tree,
   type TreeKey,
+  withOwn,
 } from '../tree.ts'
 import { keyFindings, keyName, referencingKeys, type ForeignKey } from './foreign-keys.ts'
 import { findTable, triggersOn, type SchemaTable } from './table.ts'
@@ -40,12 +41,13 @@ export async function readTree(
   const findings: Finding[] = []
   let isReferred = false
   const walked = new Set<number>()
+  const allowed = withOwn(children, table.name)
   for (let at = 0; at !== -1; at = tables.findIndex(({ goes }, index) => goes && !walked.has(index))) {
     walked.add(at)
     const parent = tables[at]?.table ?? table
     if (at > 0) findings.push(...(await childFindings(db, parent)))
     for (const key of await referencingKeys(db, parent)) {
-      if (!isAllowed(children, { schema: undefined, name: key.table }, isSame)) {
+      if (!isAllowed(allowed, { schema: undefined, name: key.table }, isSame)) {
         isReferred = true
         findings.push(...(await keyFindings(db, parent, key, at === 0 ? due : undefined)))
         if (at > 0 && effects[key.action] === undefined && key.action !== 'CASCADE') findings.push(leftOut(parent, key))

@@ -1,0 +1,32 @@
+/** `retention get <archive> [folder]` */
+import type { CommandModule } from 'yargs'
+
+import { exitCode } from '../exit-codes.ts'
+import type { GetReport } from '../report.ts'
+import { given, present, projectOptions, type CommonArguments } from './command.ts'
+
+interface GetArguments extends CommonArguments {
+  archive: string
+  folder: string | undefined
+}
+
+export const getCommand: CommandModule<CommonArguments, GetArguments> = {
+  command: 'get <archive> [folder]',
+  describe: "Put an archive's plain CSV and manifest into a folder",
+  builder: (parser) =>
+    parser
+      .positional('archive', { type: 'string', demandOption: true, describe: "The archive's name, path or location" })
+      .positional('folder', { type: 'string', describe: 'Where to; by default this folder' }),
+  handler: async (argv) =>
+    present(
+      argv,
+      async () => {
+        const { getArchive } = await import('../get-archive.ts')
+        return getArchive({ ...projectOptions(argv), ...given({ folder: argv.folder }), file: argv.archive })
+      },
+      async () => {
+        const { printGet } = await import('../print/get.ts')
+        return { print: (report: GetReport) => printGet(report), code: () => exitCode.done }
+      },
+    ),
+}

@@ -1,0 +1,66 @@
+/** `get`: an archive's plain CSVs and its manifest, put into a folder. */
+import path from 'node:path'
+
+import { manifestName } from './archive/name.ts'
+import { readCsv, readText, store, storeText } from './archive/store.ts'
+import type { ProjectOptions } from './config/project.ts'
+import { RetentionError } from './errors.ts'
+import { checkKey, folderTarget, type FoundArchive } from './find-archive.ts'
+import { openArchive } from './read-archive.ts'
+import type { GetReport } from './report.ts'
+import type { Target } from './target/target.ts'
+
+/** What `getArchive` can be told. */
+export interface GetArchiveOptions extends ProjectOptions {
+  /** The archive: its name, its path, or its location as the ledger has it. */
+  file: string
+  /** The folder to put its files into; it is made where it is not there. Default: the process's folder. */
+  folder?: string
+}
+
+/**
+ * Puts the plain CSVs of an archive, and its manifest, into a folder: readable by their owner alone, over nothing, and
+ * checked. The archive stays where it is.
+ * @throws RetentionError when it cannot; then no file is left
+ */
+export async function getArchive(options: GetArchiveOptions): Promise<GetReport> {
+  const archive = await openArchive(options)
+  await checkKey(archive)
+  const folder = folderTarget(path.resolve(options.cwd ?? '.', options.folder ?? '.'))
+  const manifest = archive.manifest === undefined ? undefined : manifestName(archive.name)
+  const files = [archive, ...archive.parts]
+  for (const name of [...files.map((file) => file.name), manifest ?? archive.name]) {
+    if (await folder.has(name).catch(() => false))
+      throw new RetentionError('ARCHIVE_EXISTS', `${folder.locate(name)} is in the way; it is left as it is`)
+  }
+  await folder.prepare()
+  const done: string[] = []
+  try {
+    for (const file of files) {
+      const { sha256 } = await store(folder, file.name, await readCsv(file), () => file.rows)
+      done.push(file.name)
+      if (sha256 !== file.sha256) throw changed(file, sha256)
+    }
+    if (manifest !== undefined) await copyManifest(archive, manifest, folder)
+  } catch (error) {
+    for (const name of done) await folder.withdraw(name).catch(() => {})
+    throw error
+  }
+  return {
+    archive: archive.name,
+    files: files.map(({ name, rows }) => ({ name, location: folder.locate(name), rows })),
+    manifest: manifest === undefined ? null : folder.locate(manifest),
+  }
+}
+
+async function copyManifest({ target }: FoundArchive, name: string, folder: Target): Promise<void> {
+  await storeText(folder, name, await readText(target, name))
+}
+
+function changed({ target, path: file, sha256: expected }: FoundArchive, sha256: string): RetentionError {
+  return new RetentionError(
+    'ARCHIVE_CHANGED',
+    `${target.locate(file)} is not what was archived: its CSV has SHA-256 ${sha256}, not ${expected}`,
+    { hint: 'Take the file from a backup; "retention verify" checks the others.' },
+  )
+}
