@@ -533,16 +533,18 @@ overDatabases(
     const { db } = scene
     process.env['ERASE_TEST_KEY'] = 'a long enough password'
     try {
-      const { made, rows } = await archived(scene, {
-        archive: { to: './backups', durable: true, encrypt: { zip: { password: { env: 'ERASE_TEST_KEY' } } } },
-      })
+      const sealed = { to: './backups', durable: true, encrypt: { zip: { password: { env: 'ERASE_TEST_KEY' } } } }
+      const { made, rows } = await archived(scene, { archive: sealed })
       const before = files(made.path('backups'))
       delete process.env['ERASE_TEST_KEY']
       await fails(eraseIn(made), 'KEY_MISSING', /ERASE_TEST_KEY/)
       process.env['ERASE_TEST_KEY'] = 'another password, as long'
-      await fails(eraseIn(made), 'KEY_MISSING', /./)
+      await fails(eraseIn(made), 'KEY_WRONG', /log_backup_20260516\.csv\.zip/)
       process.env['ERASE_TEST_KEY'] = 'a long enough password'
+      made.policy('log', logPolicy)
+      await fails(eraseIn(made), 'REFUSED', /is sealed \(zip\), and what is left of it would not be/)
       assert.equal(files(made.path('backups')), before)
+      made.policy('log', { ...logPolicy, archive: sealed })
       const { archives } = await eraseIn(made)
       assert.is(archives[0]?.after, 'log_backup_20260516_0003.csv')
       assert.equal(
