@@ -528,6 +528,24 @@ overDatabases(
 
 overDatabases(
   test,
+  'what redaction has archived: the old values of a row go, and it stays redacted',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore(cutoff, 3))
+    const made = project({ log: { ...logPolicy, action: 'redact', set: { body: null } } })
+    await apply({ cwd: made.folder, now })
+    const { archives, live } = await eraseIn(made, { where: "body = 'text 2'" })
+    assert.equal([archives[0]?.erased, live], [1, 0])
+    assert.equal((await verify({ cwd: made.folder, deep: true })).findings, [])
+    await restore({ cwd: made.folder, file: archives[0]?.after ?? '', now })
+    assert.equal(
+      (await db.rows('select body from log order by id')).map(([body]) => body),
+      ['text 1', null, 'text 3'],
+    )
+  },
+)
+
+overDatabases(
+  test,
   'sealed archives: refused without the key, or a way to seal the rest; else the rest is sealed',
   async (scene) => {
     const { db } = scene
@@ -541,7 +559,8 @@ overDatabases(
       process.env['ERASE_TEST_KEY'] = 'another password, as long'
       await fails(eraseIn(made), 'KEY_WRONG', /log_backup_20260516\.csv\.zip/)
       process.env['ERASE_TEST_KEY'] = 'a long enough password'
-      made.policy('log', logPolicy)
+      made.configure({ database: db.address, archive: sealed })
+      made.policy('log', { ...logPolicy, archive: { to: './backups', durable: true, encrypt: false } })
       await fails(eraseIn(made), 'REFUSED', /is sealed \(zip\), and what is left of it would not be/)
       assert.equal(files(made.path('backups')), before)
       made.policy('log', { ...logPolicy, archive: sealed })
