@@ -46,7 +46,7 @@ export interface ApplyOptions extends ProjectOptions {
 }
 
 /**
- * Applies policies: archives what is due, verifies it, deletes it, and records it in the ledger. One policy's failure
+ * Applies policies: archives what is due, verifies it, deletes or redacts it, and records it in the ledger. One policy's failure
  * does not stop the others: how each ended is in the report.
  * @throws RetentionError when it cannot begin: a mistake in config, policies or options, no database, a newer ledger.
  */
