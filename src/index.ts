@@ -4,7 +4,7 @@ export type { ChildRows } from './children.ts'
 export { defineConfig, type ConfigInput } from './config/config.ts'
 export { erase, type EraseOptions } from './erase.ts'
 export { RetentionError, type ErrorCode } from './errors.ts'
-export type { Duration, Size, TargetInput } from './config/fields.ts'
+export type { Duration, ObjectLock, Size, TargetInput } from './config/fields.ts'
 export type { Candidate, Finding, Partition, Space } from './database/database.ts'
 export {
   addHold,
