@@ -6,6 +6,7 @@ import yargs from 'yargs'
 import { applyCommand } from './commands/apply.ts'
 import { catCommand } from './commands/cat.ts'
 import { fail, keepOutputErrors, type CommonArguments } from './commands/command.ts'
+import { eraseCommand } from './commands/erase.ts'
 import { getCommand } from './commands/get.ts'
 import { holdCommand } from './commands/hold.ts'
 import { initCommand } from './commands/init.ts'
@@ -41,6 +42,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(catCommand)
     .command(getCommand)
     .command(holdCommand)
+    .command(eraseCommand)
     .demandCommand(1, 'Name a command.')
     .strict()
     .recommendCommands()

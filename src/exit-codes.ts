@@ -1,6 +1,6 @@
 /** Exit codes, all in one place. */
 import { RetentionError } from './errors.ts'
-import type { ApplyReport, StatusReport, VerifyReport } from './report.ts'
+import type { ApplyReport, EraseReport, StatusReport, VerifyReport } from './report.ts'
 
 /** What the process's exit code says. */
 export const exitCode = {
@@ -49,6 +49,12 @@ export function codeOfApply({ policies }: ApplyReport): number {
 export function codeOfStatus({ policies }: StatusReport): number {
   const attention = policies.some(({ due, overdue, error }) => due > 0 || overdue || error !== undefined)
   return attention ? exitCode.attention : exitCode.done
+}
+
+/** The exit code of erase. 0 says that what matches is erased, or in a dry run that it could be. */
+export function codeOfErase({ archives, held }: EraseReport): number {
+  if (archives.some(({ error }) => error !== undefined)) return exitCode.failed
+  return held > 0 ? exitCode.partial : exitCode.done
 }
 
 /** The exit code of verify. */

@@ -5,7 +5,7 @@ import { gatheringOf } from './children.ts'
 import { formatTableName } from './config/fields.ts'
 import { countRows, firstTime, lastTime, rangeWhere } from './cut.ts'
 import type { Column, Partition, Redacted, RowSelection, StepTransaction, Table } from './database/database.ts'
-import type { Link } from './database/tree.ts'
+import { referencesOf, type Link, type Reference } from './database/tree.ts'
 import { pastRows } from './past.ts'
 import type { RunContext, StepOrder } from './step.ts'
 
@@ -16,6 +16,8 @@ interface ExportedPart {
   readonly ddl: readonly string[]
   /** Where it holds references instead of rows that go. */
   readonly link: Link | undefined
+  /** What its rows refer to in the step's other files. */
+  readonly references: readonly Reference[]
   /** What the file is called after, beside the archive itself. */
   readonly label: string
   /** To be read once, to the end, one part after the other. */
@@ -64,7 +66,8 @@ export async function exportStep(
     const { holds } = context.ledger
     const held = (): ReturnType<typeof holds.where> =>
       holds.where(transaction.db, due.table, policy.name, context.now, order.step.partition)
-    const part = { table: due.table, columns, ddl, link: undefined, label: '', csv, records, count: () => rows.count() }
+    const own = { table: due.table, columns, ddl, link: undefined, references: [], label: '' }
+    const part = { ...own, csv, records, count: () => rows.count() }
     const { redaction } = inspection
     const redacted = redaction === undefined ? undefined : { key: due.table.key, set: redaction.set }
     return { parts: [part], isEmpty: false, beyond: 0, from, to, partition, redacted, remove: () => rows.remove(held) }
@@ -83,7 +86,8 @@ export async function exportStep(
     const { schema, name } = table.name
     const ddl = await context.database.ddl(db, table.name)
     const label = `${formatTableName({ schema: schema === own.schema ? undefined : schema, name })}${link === undefined ? '' : '.links'}`
-    parts.push({ table, link, columns, ddl, csv, label, records: undefined, count: async () => rows })
+    const references = referencesOf(inspection.tree, table, link)
+    parts.push({ table, link, references, columns, ddl, csv, label, records: undefined, count: async () => rows })
   }
   const isEmpty = (gathered.rows[0] ?? 0) === 0
   const none = { partition: undefined, redacted: undefined }

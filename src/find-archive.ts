@@ -57,12 +57,26 @@ export interface Place {
  */
 export async function findArchive(file: string, place: Place): Promise<FoundArchive> {
   const name = archiveOf(fileNameOf(file))
-  const known = await place.database.read((db) => place.ledger.find(db, name))
-  const target = await targetWith(file, name, known, place)
-  // Another database's archive may have the same name.
-  const isOther = known !== undefined && (await isAnother(target, name, known, place.config))
-  const entry = isOther ? undefined : known
-  return readFound(target, name, entry, place.config)
+  const { database, ledger } = place
+  const known = await database.read((db) => ledger.find(db, name))
+  const isOver = known === undefined || known.state === 'pruned'
+  const erased = isOver ? await database.read((db) => ledger.erasures.files(db, name)) : []
+  try {
+    const target = await targetWith(file, name, known, place)
+    // Another database's archive may have the same name.
+    const isOther = known !== undefined && (await isAnother(target, name, known, place.config))
+    const entry = isOther ? undefined : known
+    const found = await readFound(target, name, entry, place.config)
+    const isErased = erased.some(({ storedSha256 }) => storedSha256 === found.manifestSha256)
+    const isGone = entry?.state === 'pruned' && erased.length > 0
+    if (!isGone && !isErased) return found
+  } catch (error) {
+    if (erased.length === 0 || !hasCode(error, 'ARCHIVE_NOT_FOUND')) throw error
+  }
+  const rest = await database.read((db) => ledger.erasures.restOf(db, name))
+  throw new RetentionError('ARCHIVE_NOT_FOUND', `Rows were erased from ${name}, and it is no more`, {
+    hint: rest === null ? 'None of its rows were left.' : `Its other rows are in ${rest}.`,
+  })
 }
 
 /** An archive that the ledger does not know, by its manifest, with its bytes checked. @throws as `checkBytes` */
@@ -103,7 +117,12 @@ export async function findBare(
 
 /** An archive that the ledger knows, with its bytes checked. @throws as `checkBytes` */
 export async function findEntry(entry: LedgerEntry, config: Config): Promise<FoundArchive> {
-  return checked(await readFound(await targetOfEntry(entry, config), entry.name, entry, config))
+  return checked(await findRecorded(entry, config))
+}
+
+/** The same as it was recorded. @throws RetentionError `MANIFEST_INVALID` */
+export async function findRecorded(entry: LedgerEntry, config: Config): Promise<FoundArchive> {
+  return readFound(await targetOfEntry(entry, config), entry.name, entry, config)
 }
 
 async function readFound(
@@ -143,7 +162,7 @@ async function checkFile(archive: FoundArchive): Promise<void> {
     new RetentionError(
       'ARCHIVE_CHANGED',
       `${target.locate(file)} is not what was stored: its SHA-256 is ${what}, and ${entry === undefined ? 'its manifest' : 'the ledger'} has ${expected ?? 'none'}`,
-      { hint: 'Nothing has been restored. Take the file from a backup; "retention verify" checks the others.' },
+      { hint: 'Nothing has been changed. Take the file from a backup; "retention verify" checks the others.' },
     )
   if (stored.sha256 !== storedSha256) throw differs(stored.sha256, storedSha256)
   if (csv instanceof RetentionError) throw csv
@@ -181,7 +200,10 @@ export async function checkHeader(archive: FoundArchive): Promise<void> {
 }
 
 /** The target of an entry: as the config's folder now leads to it, or else where the ledger saw it last. */
-export async function targetOfEntry(entry: LedgerEntry, config: Config): Promise<Target> {
+export async function targetOfEntry(
+  entry: Pick<LedgerEntry, 'target' | 'path' | 'location'>,
+  config: Config,
+): Promise<Target> {
   const configured = openTarget({ to: entry.target, durable: true, bom: true }, config.folder)
   // An address leads to one place, wherever the config is.
   if (isAddress(entry.target) || (await configured.has(entry.path))) return configured

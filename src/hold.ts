@@ -225,7 +225,7 @@ async function holdRows(
     }
   })
   const ledger = await Ledger.forWriting(database, ledgerName)
-  const hold = await database.apart(name, async (db) => {
+  const hold = await database.apart([name], async (db) => {
     const table = formatTableName((await checkedTable(database, db, name, order.where)).name)
     return ledger.holds.placeLegal(db, { ...order, table, policy })
   })
@@ -257,7 +257,7 @@ async function holdArchive(
   const before = await Ledger.forReading(database, ledgerName)
   const { table } = await database.read((db) => storedEntry(before, db, archive))
   const ledger = await Ledger.forWriting(database, ledgerName)
-  return database.apart(parseTableName(table) ?? { schema: undefined, name: table }, async (db) => {
+  return database.apart([parseTableName(table) ?? { schema: undefined, name: table }], async (db) => {
     const { policy, rows } = await storedEntry(ledger, db, archive)
     const hold = await ledger.holds.placeLegal(db, { ...order, table, policy, archive })
     return { hold, rows, unknown: 0, archives: [archive] }

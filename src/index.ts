@@ -2,6 +2,7 @@
 export { apply, plan, type ApplyOptions, type Progress, type WaitNotice } from './apply.ts'
 export type { ChildRows } from './children.ts'
 export { defineConfig, type ConfigInput } from './config/config.ts'
+export { erase, type EraseOptions } from './erase.ts'
 export { RetentionError, type ErrorCode } from './errors.ts'
 export type { Duration, ObjectLock, Size, TargetInput } from './config/fields.ts'
 export type { Candidate, Finding, Partition, Space } from './database/database.ts'
@@ -15,6 +16,7 @@ export {
 } from './hold.ts'
 export { getArchive, type GetArchiveOptions } from './get-archive.ts'
 export { init, type InitChoice, type InitOptions, type InitReport } from './init.ts'
+export type { ErasedFile, Erasure } from './ledger/erasures.ts'
 export type { Hold } from './ledger/hold.ts'
 export type { ArchiveState, LedgerEntry, LedgerFile } from './ledger/ledger.ts'
 export { definePolicy, type PolicyInput } from './config/policy.ts'
@@ -26,6 +28,10 @@ export type {
   AddedHold,
   ApplyReport,
   ArchiveReport,
+  ErasedArchiveReport,
+  ErasedFileReport,
+  EraseReport,
+  ErasureRecord,
   GetReport,
   HoldList,
   HoldReport,

@@ -5,7 +5,7 @@ import { storedName } from './archive/encoding.ts'
 import { manifestFormat, type Manifest } from './archive/manifest.ts'
 import type { Digest, Stored } from './archive/store.ts'
 import type { Column, Partition, Redacted, Table } from './database/database.ts'
-import type { Link } from './database/tree.ts'
+import type { Link, Reference } from './database/tree.ts'
 import { RetentionError } from './errors.ts'
 import { formatTableName, type TableName } from './config/fields.ts'
 import { furtherFiles } from './further-files.ts'
@@ -43,6 +43,7 @@ export interface StoredPart {
   /** The CSV's columns. */
   readonly columns: readonly Column[]
   readonly link: Link | undefined
+  readonly references: readonly Reference[]
   readonly ddl: readonly string[]
   readonly rows: number
   readonly stored: Stored
@@ -68,13 +69,11 @@ export function manifestOf(facts: StepFacts): Manifest {
 }
 
 function fileOf(
-  { name, table, columns, link, ddl, rows, stored }: StoredPart,
+  { name, table, columns, link, references, ddl, rows, stored }: StoredPart,
   facts: Pick<StepFacts, 'partition' | 'redacted'> | undefined,
 ): Manifest['files'][number] {
-  const { schema, name: tableName } = table.name
-  const { bytes, sha256, sealed, encoding } = stored
   return {
-    table: schema === undefined ? { name: tableName } : { schema, name: tableName },
+    table: named(table.name),
     file: name,
     columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
     key: [...table.key],
@@ -87,21 +86,46 @@ function fileOf(
     ...(link === undefined
       ? {}
       : { link: { key: [...link.key], columns: [...link.columns], sets: [...link.sets], to: link.to } }),
+    ...(references.length === 0
+      ? {}
+      : {
+          references: references.map((one) => ({
+            columns: [...one.columns],
+            table: named(one.table),
+            to: [...one.to],
+          })),
+        }),
+    ...digestsOf(stored),
+  }
+}
+
+/** What a manifest says of a CSV's bytes, as they are and as they are stored. */
+export function digestsOf({
+  bytes,
+  sha256,
+  sealed,
+  encoding,
+}: Stored): Pick<Manifest['files'][number], 'csv' | 'stored'> {
+  return {
     csv: { bytes, sha256 },
     stored: { bytes: sealed.bytes, sha256: sealed.sha256, ...(encoding === null ? {} : { encoding }) },
   }
 }
 
-/** A partition for the manifest, whose names have no undefined schema. */
+/** A table's name for the manifest, without an undefined schema. */
+function named({ schema, name }: TableName): { schema?: string; name: string } {
+  return schema === undefined ? { name } : { schema, name }
+}
+
+/** A partition for the manifest. */
 function written({ table, of, ddl, rights, ...same }: Partition): NonNullable<Manifest['files'][number]['partition']> {
-  const named = ({ schema, name }: TableName) => (schema === undefined ? { name } : { schema, name })
   return { table: named(table), of: named(of), ...same, ddl: [...ddl], rights: [...rights] }
 }
 
 /** A partition as a manifest tells of it. Its statements may be anybody's: only those that the ledger knows are run. */
 export function told({ table, of, ...same }: NonNullable<Manifest['files'][number]['partition']>): Partition {
-  const named = ({ schema, name }: { schema?: string | undefined; name: string }): TableName => ({ schema, name })
-  return { ...same, table: named(table), of: named(of), ddl: [], rights: [] }
+  const nameOf = ({ schema, name }: { schema?: string | undefined; name: string }): TableName => ({ schema, name })
+  return { ...same, table: nameOf(table), of: nameOf(of), ddl: [], rights: [] }
 }
 
 /** The ledger's entry for a step. */

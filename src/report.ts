@@ -2,6 +2,7 @@
 import { withoutSecrets, type RetentionError } from './errors.ts'
 import type { Finding, Space } from './database/database.ts'
 import type { ChildRows } from './children.ts'
+import type { ErasedFile, Erasure } from './ledger/erasures.ts'
 import type { Hold } from './ledger/hold.ts'
 import type { ArchiveState, LedgerEntry } from './ledger/ledger.ts'
 import type { ColumnChange } from './reshape.ts'
@@ -50,7 +51,7 @@ export interface WaitReport {
   readonly milliseconds: number
 }
 
-/** A legal hold that keeps rows which are past their time. */
+/** A legal hold that keeps rows which would go without it. */
 export interface HoldReport extends Pick<Hold, 'id' | 'reason' | 'createdBy' | 'until' | 'where'> {
   readonly rows: number
 }
@@ -126,10 +127,17 @@ export interface PolicyStanding {
   readonly error?: ReportedError
 }
 
+/** An erasure, and the files that it took out of use. */
+export interface ErasureRecord extends Erasure {
+  readonly files: readonly ErasedFile[]
+}
+
 /** How all policies stand, and what the ledger holds. */
 export interface StatusReport {
   readonly policies: readonly PolicyStanding[]
   readonly archives: readonly LedgerEntry[]
+  /** What has been erased from archives: how much, why and by whom; the oldest first. */
+  readonly erasures: readonly ErasureRecord[]
 }
 
 /** A legal hold that has been placed, and what it keeps by now. */
@@ -201,6 +209,61 @@ export interface RestoredPart {
   readonly references: boolean
 }
 
+/** What an erasure takes from a file of an archive, or would take. */
+export interface ErasedFileReport {
+  readonly file: string
+  readonly table: string
+  /** Rows in the file. */
+  readonly rows: number
+  readonly erased: number
+  /** Rows that match, or refer to one that does, and that legal holds keep. */
+  readonly held: number
+  /** Whether it is a file of references. */
+  readonly references: boolean
+}
+
+/** What an erasure does to an archive, or would do. */
+export interface ErasedArchiveReport {
+  readonly name: string
+  readonly location: string
+  readonly state: 'archived' | 'restored'
+  /** The archive that has the rest of its rows now; null where none has. */
+  readonly after: string | null
+  /** Rows of all its tables that are erased, and that legal holds keep. */
+  readonly erased: number
+  readonly held: number
+  /** The policy's own table first. */
+  readonly files: readonly ErasedFileReport[]
+  /** The legal holds that keep some of them. */
+  readonly holds: readonly Omit<HoldReport, 'where'>[]
+  /** Why nothing was erased from it; or where something was, why its old files are there still. */
+  readonly error?: ReportedError
+}
+
+/** What erase did, or would do. Which rows were asked for is no part of it: that would be the person's data. */
+export interface EraseReport {
+  readonly policy: string
+  /** The table that the rows are of. */
+  readonly table: string
+  readonly reason: string
+  readonly by: string
+  readonly dryRun: boolean
+  /** Under which the ledger keeps what was done; null where nothing was. */
+  readonly erasure: string | null
+  /** Archives that were looked at. */
+  readonly checked: number
+  /** Those of them that have matching rows, or could not be asked. */
+  readonly archives: readonly ErasedArchiveReport[]
+  /** Rows of all tables. */
+  readonly erased: number
+  readonly held: number
+  /** Matching rows in the table itself, which erase does not touch; null where it cannot be asked. */
+  readonly live: number | null
+  /** Files that an erasure which was cut off had left, and that were removed now; in a dry run, that would be. */
+  readonly removed: readonly string[]
+  readonly warnings: readonly Finding[]
+}
+
 /** What get has put into a folder. */
 export interface GetReport {
   readonly archive: string
@@ -212,8 +275,8 @@ export interface GetReport {
 
 /** What is wrong with a file. */
 export interface VerifyFinding {
-  /** `returned`: rows of an archive are in the table as well. */
-  readonly kind: 'missing' | 'changed' | 'orphan' | 'returned'
+  /** `returned`: rows of an archive are in the table as well. `erased`: rows were erased from it, and it is there still. */
+  readonly kind: 'missing' | 'changed' | 'orphan' | 'returned' | 'erased'
   readonly name: string
   readonly location: string
   readonly text: string
@@ -223,8 +286,11 @@ export interface VerifyFinding {
 export interface Repair {
   readonly name: string
   readonly location: string
-  /** `adopt`: record it in the ledger. `set-aside`: move it to `set-aside` in its folder. `leave`: it is for somebody to decide. */
-  readonly action: 'adopt' | 'set-aside' | 'leave'
+  /**
+   * `adopt`: record it in the ledger. `set-aside`: move it to `set-aside` in its folder. `remove`: rows were erased from it, and
+   * only its removal was left to do. `leave`: it is for somebody to decide.
+   */
+  readonly action: 'adopt' | 'set-aside' | 'remove' | 'leave'
   /** Why. */
   readonly text: string
   /** Whether it is done only when somebody who was asked agrees. */

@@ -2,9 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { byteOrderMark, prefixed } from './archive/csv.ts'
-import { storedName } from './archive/encoding.ts'
 import { formatManifest } from './archive/manifest.ts'
-import { archiveBase, archiveName, manifestName, partName } from './archive/name.ts'
+import { archiveBase, manifestName, partName } from './archive/name.ts'
 import { store, storeText } from './archive/store.ts'
 import { commit } from './commit.ts'
 import type { StepTransaction } from './database/database.ts'
@@ -12,6 +11,7 @@ import { refusalOf } from './database/findings.ts'
 import { formatTableName } from './config/fields.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import { exportStep } from './export.ts'
+import { freeName, mostInTheWay } from './free-name.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 import { migrate } from './migrate.ts'
 import { inspectRequest, pastRows } from './past.ts'
@@ -47,9 +47,6 @@ type Made = Pick<StepResult, 'held'> & { readonly entry: LedgerEntry }
 /** How often a step is tried again when it is in somebody's way, and how long it waits first, in milliseconds. */
 const attempts = 6
 const firstWait = 200
-
-/** How many files a step passes by that have the names it would take. */
-const mostInTheWay = 1000
 
 /** Archives one step, and counts what it had to leave. */
 export async function archiveStep(order: StepOrder, context: RunContext): Promise<StepResult> {
@@ -106,30 +103,11 @@ async function patiently(
 async function nameInTurn(order: StepOrder, context: RunContext, inTheWay: string[]): Promise<string> {
   const endTurn = await order.naming.take()
   try {
-    return await freeName(order, context, inTheWay)
+    const { policy, cutoff, target, sealer } = order
+    const place = { target, encoding: sealer?.encoding ?? null }
+    return await freeName(archiveBase(policy.name, cutoff.day), place, context, inTheWay)
   } finally {
     endTurn()
-  }
-}
-
-/** Claims numbers until one's name is free at the target, and in the ledger. */
-async function freeName(
-  { policy, cutoff, target, sealer }: StepOrder,
-  { database, ledger }: RunContext,
-  inTheWay: string[],
-): Promise<string> {
-  const base = archiveBase(policy.name, cutoff.day)
-  for (;;) {
-    const name = archiveName(base, await ledger.claimNumber(base))
-    // An archive of another database may have been restored into this one by its manifest.
-    if ((await database.read((db) => ledger.find(db, name))) !== undefined) continue
-    let taken: string | undefined
-    const names = new Set([name, storedName(name, sealer?.encoding ?? null), manifestName(name)])
-    for (const file of names) if (taken === undefined && (await target.has(file))) taken = file
-    if (taken === undefined) return name
-    const text = `${target.locate(taken)} is in the way; it is left as it is`
-    if (inTheWay.length >= mostInTheWay) throw new RetentionError('ARCHIVE_EXISTS', text)
-    inTheWay.push(text)
   }
 }
 
@@ -211,7 +189,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
               part.label,
               files.map((other) => other.name),
             )
-      const { table, link, columns, ddl } = part
+      const { table, link, references, columns, ddl } = part
       const isLast = index === exported.parts.length - 1
       const csv = atMost(order, size, part.csv, isLast ? endReading : undefined)
       const stored = await store(target, file, order.bom ? prefixed(byteOrderMark, csv) : csv, part.records, sealer)
@@ -219,7 +197,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
       const count = await part.count()
       checkCount(file, count, stored.records)
       if (index === 0 && count - exported.beyond > order.most) throw new StepGrew('rows', count, order.most)
-      files.push({ name: file, table, columns, link, ddl, rows: count, stored })
+      files.push({ name: file, table, columns, link, references, ddl, rows: count, stored })
     }
     if (files[0]?.rows === 0) {
       await undo(transaction, target, published)

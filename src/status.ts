@@ -37,7 +37,11 @@ export async function status(options: StatusOptions = {}): Promise<StatusReport>
     const standings: PolicyStanding[] = []
     for (const policy of selected) standings.push(await standingOf(policy, context))
     const names = options.policies?.length ? selected.map((policy) => policy.name) : undefined
-    return { policies: standings, archives: await database.read((db) => ledger.entries(db, names)) }
+    return await database.read(async (db) => ({
+      policies: standings,
+      archives: await ledger.entries(db, names),
+      erasures: await ledger.erasures.all(db, names),
+    }))
   } finally {
     await database.close()
   }

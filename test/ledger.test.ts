@@ -8,6 +8,7 @@ import { openDatabase } from '../src/database/open.ts'
 import {
   addHold,
   apply,
+  erase,
   listHolds,
   plan,
   releaseHold,
@@ -346,6 +347,13 @@ overDatabases(
       }
       // Holds that have ended are forgotten.
       assert.is((await apply({ cwd: made.folder, now: new Date('2099-01-01') })).policies[0]?.error, undefined)
+
+      const wish = { cwd: made.folder, policy: 'log', where: 'id = 2', reason: 'x' }
+      assert.is((await erase(wish)).erased, 1)
+      const [denied] = (await erase({ ...wish, yes: true })).archives
+      assert.match(denied?.error?.message ?? '', /permission denied for table retention_ledger_erasures/)
+      await db.run(grants('erase', base, role))
+      assert.is((await erase({ ...wish, yes: true })).erased, 1)
 
       // Whoever archives may hold rows, and not release them.
       const held = await addHold({ cwd: made.folder, on: 'log', reason: 'x' })

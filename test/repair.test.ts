@@ -187,6 +187,8 @@ async function forget(db: TestDatabase): Promise<void> {
     'ledger_names',
     'ledger_holds',
     'ledger_held_runs',
+    'ledger_erasures',
+    'ledger_erased_files',
     'ledger_held_rows',
   ]) {
     await db.run(`drop table retention_${table}`)

@@ -262,7 +262,16 @@ overDatabases(test, 'from the manifest alone, into a database whose ledger knows
 
 overDatabases(test, 'from the manifest alone, tried first: not even a ledger is made', async (scene) => {
   const made = await archived(scene)
-  const tables = ['ledger', 'ledger_version', 'ledger_names', 'ledger_holds', 'ledger_held_runs', 'ledger_held_rows']
+  const tables = [
+    'ledger',
+    'ledger_version',
+    'ledger_names',
+    'ledger_holds',
+    'ledger_held_runs',
+    'ledger_held_rows',
+    'ledger_erasures',
+    'ledger_erased_files',
+  ]
   for (const table of tables) await scene.db.run(`drop table retention_${table}`)
   assert.is((await restored(made, { dryRun: true })).restored, 3)
   const left = await scene.db.rows(

@@ -64,6 +64,8 @@ const file = v.object({
       to: v.picklist(['null', 'default']),
     }),
   ),
+  /** With `children`: what its rows refer to in other files of the archive, or in itself, by foreign keys. */
+  references: v.optional(v.array(v.object({ columns: v.array(v.string()), table, to: v.array(v.string()) }))),
   /** The CSV itself. */
   csv: v.object({ bytes: v.number(), sha256: v.string() }),
   /**

@@ -37,6 +37,11 @@ export function partName(archive: string, part: string, taken: readonly string[]
   }
 }
 
+/** What a file of an archive is called when the archive gets another name. @param file its CSV, or a further one */
+export function renamedFile(file: string, archive: string, renamed: string): string {
+  return renamed.replace(/\.csv$/, '') + file.slice(archive.length - '.csv'.length)
+}
+
 /** With the longest policy's name, the cutoff, a number and the ending of a temporary file, 255 bytes. */
 const longestPart = 44
 

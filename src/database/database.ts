@@ -1,6 +1,7 @@
 /** What the rest of the house knows of a database; everything else about it stays behind this interface. */
 import type { TableName } from '../config/fields.ts'
 import type { Throttle } from '../config/throttle.ts'
+import type { Choice, ChoiceFile, Chosen } from './choice.ts'
 import type { InspectRequest, Inspection } from './inspection.ts'
 import type { LostPartitions, Partitioning } from './partition.ts'
 import type { RestoreTransaction } from './restore-transaction.ts'
@@ -8,6 +9,7 @@ import type { StepTransaction } from './step-transaction.ts'
 import type { Db, Finding, RowSelection, Table } from './table.ts'
 import type { Gathered, Gathering } from './tree.ts'
 
+export type * from './choice.ts'
 export type * from './table.ts'
 export type * from './inspection.ts'
 export type { Redacted } from './redaction.ts'
@@ -96,8 +98,8 @@ export interface Database {
   averageRowBytes(db: Db, rows: RowSelection): Promise<number>
   /** The statements that make a table as it is now, for the manifest. */
   ddl(db: Db, table: TableName): Promise<string[]>
-  /** Runs queries as `write` does, while no step of that table is under way: each has ended, or sees what was written. */
-  apart<T>(table: TableName, work: (db: Db) => Promise<T>): Promise<T>
+  /** Runs queries as `write` does, while no step of those tables is under way: each has ended, or sees what was written. */
+  apart<T>(tables: readonly TableName[], work: (db: Db) => Promise<T>): Promise<T>
   /** Finds a table that has rows of its own, or partitions that have; undefined where there is none of that name. */
   findTable(db: Db, name: TableName): Promise<Table | undefined>
   /** What keeps a text from being one whole predicate on a table; undefined where it is one. Nothing is run. */
@@ -131,6 +133,11 @@ export interface Database {
    * @param set the columns that are to be set in rows that are there; undefined where rows are put in
    */
   restore(table: TableName, lost?: LostPartitions, set?: readonly string[]): Promise<RestoreTransaction | undefined>
+  /**
+   * Chooses among the rows of an archive's files; nothing stays of it.
+   * @throws RetentionError `USAGE` where the predicate cannot be used on the rows, `REFUSED` where an exception cannot
+   */
+  chooseRecords(files: readonly ChoiceFile[], choice: Choice): Promise<Chosen>
   /**
    * What deleted rows have left behind in a table (Postgres) or in the file (SQLite). Scans no table.
    * @param deleted rows that were deleted just now, for statistics that do not know yet

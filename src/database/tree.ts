@@ -149,6 +149,24 @@ export function linkOf(key: TreeKey, table: Table): Link | undefined {
   return { key: table.key, columns: key.columns, sets: key.sets, to: key.effect }
 }
 
+/** What rows refer to by a foreign key: which columns of theirs to which of a table. */
+export interface Reference {
+  readonly columns: readonly string[]
+  readonly table: TableName
+  readonly to: readonly string[]
+}
+
+/** What the rows of a file refer to among the tables whose rows go. @param link where the file holds references alone */
+export function referencesOf({ tables, keys }: Tree, table: Table, link: Link | undefined): Reference[] {
+  const name = formatTableName(table.name)
+  return keys.flatMap(({ child, parent, columns, referenced, effect }): Reference[] => {
+    const [from, to] = [tables[child]?.table, tables[parent]?.table]
+    if (from === undefined || to === undefined || formatTableName(from.name) !== name) return []
+    const isOther = link !== undefined && (effect !== link.to || columns.join('\0') !== link.columns.join('\0'))
+    return isOther ? [] : [{ columns, table: to.name, to: referenced }]
+  })
+}
+
 /** The columns of a link's CSV. */
 export function linkColumns<AColumn extends Column>({ key, columns }: Link, all: readonly AColumn[]): AColumn[] {
   return all.filter(({ name }) => key.includes(name) || columns.includes(name))

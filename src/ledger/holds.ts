@@ -235,6 +235,16 @@ export class Holds {
     return held
   }
 
+  /** Lets the holds on an archive, and those on rows that it brought back, go by the name of the one in its place. */
+  async moveTo(db: Db, archive: string, other: string): Promise<void> {
+    await this.#tables
+      .in(db)
+      .updateTable(this.#tables.name('holds'))
+      .set({ archive: other })
+      .where('archive', '=', archive)
+      .execute()
+  }
+
   /** Forgets the keys of holds that ended long ago, by whatever clock; the holds themselves stay on record. */
   async forgetEnded(db: Db, now: Date): Promise<void> {
     const longAgo = new Date(now.getTime() - keptFor).toISOString()

@@ -5,6 +5,7 @@ import { formatTableName, type TableName } from '../config/fields.ts'
 import type { Encoding } from '../archive/encoding.ts'
 import type { Database, Db, Partition, Redacted } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
+import { Erasures } from './erasures.ts'
 import { Holds } from './holds.ts'
 import { columnNames, instant, LedgerNames } from './names.ts'
 import { isLedgerTable, migrateLedger, readVersion, type LedgerTable } from './schema.ts'
@@ -99,6 +100,8 @@ export interface LedgerSummary {
 export class Ledger {
   /** What is held, and so left alone by apply. */
   readonly holds: Holds
+  /** What has been erased from archives. */
+  readonly erasures: Erasures
   readonly #database: Database
   readonly #name: TableName
   readonly #tables: LedgerNames
@@ -110,6 +113,7 @@ export class Ledger {
     this.#tables = new LedgerNames(name)
     this.#exists = exists
     this.holds = new Holds(database, this.#tables, exists)
+    this.erasures = new Erasures(this.#tables, exists)
   }
 
   /** For commands that only read. @throws RetentionError `LEDGER_TOO_NEW` */
@@ -165,40 +169,34 @@ export class Ledger {
 
   /** Records an archive, in the transaction that deletes its rows. */
   async record(db: Db, entry: LedgerEntry): Promise<void> {
-    const {
-      table,
-      from,
-      to,
-      columns,
-      files,
-      partition,
-      redacted,
-      storedSha256,
-      manifestSha256,
-      toolVersion,
-      archivedAt,
-      restoredAt,
-      ...same
-    } = entry
-    await this.#tables
+    await this.#tables.in(db).insertInto(this.#tables.name('ledger')).values(rowOf(entry)).execute()
+  }
+
+  /**
+   * Moves an entry, with the holds on its archive, to the archive that has taken its place.
+   * @throws RetentionError `ROWS_CHANGED` where it is not as it was any more
+   */
+  async move(db: Db, before: LedgerEntry, after: LedgerEntry): Promise<void> {
+    await this.#change(db, before, rowOf(after))
+    await this.holds.moveTo(db, before.name, after.name)
+  }
+
+  /** Marks an archive as one that is no more. @throws as `move` */
+  async prune(db: Db, entry: LedgerEntry): Promise<void> {
+    await this.#change(db, entry, { state: 'pruned' })
+  }
+
+  async #change(db: Db, before: LedgerEntry, after: Partial<LedgerTable>): Promise<void> {
+    const { numUpdatedRows } = await this.#tables
       .in(db)
-      .insertInto(this.#tables.name('ledger'))
-      .values({
-        ...same,
-        table_name: table,
-        first_timestamp: from,
-        last_timestamp: to,
-        columns: JSON.stringify(columns),
-        files: JSON.stringify(files),
-        partition: partition === null ? null : JSON.stringify(partition),
-        redacted: redacted === null ? null : JSON.stringify(redacted),
-        stored_sha256: storedSha256,
-        manifest_sha256: manifestSha256,
-        tool_version: toolVersion,
-        archived_at: archivedAt,
-        restored_at: restoredAt,
-      })
-      .execute()
+      .updateTable(this.#tables.name('ledger'))
+      .set(after)
+      .where('name', '=', before.name)
+      .where('state', '=', before.state)
+      .where('manifest_sha256', '=', before.manifestSha256)
+      .executeTakeFirst()
+    if (numUpdatedRows === 1n) return
+    throw new RetentionError('ROWS_CHANGED', `${before.name} is not in the ledger any more as it was`)
   }
 
   /** Marks an archive as restored, in the transaction that puts its rows back. @throws `ALREADY_RESTORED` */
@@ -237,6 +235,16 @@ export class Ledger {
   /** Whether an archive is marked as restored, certainly: as `isRecorded`. */
   async isRestored(name: string, now: Date): Promise<boolean> {
     return !(await this.#couldStill((db) => this.markRestored(db, name, now), name, 'restored'))
+  }
+
+  /** Whether an entry has been moved, certainly: as `isRecorded`. */
+  async isMoved(before: LedgerEntry, after: LedgerEntry): Promise<boolean> {
+    return !(await this.#couldStill((db) => this.move(db, before, after), after.name, after.state))
+  }
+
+  /** Whether an archive is marked as one that is no more, certainly: as `isRecorded`. */
+  async isPruned(entry: LedgerEntry): Promise<boolean> {
+    return !(await this.#couldStill((db) => this.prune(db, entry), entry.name, 'pruned'))
   }
 
   /** Whether a change that can be made only once could still be made; it is tried and undone. */
@@ -326,6 +334,39 @@ export class Ledger {
       lastAppliedAt: last === undefined ? null : instant(last.archived_at),
       lastFingerprint: last?.fingerprint || null,
     }
+  }
+}
+
+function rowOf(entry: LedgerEntry): LedgerTable {
+  const {
+    table,
+    from,
+    to,
+    columns,
+    files,
+    partition,
+    redacted,
+    storedSha256,
+    manifestSha256,
+    toolVersion,
+    archivedAt,
+    restoredAt,
+    ...same
+  } = entry
+  return {
+    ...same,
+    table_name: table,
+    first_timestamp: from,
+    last_timestamp: to,
+    columns: JSON.stringify(columns),
+    files: JSON.stringify(files),
+    partition: partition === null ? null : JSON.stringify(partition),
+    redacted: redacted === null ? null : JSON.stringify(redacted),
+    stored_sha256: storedSha256,
+    manifest_sha256: manifestSha256,
+    tool_version: toolVersion,
+    archived_at: archivedAt,
+    restored_at: restoredAt,
   }
 }
 

@@ -77,6 +77,36 @@ export type LedgerTables = {
    */
   held_runs: { retention_hold: string; retention_first: bigint; retention_last: bigint }
   held_rows: { retention_hold: string; retention_key: string }
+  /** That rows were erased from archives, why and by whom. Which they were is nowhere: that would be the person's data. */
+  erasures: {
+    id: string
+    policy: string
+    table_name: string
+    reason: string
+    erased_by: string
+    erased_at: string | Date
+    tool_version: string
+  }
+  /** The files that an erasure took out of use, manifests among them; and what has taken their place. */
+  erased_files: {
+    erasure: string
+    /** The archive that it was a file of, and the one that has the rest of its rows; null where nothing was left. */
+    archive: string
+    archive_after: string | null
+    file: string
+    file_after: string | null
+    /** Of a manifest, null; as are the checksums of its CSV. */
+    rows: number | string | bigint | null
+    rows_erased: number | string | bigint | null
+    sha256: string | null
+    sha256_after: string | null
+    stored_sha256: string
+    stored_sha256_after: string | null
+    target: string
+    location: string
+    /** When it was removed; null as long as it may be there. */
+    removed_at: string | Date | null
+  }
 }
 
 /** The table names of a ledger. */
@@ -89,6 +119,8 @@ export function ledgerTableNames(ledger: TableName): Record<keyof LedgerTables, 
     holds: named('_holds'),
     held_runs: named('_held_runs'),
     held_rows: named('_held_rows'),
+    erasures: named('_erasures'),
+    erased_files: named('_erased_files'),
   }
 }
 
@@ -178,6 +210,32 @@ const migrations: readonly Migration[] = [
       .addColumn('retention_key', 'text', needed)
       .addPrimaryKeyConstraint(`${names.held_rows.name}_pkey`, ['retention_hold', 'retention_key'])
       .modifyEnd(end)
+      .execute()
+    await create('erasures')
+      .addColumn('id', 'text', key)
+      .addColumn('policy', 'text', needed)
+      .addColumn('table_name', 'text', needed)
+      .addColumn('reason', 'text', needed)
+      .addColumn('erased_by', 'text', needed)
+      .addColumn('erased_at', instant, needed)
+      .addColumn('tool_version', 'text', needed)
+      .execute()
+    await create('erased_files')
+      .addColumn('erasure', 'text', needed)
+      .addColumn('archive', 'text', needed)
+      .addColumn('archive_after', 'text')
+      .addColumn('file', 'text', needed)
+      .addColumn('file_after', 'text')
+      .addColumn('rows', 'bigint')
+      .addColumn('rows_erased', 'bigint')
+      .addColumn('sha256', 'text')
+      .addColumn('sha256_after', 'text')
+      .addColumn('stored_sha256', 'text', needed)
+      .addColumn('stored_sha256_after', 'text')
+      .addColumn('target', 'text', needed)
+      .addColumn('location', 'text', needed)
+      .addColumn('removed_at', instant)
+      .addPrimaryKeyConstraint(`${names.erased_files.name}_pkey`, ['erasure', 'file'])
       .execute()
   },
 ]

@@ -58,7 +58,7 @@ export function holdLine(hold: Hold): string {
 }
 
 /** The legal holds that keep a policy's rows, in one line; nothing where there are none. */
-export function heldLine(holds: readonly HoldReport[]): string {
+export function heldLine(holds: readonly Omit<HoldReport, 'where'>[]): string {
   if (holds.length === 0) return ''
   const each = holds.map((hold) => `${shortId(hold)} (${oneLine(hold.reason)}): ${counted(hold.rows, 'row')}`)
   return `${indent(style('dim', `legal hold ${each.join(', ')}`))}\n`

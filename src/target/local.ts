@@ -171,9 +171,18 @@ export class LocalTarget implements Target {
   }
 
   async list(): Promise<string[]> {
+    return this.#filesIn(this.#folder)
+  }
+
+  async listAside(): Promise<string[]> {
+    const folder = path.join(this.#folder, asideFolder)
+    return (await this.#filesIn(folder)).map((name) => path.join(folder, name))
+  }
+
+  async #filesIn(folder: string): Promise<string[]> {
     return this.#orUnusable('be listed', async () => {
       try {
-        const entries = await readdir(this.#folder, { withFileTypes: true })
+        const entries = await readdir(folder, { withFileTypes: true })
         return entries.filter((entry) => !entry.isDirectory()).map((entry) => entry.name)
       } catch (error) {
         ignoreMissing(error)

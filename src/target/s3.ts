@@ -144,6 +144,19 @@ export class S3Target implements Target {
     })
   }
 
+  async listAside(): Promise<string[]> {
+    return this.#orUnusable('be listed', async (s3) => {
+      const addresses: string[] = []
+      for (let ContinuationToken: string | undefined; ;) {
+        const Prefix = `${this.#place.Prefix}${asideFolder}`
+        const page = await s3.listObjectsV2({ ...this.#place, Prefix, ContinuationToken })
+        for (const { Key = '' } of page.Contents ?? []) addresses.push(this.locate(this.#nameOf(Key)))
+        if (page.NextContinuationToken === undefined) return addresses
+        ContinuationToken = page.NextContinuationToken
+      }
+    })
+  }
+
   /** Uploads that were begun and not completed, under the names that such files have in a folder. */
   async *#uploads(s3: S3): AsyncGenerator<{ name: string; Key: string; UploadId: string }> {
     const { bucket: Bucket, prefix } = this.#address

@@ -50,4 +50,6 @@ export interface Target {
   setAside(file: string): Promise<void>
   /** The names of all files here, without those that were set aside. */
   list(): Promise<string[]>
+  /** The full addresses of the files that were set aside. */
+  listAside(): Promise<string[]>
 }

@@ -70,6 +70,10 @@ export class TargetWithin implements Target {
     return this.#target.list()
   }
 
+  async listAside(): Promise<string[]> {
+    return this.#target.listAside()
+  }
+
   async *#chunks(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     const chunks = source[Symbol.asyncIterator]()
     try {

@@ -36,7 +36,18 @@ export async function createDatabase(kind: Kind): Promise<TestDatabase> {
 
 function createSqlite(): TestDatabase {
   const folder = mkdtempSync(path.join(tmpdir(), 'retention-sqlite-'))
-  const file = path.join(folder, 'test.db')
+  const db = connectToSqlite(path.join(folder, 'test.db'))
+  return {
+    ...db,
+    drop: async () => {
+      await db.drop()
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** A SQLite file that is there already; dropping it ends the connection. */
+export function connectToSqlite(file: string): TestDatabase {
   const db = new Sqlite(file)
   db.defaultSafeIntegers(true)
   return {
@@ -51,7 +62,6 @@ function createSqlite(): TestDatabase {
     dump: async (table) => dumpSqlite(db, table),
     drop: async () => {
       db.close()
-      rmSync(folder, { recursive: true, force: true })
     },
   }
 }

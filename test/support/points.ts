@@ -184,6 +184,13 @@ const statements: readonly [RegExp, string, string?][] = [
   [/^\s*copy "pg_temp"|^\s*insert into "temp"/i, 'stage row'],
   [/insert (or (abort|fail) )?into "(public|main)"\."log" \(|^\s*copy "public"\."log" \(/i, 'insert rows', 'restore'],
   [/^\s*copy \(\s*select|from \(\s*select s\.n|where "rowid" between \? and \? order by "rowid"$/i, 'read rows back'],
+  [/^\s*insert into "retention_ledger_erasures"/i, 'insert erasure', 'erasure'],
+  [
+    /^\s*update "retention_ledger" set "(name"|state" = \S+ where "name" = \S+ and "state" = \S+ and "manifest)/i,
+    'move ledger',
+    'erasure',
+  ],
+  [/^\s*update "retention_ledger_erased_files"/i, 'mark removed', 'removal'],
   [/^\s*update "retention_ledger" /i, 'mark restored', 'restore'],
   [/^\s*insert into "retention_ledger_holds"/i, 'insert hold'],
   [/^\s*commit/i, 'commit'],

@@ -106,7 +106,8 @@ interface Knowledge {
 class Victim {
   readonly #db: TestDatabase
   readonly #project: TestProject
-  readonly #original: readonly RowText[]
+  /** Without those that have been erased. */
+  #original: readonly RowText[]
   /** Rows that hang on those; undefined where there is no such table. */
   readonly #children: readonly RowText[] | undefined
   readonly #redacts: boolean
@@ -179,6 +180,16 @@ class Victim {
   /** Runs one command, and kills it. */
   async strike(): Promise<{ killed: boolean; at: string }> {
     const args = await this.#nextCommand()
+    if (args[0] !== 'erase') return this.#strikeWith(args)
+    // What runs that were cut off have left is not looked into, and may have the row.
+    await untilAlone(this.#db)
+    await this.#run(['verify', '--repair', '--yes'], [])
+    const struck = await this.#strikeWith(args)
+    await this.#finishErasure(args)
+    return struck
+  }
+
+  async #strikeWith(args: string[]): Promise<{ killed: boolean; at: string }> {
     const command = nameOf(args)
     if (this.last === 'nothing') {
       // The first command of all makes the ledger.
@@ -262,6 +273,10 @@ class Victim {
     const dice = this.#random()
     if (dice < 0.05) return ['verify']
     if (dice < 0.1) return ['verify', '--repair', '--yes']
+    const gone = await this.#gone()
+    // What goes along with an erased row, nobody here has counted.
+    if (dice < 0.2 && this.#children === undefined && gone.length > 0)
+      return ['erase', 'log', '--where', `id = ${this.#pick(gone)}`, '--reason', 'torture', '--yes']
     const archived = await this.#archived()
     const isDue = (await this.#due()) > 0
     if (archived.length === 0 || (isDue && dice < 0.75)) return ['apply']
@@ -270,6 +285,21 @@ class Victim {
     // Rows of several tables, and those that have stayed, cannot be chosen among.
     const reshaped = this.#children === undefined && !this.#redacts ? ['--where', 'true'] : []
     return [...restore, ...this.#pick([[], [], ['--on-conflict', 'skip'], reshaped])]
+  }
+
+  /** The numbers of the rows that are in archives alone. */
+  async #gone(): Promise<number[]> {
+    const there = new Set((await this.#db.rows('select id from log')).map(([id]) => Number(id)))
+    return this.#original.map(idOf).filter((id) => !there.has(id))
+  }
+
+  /** Brings an erasure to its end, with or without a repair before; from then on nobody may find its row. */
+  async #finishErasure(args: readonly string[]): Promise<void> {
+    await untilAlone(this.#db)
+    if (this.#random() < 0.5) await this.#run(['verify', '--repair', '--yes'], [])
+    await this.#run(args, [])
+    const id = Number(/id = (\d+)/.exec(args.join(' '))?.[1])
+    this.#original = this.#original.filter((row) => idOf(row) !== id)
   }
 
   async #due(): Promise<number> {
@@ -411,6 +441,10 @@ function randomNumbers(from: number): () => number {
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
+}
+
+function idOf(row: RowText): number {
+  return Number(/\["id","v(\d+)"\]/.exec(row)?.[1])
 }
 
 /** What a command is called: without the archive's name, and whatever else differs from one time to the next. */

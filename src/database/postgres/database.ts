@@ -5,6 +5,9 @@ import type { TableName } from '../../config/fields.ts'
 import type { Throttle } from '../../config/throttle.ts'
 import type {
   Candidate,
+  Choice,
+  ChoiceFile,
+  Chosen,
   Database,
   Db,
   Finding,
@@ -22,6 +25,7 @@ import type {
 } from '../database.ts'
 import type { Gathered, Gathering } from '../tree.ts'
 import { candidates } from './candidates.ts'
+import { chooseRecords } from './choose.ts'
 import { Connections, postgresLocation, Transaction, type Limits } from './connection.ts'
 import { tableDdl } from './ddl.ts'
 import { gather } from './gather.ts'
@@ -118,12 +122,14 @@ class PostgresDatabase implements Database {
     return found === undefined ? [] : tableDdl(db, found.oid)
   }
 
-  async apart<T>(name: TableName, work: (db: Db) => Promise<T>): Promise<T> {
+  async apart<T>(names: readonly TableName[], work: (db: Db) => Promise<T>): Promise<T> {
     const { lock, step } = this.#connections.limits
     // Steps that are under way are waited for, and none of them takes longer.
     return this.#transaction('read write', { lock: step, step }, async (db) => {
-      const table = await findName(db, name)
-      await (table !== undefined && isTable(table) ? lockRestores(db, table, 'exclusive') : lockGone(db, name))
+      for (const name of names) {
+        const table = await findName(db, name)
+        await (table !== undefined && isTable(table) ? lockRestores(db, table, 'exclusive') : lockGone(db, name))
+      }
       await sql`select set_config('lock_timeout', ${String(lock)}, true)`.execute(db)
       return work(db)
     })
@@ -180,6 +186,10 @@ class PostgresDatabase implements Database {
     set?: readonly string[],
   ): Promise<RestoreTransaction | undefined> {
     return beginRestore(this.#connections, table, lost, set)
+  }
+
+  async chooseRecords(files: readonly ChoiceFile[], choice: Choice): Promise<Chosen> {
+    return chooseRecords(this.#connections, files, choice)
   }
 
   async space(table: TableName, deleted: number): Promise<Space> {

@@ -6,8 +6,8 @@ import type { ArchivedRows, ArchiveForm, ColumnSource, Db, Selection, Sql, Stage
 import { rowsUnfit, shownCharacters, shownRow, shownRows, type Unfit } from '../unfit.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
 import type { Transaction } from './connection.ts'
-import { conversionOf, oldTypes, type Conversion, type OldType } from './conversion.ts'
-import { copyIn } from './copy.ts'
+import { stageText, typedRows } from './archived-text.ts'
+import { conversionOf, type Conversion, type OldType } from './conversion.ts'
 import { failingRows } from './failing-rows.ts'
 import { stageQuery } from './restore-staged.ts'
 import { tryOut } from './savepoint.ts'
@@ -25,17 +25,7 @@ export async function stageArchive(
   archive: ArchiveForm,
   csv: AsyncIterable<Buffer>,
 ): Promise<ArchivedRows> {
-  const { db } = transaction
-  const cells = archive.columns.map((_, index) => `c${index}`)
-  const columns = sql.join(cells.map((name) => sql`${sql.id(name)} text`))
-  await sql`create temporary table retention_archived (n bigint generated always as identity, ${columns}) on commit drop`.execute(
-    db,
-  )
-  const rows = await copyIn(transaction, sql`${archived}`, cells, csv)
-  const types = await oldTypes(
-    db,
-    archive.columns.map(({ type }) => type),
-  )
+  const { rows, types } = await stageText(transaction, 'retention_archived', archive, csv)
   return new PostgresArchived(transaction, table, archive, rows, types)
 }
 
@@ -63,12 +53,8 @@ class PostgresArchived implements ArchivedRows {
 
   async select({ where, keys }: Selection): Promise<{ rows: number; missing: string[] }> {
     if (where === undefined && keys === undefined) return { rows: this.rows, missing: [] }
-    const n = sql.id(this.#free('retention_n'))
     // Under the table's own name, as a predicate may say it with its columns.
-    const typed = sql`(
-      select n as ${n}, ${sql.join(this.#archive.columns.map(({ name }) => sql`${this.#typed(name)} as ${sql.id(name)}`))}
-      from ${archived}
-    ) as ${sql.id(this.#archive.table.name)}`
+    const { n, from: typed } = typedRows(this.#archive, this.#types, archived)
     const wanted = [
       ...(where === undefined ? [] : [wherePredicate(where)]),
       ...(keys === undefined ? [] : [this.#hasKey(keys)]),
@@ -258,13 +244,6 @@ class PostgresArchived implements ArchivedRows {
 
   #index(name: string): number {
     return this.#archive.columns.findIndex((column) => column.name === name)
-  }
-
-  /** A name that none of the archive's columns has. */
-  #free(name: string): string {
-    let free = name
-    while (this.#archive.columns.some((column) => column.name === free)) free += '_'
-    return free
   }
 }
 

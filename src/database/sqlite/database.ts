@@ -5,6 +5,9 @@ import type { TableName } from '../../config/fields.ts'
 import type { Throttle } from '../../config/throttle.ts'
 import type {
   Candidate,
+  Choice,
+  ChoiceFile,
+  Chosen,
   Database,
   Db,
   Finding,
@@ -22,6 +25,7 @@ import type {
 } from '../database.ts'
 import type { Gathered, Gathering } from '../tree.ts'
 import { candidates } from './candidates.ts'
+import { chooseRecords } from './choose.ts'
 import { connect, type Connection } from './connection.ts'
 import { gather } from './gather.ts'
 import { inspect, predicateError } from './inspect.ts'
@@ -107,7 +111,7 @@ class SqliteDatabase implements Database {
     return rows.map((row) => `${row.ddl};`)
   }
 
-  async apart<T>(_table: TableName, work: (db: Db) => Promise<T>): Promise<T> {
+  async apart<T>(_tables: readonly TableName[], work: (db: Db) => Promise<T>): Promise<T> {
     // A step of before has deleted its rows; another one proves under the write lock that nothing was written since.
     return this.write(work)
   }
@@ -159,6 +163,10 @@ class SqliteDatabase implements Database {
     set?: readonly string[],
   ): Promise<RestoreTransaction | undefined> {
     return beginRestore(this.#connection, table, set)
+  }
+
+  async chooseRecords(files: readonly ChoiceFile[], choice: Choice): Promise<Chosen> {
+    return this.scratch(() => chooseRecords(this.#connection, files, choice))
   }
 
   async space(): Promise<Space> {

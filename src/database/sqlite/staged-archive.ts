@@ -5,7 +5,8 @@ import { messageOf, RetentionError } from '../../errors.ts'
 import type { ArchivedRows, ArchiveForm, ColumnSource, Db, Selection, Sql, StagedRows } from '../database.ts'
 import { rowsUnfit, shownCharacters, shownRow, shownRows, type Unfit } from '../unfit.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
-import { affinityOf, cell, cells, fillCells } from './cells.ts'
+import { stageCells, stageTyped } from './archived-cells.ts'
+import { affinityOf, cell } from './cells.ts'
 import type { Connection } from './connection.ts'
 import { stageQuery } from './restore-staged.ts'
 import type { SchemaTable } from './table.ts'
@@ -23,11 +24,9 @@ export async function stageArchive(
   archive: ArchiveForm,
   csv: AsyncIterable<Buffer>,
 ): Promise<ArchivedRows> {
-  const { db } = connection
-  const width = archive.columns.length
-  await unstageArchive(db)
-  await sql`create temporary table retention_archived (n integer primary key, ${cells(width)})`.execute(db)
-  return new SqliteArchived(connection, table, archive, await fillCells(connection, sql`${archived}`, width, csv))
+  await unstageArchive(connection.db)
+  const rows = await stageCells(connection, 'retention_archived', archive, csv)
+  return new SqliteArchived(connection, table, archive, rows)
 }
 
 /** Takes the temporary tables away, where there are some. */
@@ -122,14 +121,8 @@ class SqliteArchived implements ArchivedRows {
 
   /** The numbers of the rows that a predicate is true for. @throws RetentionError `USAGE` */
   async #matching(where: string): Promise<Sql> {
-    const n = sql.id(this.#free('retention_n'))
-    const columns = this.#archive.columns.map(
-      ({ name, type }) => sql`${sql.id(name)} ${sql.raw(type === undefined ? '' : affinityOf(type))}`,
-    )
-    await sql`create temporary table retention_typed (${n} integer primary key, ${sql.join(columns)})`.execute(this.#db)
-    await sql`insert into ${typed} select * from ${archived}`.execute(this.#db)
     // Under the table's own name, as a predicate may say it with its columns.
-    const named = sql`${typed} as ${sql.id(this.#archive.table.name)}`
+    const { n, from: named } = await stageTyped(this.#db, this.#archive, archived, 'retention_typed')
     const numbers = sql`select ${n} from ${named} where ${wherePredicate(where)}`
     try {
       await predicateTest(where, named).execute(this.#db)
@@ -184,13 +177,6 @@ class SqliteArchived implements ArchivedRows {
 
   #cell(name: string): Sql {
     return sql`a.${cell(this.#archive.columns.findIndex((column) => column.name === name))}`
-  }
-
-  /** A name that none of the archive's columns has, in whatever case. */
-  #free(name: string): string {
-    let free = name
-    while (this.#archive.columns.some((column) => column.name.toLowerCase() === free)) free += '_'
-    return free
   }
 }
 
