@@ -35,19 +35,11 @@ export interface QueryStream extends Answer, Pick<QueryReport, 'archives' | 'not
  * `USAGE`; and where an archive is missing or cannot be unsealed
  */
 export async function query(sql: string, options: QueryOptions = {}): Promise<QueryReport> {
-  return answered(sql, options, true, async ({ rows, ...same }) => ({ ...same, rows: await collected(rows) }))
-}
-
-/**
- * As `query`, for answers of any length: none of their rows needs to be kept.
- * @param use is given the answer, which ends with it
- */
-export async function streamQuery<T>(
-  sql: string,
-  options: QueryOptions,
-  use: (answer: QueryStream) => Promise<T>,
-): Promise<T> {
-  return answered(sql, options, false, use)
+  return streamQuery(sql, options, async ({ rows, ...same }) => {
+    const all: QueryValue[][] = []
+    for await (const some of rows) for (const row of some) all.push(row)
+    return { ...same, rows: all }
+  })
 }
 
 /** The views that can be asked, with their columns. @throws as `query` */
@@ -64,11 +56,14 @@ export async function listViews(options: QueryOptions = {}): Promise<QueryView[]
   return views
 }
 
-/** @param isWhole whether the answer is there before it is used, and so cannot fail any more */
-async function answered<T>(
+/**
+ * As `query`, for answers of any length: none of their rows needs to be kept.
+ * @param use is given the answer, which ends with it
+ * @throws as `query`, all of it before there is an answer, but for what `use` throws
+ */
+export async function streamQuery<T>(
   sql: string,
   options: QueryOptions,
-  isWhole: boolean,
   use: (answer: QueryStream) => Promise<T>,
 ): Promise<T> {
   if (typeof sql !== 'string' || sql.trim() === '')
@@ -82,7 +77,7 @@ async function answered<T>(
     const texts: TextColumn[] = []
     for (;;) {
       const outcome = await withDuckDb(folder, options, async (duck) => {
-        const answer = await begin(duck, sql, prepared, texts, options.text === true, isWhole)
+        const answer = await begin(duck, sql, prepared, texts, options.text === true)
         return 'column' in answer ? answer : { value: await use(answer) }
       })
       if ('value' in outcome) return outcome.value
@@ -128,7 +123,6 @@ async function begin(
   { files, views }: Prepared,
   texts: readonly TextColumn[],
   isText: boolean,
-  isWhole: boolean,
 ): Promise<QueryStream | TextColumn> {
   for (const [name, ofView] of views) {
     const isTextColumn = (column: string): boolean =>
@@ -140,7 +134,7 @@ async function begin(
   try {
     const { columns, rows } = await duck.ask(sql)
     const archives = [...new Set(files.map(({ of }) => of.name))]
-    return { columns, rows: await started(rows, isWhole, files), archives, notes: texts.map(({ note }) => note) }
+    return { columns, rows, archives, notes: texts.map(({ note }) => note) }
   } catch (error) {
     const unfit = unfitIn(error, files)
     if (unfit === undefined) throw error
@@ -148,34 +142,6 @@ async function begin(
     if (unfit.of.archive.databaseKind !== 'sqlite') throw unfit.error
     return { view: unfit.of.view, column: unfit.column, note: `${unfit.error.message}: it is read as text` }
   }
-}
-
-async function collected(rows: QueryStream['rows']): Promise<QueryValue[][]> {
-  const all: QueryValue[][] = []
-  for await (const some of rows) for (const row of some) all.push(row)
-  return all
-}
-
-/** Rows of which the first are there, or all: most of what can go wrong has gone wrong by then. */
-async function started(
-  rows: QueryStream['rows'],
-  isWhole: boolean,
-  files: readonly ReadableFile[],
-): Promise<QueryStream['rows']> {
-  const iterator = rows[Symbol.asyncIterator]()
-  const first: QueryValue[][][] = []
-  let next = await iterator.next()
-  if (isWhole) {
-    for (; next.done !== true; next = await iterator.next()) first.push(next.value)
-  }
-  return (async function* () {
-    yield* first
-    try {
-      for (; next.done !== true; next = await iterator.next()) yield next.value
-    } catch (error) {
-      throw unfitIn(error, files)?.error ?? error
-    }
-  })()
 }
 
 /** The value that is none of its column's type, where that is what an error is about. */

@@ -74,6 +74,6 @@ export class ArchiveFiles {
 
 /** Whether a text has a view's name in it, wherever: which of them are views, DuckDB says. */
 function isNamed(view: string, sql: string): boolean {
-  const name = view.replaceAll('"', '""').replaceAll(/[\\^$.*+?()[\]{}|/-]/g, String.raw`\$&`)
+  const name = view.replaceAll('"', '""').replaceAll(/[\\^$.*+?()[\]{}|]/g, String.raw`\$&`)
   return new RegExp(String.raw`(?<![\p{L}\p{N}_])${name}(?![\p{L}\p{N}_])`, 'iu').test(sql)
 }

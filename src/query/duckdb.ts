@@ -22,6 +22,9 @@ export interface Answer {
   readonly rows: AsyncIterable<QueryValue[][]>
 }
 
+/** The table of an answer; the query itself cannot know it yet. */
+const answer = 'temp.main.answer'
+
 /** One DuckDB of its own. */
 export class DuckDb {
   readonly #api: Api
@@ -50,6 +53,7 @@ export class DuckDb {
       instance.closeSync()
     })
     await duck.run(`SET temp_directory = ${literal(folder)}`)
+    await duck.run(`SET memory_limit = '1GB'`)
     await duck.run(`SET TimeZone = 'UTC'`)
     return duck
   }
@@ -83,23 +87,28 @@ export class DuckDb {
     const only = 'One SELECT is asked for; statements that change something are none of archives.'
     if (statements.count !== 1)
       throw new RetentionError('USAGE', `There are ${statements.count} statements`, { hint: only })
-    const statement = await statements.prepare(0).catch(failed)
-    if (statement.statementType !== this.#api.StatementType.SELECT)
+    const { statementType } = await statements.prepare(0).catch(failed)
+    if (statementType !== this.#api.StatementType.SELECT)
       throw new RetentionError('USAGE', 'The statement is no SELECT', { hint: only })
-    const result = await statement.stream().catch(failed)
+    // Of an answer that is fetched while it is made, an error would be its end, as if that were all. A table, which may
+    // be larger than memory, is there whole or not at all.
+    await this.run(`CREATE TEMP TABLE ${answer} AS FROM (${sql.replace(/;\s*$/, '')}\n)`)
+    const result = await this.#connection.stream(`FROM ${answer}`).catch(failed)
     const types = result.columnTypes()
     return {
-      columns: result.deduplicatedColumnNames().map((name, index) => ({ name, type: String(types[index]) })),
+      columns: result.columnNames().map((name, index) => ({ name, type: String(types[index]) })),
       rows: this.#rows(result),
     }
   }
 
   async *#rows(result: DuckDBResult): AsyncGenerator<QueryValue[][]> {
-    try {
-      yield* result.yieldConvertedRows<QueryValue>(this.#value)
-    } catch (error) {
-      failed(error)
+    let count = 0
+    for await (const rows of result.yieldConvertedRows<QueryValue>(this.#value)) {
+      count += rows.length
+      yield rows
     }
+    const [expected] = await this.row(`SELECT count(*) FROM ${answer}`)
+    if (count !== expected) failed(new Error(`${count} of ${JSON.stringify(expected)} rows could be read`))
   }
 
   /** Ends the query that is running, with an error of its own. */
