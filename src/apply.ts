@@ -2,6 +2,7 @@
 import { applyPolicy, refuse, targetOf } from './apply-policy.ts'
 import { storedName } from './archive/encoding.ts'
 import { archiveBase, archiveName } from './archive/name.ts'
+import type { Config } from './config/config.ts'
 import { formatTableName, milliseconds, type Duration } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
 import { loadProject, nowOption, selectPolicies, type ProjectOptions } from './config/project.ts'
@@ -29,6 +30,11 @@ export interface ApplyOptions extends ProjectOptions {
   limitRows?: number
   /** Begins no new step after this long. Default: no limit. */
   maxTime?: Duration
+  /**
+   * How long a step's transaction may wait for its archive to be stored and read back: past that the upload is given up, the
+   * step undone, and the next one smaller. Default: the config's `maxStepTime`, else no limit.
+   */
+  maxStepTime?: Duration
   /** A day, as `2026-10-23`: only rows before it. It can only narrow what a policy finds due. */
   before?: string
   /** Goes on where `maxRows` or `maxPercent` would refuse. Default false. */
@@ -46,7 +52,7 @@ export interface ApplyOptions extends ProjectOptions {
 }
 
 /**
- * Applies policies: archives what is due, verifies it, deletes it, and records it in the ledger. One policy's failure
+ * Applies policies: archives what is due, verifies it, deletes or redacts it, and records it in the ledger. One policy's failure
  * does not stop the others: how each ended is in the report.
  * @throws RetentionError when it cannot begin: a mistake in config, policies or options, no database, a newer ledger.
  */
@@ -77,7 +83,7 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
   const { config, policies } = await loadProject(options)
   const selected = selectPolicies(policies, options.policies ?? [])
   const before = beforeOption(options.before, config.timezone)
-  const limits = limitsOf(options, started)
+  const limits = limitsOf(options, config, started)
   const database = await openDatabase(config, access)
   try {
     const ledger =
@@ -163,14 +169,28 @@ async function plannedArchives(
   })
 }
 
-function limitsOf({ limitRows, maxTime }: ApplyOptions, started: Date): Pick<RunContext, 'deadline' | 'allowance'> {
+function limitsOf(
+  { limitRows, maxTime, maxStepTime }: ApplyOptions,
+  config: Config,
+  started: Date,
+): Pick<RunContext, 'deadline' | 'allowance' | 'maxStepTime'> {
   if (limitRows !== undefined && !(Number.isSafeInteger(limitRows) && limitRows > 0)) {
     throw new RetentionError('USAGE', `--limit-rows is ${limitRows}; allowed: a whole number, at least 1`)
   }
   const time = maxTime === undefined ? Infinity : milliseconds(maxTime)
   if (time === undefined)
     throw new RetentionError('USAGE', `--max-time is "${maxTime}"; allowed: a duration, such as "30s" or "10m"`)
-  return { deadline: started.getTime() + time, allowance: { rows: limitRows ?? Infinity } }
+  const given = maxStepTime === undefined ? config.maxStepTime : milliseconds(maxStepTime)
+  if (maxStepTime !== undefined && (given === undefined || given < 1 || given > 2 ** 31 - 1))
+    throw new RetentionError(
+      'USAGE',
+      `--max-step-time is "${maxStepTime}"; allowed: a duration from "1ms" to "24d", such as "5m"`,
+    )
+  return {
+    deadline: started.getTime() + time,
+    allowance: { rows: limitRows ?? Infinity },
+    maxStepTime: given === undefined ? undefined : Math.ceil(given),
+  }
 }
 
 function beforeOption(before: string | undefined, timezone: string): Cutoff | undefined {

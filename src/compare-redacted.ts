@@ -1,4 +1,5 @@
 /** The archive of a redaction beside its table: what the rows hold now. Changes nothing. */
+import { readCsv } from './archive/store.ts'
 import { formatTableName } from './config/fields.ts'
 import type { Database, Finding, OldValues, Redacted, RestoreTable, RestoreTransaction } from './database/database.ts'
 import type { FoundArchive } from './find-archive.ts'
@@ -21,8 +22,7 @@ export async function withCompared<T>(
   if (transaction === undefined) return undefined
   try {
     if (formFindings(archive, redacted, transaction.table).length > 0) return undefined
-    const csv = await archive.target.read(archive.name)
-    const old = await transaction.stageOld(redacted, archive.columns, csv)
+    const old = await transaction.stageOld(redacted, archive.columns, await readCsv(archive))
     return await work(await old.compare(), transaction)
   } finally {
     await transaction.rollback()

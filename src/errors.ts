@@ -99,10 +99,11 @@ export function codeOf(error: unknown): string | undefined {
 
 /**
  * The text with the user name and password of every address in it replaced by `***`, and so the value of every
- * `password=` parameter: for whatever is quoted from a configuration.
+ * parameter such as `password=` or `secretKey=`: for whatever is quoted from a configuration.
  */
 export function withoutSecrets(text: string): string {
   return text
     .replaceAll(/(\b[a-z][a-z0-9+.-]*:\/\/)[^\s"'`]*@/gi, '$1***@')
-    .replaceAll(/([?&\s](?:password|passwd|pwd|token|secret|sslpassword)=)[^&\s"'`]*/gi, '$1***')
+    .replaceAll(/(%3A%2F%2F)[^\s"'`&]*%40/gi, '$1***%40')
+    .replaceAll(/([?&\s][\w-]*(?:password|passwd|pwd|token|secret|key|credential)[\w-]*=)[^&\s"'`]*/gi, '$1***')
 }

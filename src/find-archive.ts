@@ -1,6 +1,4 @@
 /** Finds the archive that somebody names, and what is known of it: from the ledger, its manifest, or both. */
-import path from 'node:path'
-
 import { readHeader } from './archive/csv.ts'
 import { encodingOf, encodings, needsKey, plainName, storedName } from './archive/encoding.ts'
 import { archiveOf, manifestName } from './archive/name.ts'
@@ -12,8 +10,7 @@ import { hasCode, RetentionError } from './errors.ts'
 import { furtherFiles } from './further-files.ts'
 import { parseTableName, type TableName } from './config/fields.ts'
 import type { Ledger, LedgerEntry, LedgerFile, LedgerLink } from './ledger/ledger.ts'
-import { LocalTarget } from './target/local.ts'
-import { openTarget } from './target/open.ts'
+import { fileNameOf, isAddress, openTarget, targetOfFile } from './target/open.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
 
@@ -59,7 +56,7 @@ export interface Place {
  * @throws RetentionError `ARCHIVE_NOT_FOUND`, `MANIFEST_INVALID`
  */
 export async function findArchive(file: string, place: Place): Promise<FoundArchive> {
-  const name = archiveOf(path.basename(file))
+  const name = archiveOf(fileNameOf(file))
   const known = await place.database.read((db) => place.ledger.find(db, name))
   const target = await targetWith(file, name, known, place)
   // Another database's archive may have the same name.
@@ -191,8 +188,9 @@ export async function checkHeader(archive: FoundArchive): Promise<void> {
 /** The target of an entry: as the config's folder now leads to it, or else where the ledger saw it last. */
 export async function targetOfEntry(entry: LedgerEntry, config: Config): Promise<Target> {
   const configured = openTarget({ to: entry.target, durable: true, bom: true }, config.folder)
-  if (await configured.has(entry.path)) return configured
-  const recorded = folderTarget(path.dirname(entry.location))
+  // An address leads to one place, wherever the config is.
+  if (isAddress(entry.target) || (await configured.has(entry.path))) return configured
+  const recorded = targetOfFile(entry.location, config.folder, [])
   return (await recorded.has(entry.path)) ? recorded : configured
 }
 
@@ -211,12 +209,12 @@ async function targetWith(
   { config, ledger, database, cwd }: Place,
 ): Promise<Target> {
   // A path that leads to a file is taken at its word; whether it is the right one, its checksum tells.
-  const folder = path.dirname(path.resolve(cwd, file))
-  const isThere = isStored(folderTarget(folder), name).catch(() => false)
-  if ((file !== name || entry === undefined) && (await isThere)) return folderTarget(folder)
+  if (isAddress(file)) return targetOfFile(file, cwd, await knownTargets({ config, ledger, database }))
+  const isThere = isStored(targetOfFile(file, cwd, []), name).catch(() => false)
+  if ((file !== name || entry === undefined) && (await isThere)) return targetOfFile(file, cwd, [])
   if (entry !== undefined) return targetOfEntry(entry, config)
   const configured = openTarget(config.archive, config.folder)
-  if (path.basename(file) === file && (await isStored(configured, name))) return configured
+  if (fileNameOf(file) === file && (await isStored(configured, name))) return configured
   const known = await database.read((db) => ledger.entries(db))
   throw new RetentionError(
     'ARCHIVE_NOT_FOUND',
@@ -228,6 +226,12 @@ async function targetWith(
       hint: 'Name it as "retention status --archives" lists it, or give the path of its CSV file.',
     },
   )
+}
+
+/** All targets that config and ledger know, as configs write them. */
+async function knownTargets({ config, ledger, database }: Omit<Place, 'cwd'>): Promise<string[]> {
+  const entries = await database.read((db) => ledger.entries(db))
+  return [config.archive.to, ...entries.map((entry) => entry.target)]
 }
 
 interface ReadManifest {
@@ -360,11 +364,6 @@ function fromManifest(
     ...(file.redacted === undefined ? {} : { redacted: file.redacted }),
   }
   return { ...archive, parts: furtherFiles(manifest).map((part, index) => partOf(archive, part, index + 1)) }
-}
-
-/** A folder as it is named on the command line. */
-export function folderTarget(folder: string): Target {
-  return new LocalTarget(folder, folder, true)
 }
 
 /** Whether an archive lies there, as it is or sealed. */

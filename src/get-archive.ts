@@ -5,9 +5,10 @@ import { manifestName } from './archive/name.ts'
 import { readCsv, readText, store, storeText } from './archive/store.ts'
 import type { ProjectOptions } from './config/project.ts'
 import { RetentionError } from './errors.ts'
-import { checkKey, folderTarget, type FoundArchive } from './find-archive.ts'
+import { checkKey, type FoundArchive } from './find-archive.ts'
 import { openArchive } from './read-archive.ts'
 import type { GetReport } from './report.ts'
+import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
 
 /** What `getArchive` can be told. */
@@ -26,7 +27,8 @@ export interface GetArchiveOptions extends ProjectOptions {
 export async function getArchive(options: GetArchiveOptions): Promise<GetReport> {
   const archive = await openArchive(options)
   await checkKey(archive)
-  const folder = folderTarget(path.resolve(options.cwd ?? '.', options.folder ?? '.'))
+  const to = path.resolve(options.cwd ?? '.', options.folder ?? '.')
+  const folder = openTarget({ to, durable: true, bom: true }, to)
   const manifest = archive.manifest === undefined ? undefined : manifestName(archive.name)
   const files = [archive, ...archive.parts]
   for (const name of [...files.map((file) => file.name), manifest ?? archive.name]) {

@@ -1,6 +1,4 @@
 /** `hold add`, `hold list` and `hold release`: legal holds, under which rows and archives stay whatever their age. */
-import path from 'node:path'
-
 import { sql } from 'kysely'
 
 import { archiveOf } from './archive/name.ts'
@@ -17,6 +15,7 @@ import { hasCode, RetentionError } from './errors.ts'
 import type { Hold } from './ledger/hold.ts'
 import type { NewLegalHold } from './ledger/holds.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
+import { fileNameOf } from './target/open.ts'
 import type { AddedHold, HoldList, ListedHold, ReleasedHold } from './report.ts'
 
 /** What `addHold` can be told. */
@@ -139,7 +138,7 @@ function saidBy(options: AddHoldOptions): Said {
   if (file !== undefined && where !== undefined)
     throw new RetentionError('USAGE', '--where goes with a policy or a table; an archive is held as a whole')
   if (reason === undefined) throw new RetentionError('USAGE', '--reason is missing: why is it held?')
-  const name = file === undefined ? null : path.basename(file)
+  const name = file === undefined ? null : fileNameOf(file)
   return {
     on: on ?? '',
     archive: name === null ? null : archiveOf(name),

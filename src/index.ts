@@ -3,7 +3,7 @@ export { apply, plan, type ApplyOptions, type Progress, type WaitNotice } from '
 export type { ChildRows } from './children.ts'
 export { defineConfig, type ConfigInput } from './config/config.ts'
 export { RetentionError, type ErrorCode } from './errors.ts'
-export type { Duration, Size, TargetInput } from './config/fields.ts'
+export type { Duration, ObjectLock, Size, TargetInput } from './config/fields.ts'
 export type { Candidate, Finding, Partition, Space } from './database/database.ts'
 export {
   addHold,

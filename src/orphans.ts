@@ -5,7 +5,7 @@ import type { Project } from './config/project.ts'
 import type { Database } from './database/database.ts'
 import { targetOfEntry } from './find-archive.ts'
 import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
-import { openTarget } from './target/open.ts'
+import { isAddress, openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
 
 /** A file of ours on a target. */
@@ -27,13 +27,20 @@ export async function listFiles({ config, policies }: Project, entries: readonly
   }
   const files: StoredFile[] = []
   for (const target of targets.values()) {
-    // A folder that cannot be read is told with each of the files that should be in it.
-    for (const name of await target.list().catch(() => [])) {
+    for (const name of await namesIn(target)) {
       const policy = policyOfArchive(name)
       if (policy !== undefined) files.push({ target, name, policy })
     }
   }
   return files
+}
+
+/** A folder that cannot be read is told with each of the files that should be in it; of a service, that may be access alone. */
+async function namesIn(target: Target): Promise<string[]> {
+  return target.list().catch((error: unknown) => {
+    if (isAddress(target.name)) throw error
+    return []
+  })
 }
 
 /** Two ways of writing one place are one target. */

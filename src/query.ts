@@ -49,9 +49,7 @@ export async function listViews(options: QueryOptions = {}): Promise<QueryView[]
   const found = new ArchiveFiles(config)
   const views: QueryView[] = []
   for (const [name, ofView] of Map.groupBy(parts, ({ view }) => view)) {
-    const files: ViewFile[] = []
-    for (const part of ofView) files.push(await found.find(part))
-    views.push(describeView(name, files, () => options.text === true))
+    views.push(describeView(name, await found.findAll(ofView), () => options.text === true))
   }
   return views
 }

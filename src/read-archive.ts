@@ -1,6 +1,4 @@
 /** `cat`: an archive's plain CSV, from wherever it lives and however it is sealed. */
-import path from 'node:path'
-
 import { plainName } from './archive/encoding.ts'
 import { Meter, readCsv } from './archive/store.ts'
 import { formatTableName } from './config/fields.ts'
@@ -9,6 +7,7 @@ import { openDatabase } from './database/open.ts'
 import { RetentionError } from './errors.ts'
 import { checkKey, findArchive, type FoundArchive } from './find-archive.ts'
 import { Ledger } from './ledger/ledger.ts'
+import { fileNameOf } from './target/open.ts'
 
 /** What `readArchive` can be told. */
 export interface ReadArchiveOptions extends ProjectOptions {
@@ -57,7 +56,7 @@ export async function openArchive({ file, ...options }: ProjectOptions & { file:
 /** The file of an archive that is wanted. */
 function chosen(archive: FoundArchive, { file, table }: ReadArchiveOptions): FoundArchive {
   const files = [archive, ...archive.parts]
-  if (table === undefined) return files.find(({ name }) => name === plainName(path.basename(file))) ?? archive
+  if (table === undefined) return files.find(({ name }) => name === plainName(fileNameOf(file))) ?? archive
   // References are of rows that have stayed; their file can be named.
   const rows = files.filter(({ link }) => link === undefined)
   const found = rows.find((one) => [formatTableName(one.table), one.table.name].includes(table))

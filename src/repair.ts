@@ -148,14 +148,14 @@ async function judgeRedaction(
   const done = await withCompared(archive, redacted, work.database, async (now, transaction) => {
     // Once more, now that it is about to be said in the same transaction.
     if (now.changed.count + now.same > 0) return false
-    await record(transaction, entry, work)
+    await recordNow(transaction, entry, work)
     return true
   })
   return { ...proposal, done: done === true }
 }
 
 /** Records an archive that was not known. */
-async function record(transaction: RestoreTransaction, entry: LedgerEntry, work: RepairWork): Promise<void> {
+async function recordNow(transaction: RestoreTransaction, entry: LedgerEntry, work: RepairWork): Promise<void> {
   await work.ledger.record(transaction.db, entry)
   const isDone = (): Promise<boolean> => work.ledger.isRecorded(entry)
   await commit(transaction, entry.name, isDone, async () => {})
@@ -236,7 +236,7 @@ async function adopt(
   const done = await withStaged(archive, work.database, async (staged, transaction) => {
     // Once more, now that it is about to be said in the same transaction.
     if ((await staged.conflicts(true)).count > 0) return false
-    await record(transaction, entry, work)
+    await recordNow(transaction, entry, work)
     return true
   })
   return { ...proposal, done: done === true }

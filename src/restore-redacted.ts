@@ -1,5 +1,5 @@
 /** Puts the archive of a redaction back: rows that have stayed get again what their columns held. */
-import { metered, Meter } from './archive/store.ts'
+import { metered, Meter, readCsv } from './archive/store.ts'
 import { formFindings, type Compared } from './compare-redacted.ts'
 import { formatTableName } from './config/fields.ts'
 import type { Db, Finding, RestoreTable, Unlike } from './database/database.ts'
@@ -29,7 +29,7 @@ export async function downRedacted(archive: FoundArchive, order: RestoreOrder): 
     if (refusal !== undefined) throw refusal
     // 2. Find the rows, and set what they held.
     const meter = new Meter()
-    const csv = metered(meter, await archive.target.read(archive.name))
+    const csv = metered(meter, await readCsv(archive))
     const old = await transaction.stageOld(redacted, archive.columns, csv)
     checkRead(archive, old.rows, meter)
     const found = await old.compare()

@@ -9,6 +9,7 @@ import { store, storeText } from './archive/store.ts'
 import { commit } from './commit.ts'
 import type { StepTransaction } from './database/database.ts'
 import { refusalOf } from './database/findings.ts'
+import { formatTableName } from './config/fields.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import { exportStep } from './export.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
@@ -17,10 +18,12 @@ import { inspectRequest, pastRows } from './past.ts'
 import { countDue } from './survey.ts'
 import { entryOf, manifestOf, type StoredPart } from './records.ts'
 import type { RunContext, StepOrder } from './step.ts'
+import { isAddress } from './target/open.ts'
 import type { Target } from './target/target.ts'
+import { TargetWithin } from './target/within.ts'
 
 /** What a step may have too many of. */
-type Growth = 'rows' | 'bytes'
+type Growth = 'rows' | 'bytes' | 'time'
 
 /** What a step came to. */
 export interface StepResult {
@@ -76,7 +79,12 @@ async function patiently(
       name ??= await nameInTurn(order, context, inTheWay)
       return { made: await throughUmzug(name, order, context, skipsLocked), skipsLocked }
     } catch (error) {
-      if (error instanceof StepGrew) return { grew: error.what, skipsLocked: false }
+      if (error instanceof StepGrew) {
+        const { partition } = order.step
+        if (partition === undefined) return { grew: error.what, skipsLocked: false }
+        const text = `The partition ${formatTableName(partition)} goes row by row, not whole: ${error.message}`
+        return { byRows: text, skipsLocked: false }
+      }
       if (hasCode(error, 'ARCHIVE_EXISTS') && inTheWay.length < mostInTheWay) {
         inTheWay.push(error.message)
         name = undefined
@@ -165,9 +173,17 @@ async function throughUmzug(
  * @throws StepGrew when there were more rows or bytes than it may take
  */
 async function up(name: string, order: StepOrder, context: RunContext, skipLocked: boolean): Promise<Made | undefined> {
-  const { policy, cutoff, target, sealer } = order
+  const { policy, cutoff, sealer } = order
   // 1. Lock the table against changes of its form, and look again whether the policy may work on it.
   const transaction = await beginStep(order, context)
+  const { maxStepTime } = context
+  const tooLate = maxStepTime === undefined ? undefined : AbortSignal.timeout(maxStepTime)
+  const signals = [context.rollbackSignal, tooLate].filter((signal) => signal !== undefined)
+  const rollbackSignal = AbortSignal.any(signals)
+  // A folder answers at once, or its disk is broken.
+  const hasLimit = tooLate !== undefined || isAddress(order.target.name)
+  const limited = hasLimit ? new TargetWithin(order.target, rollbackSignal) : undefined
+  const target = limited ?? order.target
   let endReading = (): void => {}
   const published: string[] = []
   let entry: LedgerEntry
@@ -179,7 +195,7 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     if (rows === undefined) throw new RetentionError('REFUSED', `Policy "${policy.name}" cannot work on its table now`)
     // 2. Stream the rows into the archive, make it durable, publish it under a name of its own, read it back.
     endReading = await order.reading.take()
-    const exported = await exportStep(transaction, rows.due, order, context, skipLocked)
+    const exported = await exportStep(transaction, rows.due, order, { ...context, rollbackSignal }, skipLocked)
     if (exported.isEmpty) {
       await undo(transaction, target, published)
       return undefined
@@ -221,6 +237,9 @@ async function up(name: string, order: StepOrder, context: RunContext, skipLocke
     await context.ledger.record(transaction.db, entry)
   } catch (error) {
     await undo(transaction, target, published)
+    await limited?.cleared()
+    if (tooLate?.aborted === true && context.rollbackSignal?.aborted !== true)
+      throw new StepGrew('time', undefined, maxStepTime ?? 0)
     throw error
   } finally {
     endReading()
@@ -245,8 +264,9 @@ async function beginStep(
 class StepGrew extends Error {
   readonly what: Growth
 
-  constructor(what: Growth, came: number, most: number) {
-    super(`The step grew to ${came} ${what}, and may take ${most}`)
+  constructor(what: Growth, came: number | undefined, most: number) {
+    const text = what === 'time' ? `took more than ${most} ms` : `grew to ${came} ${what}, and may take ${most}`
+    super(`The step ${text}`)
     this.what = what
   }
 }

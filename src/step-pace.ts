@@ -66,9 +66,9 @@ export class StepPace {
     return result
   }
 
-  /** Learns that a step of so many rows came to too many bytes. */
-  grew(rows: number): void {
-    this.#size.grew(rows)
+  /** Learns that a step of so many rows came to too many bytes, or took too long. */
+  grew(rows: number, what: 'bytes' | 'time'): void {
+    this.#size.grew(rows, what)
   }
 
   /** Whoever makes the next one, it comes after the rest of the one before. */

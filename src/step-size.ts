@@ -33,6 +33,8 @@ export class StepSize {
   readonly #planned: number
   /** Rows that fit into `batchBytes`, as far as is known. */
   #fitting: number
+  /** Rows that can be stored in time, as far as is known. */
+  #timely = Infinity
   /** Rows that are deleted within `mostHeld`, as far as is known. */
   #brief: number
 
@@ -46,7 +48,8 @@ export class StepSize {
 
   /** The most rows of the next step. @param isShared whether others need the write lock as well */
   rows(isShared: boolean): number {
-    return isShared ? Math.min(this.#fitting, this.#brief) : this.#fitting
+    const most = Math.min(this.#fitting, this.#timely)
+    return isShared ? Math.min(most, this.#brief) : most
   }
 
   /** The most bytes that a step may come to. */
@@ -54,8 +57,12 @@ export class StepSize {
     return Math.floor(this.#pace.batchBytes * tolerance)
   }
 
-  /** Learns that a step of so many rows came to too much. */
-  grew(rows: number): void {
+  /** Learns that a step of so many rows came to too much. For want of time, steps stay small to the end of the plan. */
+  grew(rows: number, what: 'bytes' | 'time'): void {
+    if (what === 'time') {
+      this.#timely = Math.max(1, Math.floor(Math.min(this.#timely, rows) / 2))
+      return
+    }
     this.#fitting = Math.max(1, Math.floor(Math.min(this.#fitting, rows) / 2))
   }
 

@@ -35,6 +35,8 @@ export interface RunContext extends PlanContext {
   readonly run: string
   /** Aborted: the running step is rolled back at once. */
   readonly rollbackSignal: AbortSignal | undefined
+  /** How long a step's transaction may wait for its archive; milliseconds. Undefined: as long as it takes. */
+  readonly maxStepTime: number | undefined
   /** Aborted: nothing new is begun. */
   readonly signal: AbortSignal | undefined
   /** When nothing new is begun any more; milliseconds since 1970. */

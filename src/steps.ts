@@ -1,4 +1,5 @@
 /** Makes a plan's steps: in lanes, each step when production can take it, and in several where it is too large by then. */
+import { RetentionError } from './errors.ts'
 import { inLanes } from './lanes.ts'
 import type { LedgerEntry } from './ledger/ledger.ts'
 import { cutAnew, type PlannedStep, type PolicyPlan } from './plan.ts'
@@ -7,6 +8,9 @@ import type { RunContext, StepOrder } from './step.ts'
 import { StepPace } from './step-pace.ts'
 import type { Throttle } from './throttle.ts'
 import { Turns } from './turns.ts'
+
+/** How often a planned step is made smaller because it took too long: by then it has a sixteenth of its rows. */
+const mostLate = 4
 
 /** What has been done for a policy so far. */
 export interface Done {
@@ -115,6 +119,7 @@ class Steps {
    */
   async #makePlanned(planned: PlannedStep, lane: number, archived: (rows: number) => void): Promise<boolean> {
     const waiting = [planned]
+    let late = 0
     for (let step = waiting.pop(); step !== undefined; step = waiting.pop()) {
       await this.#pace.ready(lane)
       if (this.#pace.isOver) return false
@@ -132,8 +137,12 @@ class Steps {
         this.hasGrown = true
         return false
       }
-      if (result.grew === 'bytes') {
-        this.#pace.grew(step.rows)
+      if (result.grew === 'time') {
+        late += 1
+        if (late > mostLate || step.rows === 1) throw this.#tooSlow(step)
+      }
+      if (result.grew === 'bytes' || result.grew === 'time') {
+        this.#pace.grew(step.rows, result.grew)
         waiting.push(step)
       } else if (result.byRows !== undefined) {
         waiting.push(...(await this.#smaller(step, most)))
@@ -150,6 +159,15 @@ class Steps {
     const { policy, cutoff, time } = this.#plan
     const limit = this.#isLimited ? step.rows : Infinity
     return (await cutAnew({ policy, cutoff, storage: time?.storage }, step, most, limit, this.#context)).toReversed()
+  }
+
+  #tooSlow({ rows }: PlannedStep): RetentionError {
+    const seconds = (this.#context.maxStepTime ?? 0) / 1000
+    return new RetentionError(
+      'TARGET_UNUSABLE',
+      `${this.#destination.target.name} is too slow: it has not stored an archive of ${rows} rows within ${seconds} s`,
+      { hint: 'Look at the way to it; or give steps more time with --max-step-time or "maxStepTime" in the config.' },
+    )
   }
 
   /** Archives a step as it is, and keeps what came of it. */

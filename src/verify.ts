@@ -1,6 +1,4 @@
 /** `verify`: whether what is stored is what the ledger says, and whether it says all. Changes nothing. */
-import path from 'node:path'
-
 import { encodings, storedName } from './archive/encoding.ts'
 import { archiveOf, manifestName } from './archive/name.ts'
 import { readText, readWhole, sha256Of, withoutKey } from './archive/store.ts'
@@ -10,13 +8,14 @@ import type { Conflicts, Database, Redacted } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { formatTableName } from './config/fields.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
-import { findEntry, folderTarget, targetOfEntry, type FoundArchive } from './find-archive.ts'
+import { findEntry, targetOfEntry, type FoundArchive } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadProject, type ProjectOptions } from './config/project.ts'
 import { listFiles, policiesRunning, unknownAmong, type StoredFile } from './orphans.ts'
 import { stageCommon } from './placing-reshaped.ts'
 import { repairOrphans } from './repair.ts'
 import type { Repair, Unopened, VerifyFinding, VerifyReport } from './report.ts'
+import { fileNameOf, isAddress, openTarget, targetOfFile } from './target/open.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
 
@@ -58,6 +57,7 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
     // Read again once that is known: what a run that has ended since has left is in the ledger, or an orphan.
     const entries = await readEntries(database, ledger)
     const selected = select(entries, options)
+    await checkServices(selected, config)
     const restores = deep ? await database.read((db) => ledger.holds.ofRestores(db)) : new Set<string>()
     const findings: VerifyFinding[] = []
     const sum: Sum = { rows: 0, bytes: 0, unopened: [] }
@@ -107,19 +107,19 @@ async function checkReturned(
   const findings: VerifyFinding[] = []
   for (const file of [archive, ...archive.parts]) {
     // References are of rows that have stayed.
-    if (file.link === undefined) findings.push(...(await checkFileReturned(entry, file, database)))
+    if (file.link === undefined) findings.push(...(await checkFileReturned(file, database)))
   }
   return findings
 }
 
-async function checkFileReturned(entry: LedgerEntry, file: FoundArchive, database: Database): Promise<VerifyFinding[]> {
+async function checkFileReturned(file: FoundArchive, database: Database): Promise<VerifyFinding[]> {
   const transaction = await database.restore(file.table)
   if (transaction === undefined) return []
   try {
     const common = await stageCommon(file, transaction)
     const conflicts = await common?.staged.conflicts(false)
     if (common === undefined || conflicts === undefined || conflicts.count === 0) return []
-    return [returned(entry, file, conflicts, common.isWhole)]
+    return [returned(file, conflicts, common.isWhole)]
   } finally {
     await transaction.rollback()
   }
@@ -138,12 +138,11 @@ async function checkUnredacted(
   return [{ kind: 'returned', name: archive.name, location: entry.location, text }]
 }
 
-function returned(entry: LedgerEntry, file: FoundArchive, conflicts: Conflicts, isWhole: boolean): VerifyFinding {
+function returned(file: FoundArchive, conflicts: Conflicts, isWhole: boolean): VerifyFinding {
   const { count, same, keys } = conflicts
   const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`
   const text = `${count} of its keys are in use in ${formatTableName(file.table)}, ${same} of them by the very same rows${isWhole ? '' : ', in the columns that have not changed'}: ${shown}`
-  const location = path.join(path.dirname(entry.location), file.path)
-  return { kind: 'returned', name: file.path, location, text }
+  return { kind: 'returned', name: file.path, location: file.target.locate(file.path), text }
 }
 
 async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEntry[]> {
@@ -160,13 +159,11 @@ function select(entries: readonly LedgerEntry[], { files = [], cwd = '.' }: Veri
   const stored = entries.filter((entry) => entry.state !== 'pruned')
   if (files.length === 0) return stored.map((entry) => ({ entry, target: undefined }))
   return files.map((file) => {
-    const name = archiveOf(path.basename(file))
+    const written = fileNameOf(file)
+    const name = archiveOf(written)
     const entry = stored.find((candidate) => candidate.name === name)
     if (entry !== undefined) {
-      return {
-        entry,
-        target: path.basename(file) === file ? undefined : folderTarget(path.dirname(path.resolve(cwd, file))),
-      }
+      return { entry, target: written === file ? undefined : targetOfFile(file, cwd, [entry.target]) }
     }
     throw new RetentionError(
       'ARCHIVE_NOT_FOUND',
@@ -186,6 +183,16 @@ interface Sum {
   rows: number
   bytes: number
   readonly unopened: Unopened[]
+}
+
+/**
+ * Of a service that is down, or that does not let us in, nothing can be said of its archives.
+ * @throws RetentionError `TARGET_UNUSABLE`
+ */
+async function checkServices(selected: readonly Selected[], config: Config): Promise<void> {
+  const needed = selected.filter(({ entry, target }) => target === undefined && entry.state === 'archived')
+  const addresses = new Set(needed.map(({ entry }) => entry.target).filter(isAddress))
+  for (const to of addresses) await openTarget({ to, durable: true, bom: true }, config.folder).check()
 }
 
 async function checkEntry({ entry, target: said }: Selected, config: Config, sum: Sum): Promise<VerifyFinding[]> {

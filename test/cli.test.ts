@@ -57,6 +57,7 @@ overDatabases(test, 'options that a run cannot take are told before anything is 
     [['apply', '--limit-rows', '0'], /--limit-rows is 0; allowed: a whole number, at least 1/],
     [['apply', '--limit-rows', '1.5'], /--limit-rows is 1\.5/],
     [['apply', '--max-time', 'soon'], /--max-time is "soon"; allowed: a duration/],
+    [['apply', '--max-step-time', '0s'], /--max-step-time is "0s"; allowed: a duration/],
     [['apply', '--before', 'yesterday'], /--before is "yesterday"; allowed: a day/],
     [['restore', 'x', '--hold', 'soon'], /--hold is "soon"/],
     [['restore', 'x', '--into', 'a.b.c'], /--into is "a\.b\.c"/],

@@ -166,7 +166,7 @@ withProject('tells every mistake of every file at once, with file, field, value 
   made.write('policies/a.ts', 'export default { tabel: "log", column: "", days: -3, batch: 1.5, pause: "soon" }')
   made.write(
     'policies/b.ts',
-    'export default { table: "log", column: "at", days: Number("x"), maxPercent: 101, archive: "s3://bucket" }',
+    'export default { table: "log", column: "at", days: Number("x"), maxPercent: 101, archive: "gs://bucket" }',
   )
   made.write('policies/c.ts', 'export default {\n  table: "log"\n  column: "at"\n}')
   made.write('policies/d.ts', 'export const policy = {}')
@@ -191,7 +191,7 @@ withProject('tells every mistake of every file at once, with file, field, value 
     /policies\/a\.ts: field "pause" is "soon"; allowed: a duration/,
     /policies\/b\.ts: field "days" is NaN; allowed: a whole number/,
     /policies\/b\.ts: field "maxPercent" is 101; allowed: a number above 0/,
-    /policies\/b\.ts: field "archive" is "s3:\/\/bucket"; allowed: a folder; addresses such as s3/,
+    /policies\/b\.ts: field "archive" is "gs:\/\/bucket"; allowed: a folder, or an address that begins with s3/,
     /policies\/c\.ts: cannot be read: line 3: /,
     /policies\/d\.ts: exports undefined; allowed: an object with table, column and days/,
     /policies\/e\.yaml: cannot be read: /,

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process'
 import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { promisify } from 'node:util'
+import { inspect, promisify } from 'node:util'
 
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -113,6 +113,11 @@ console.log(JSON.stringify([planned.policies[0]?.due, policy?.status, findings.l
     const bin = path.join(folder, 'node_modules/.bin/retention')
     assert.match((await run(bin, ['status'], { cwd: folder })).stdout, /log_backup_\d{8}\.csv are held until/)
     assert.match((await run(bin, ['verify'], { cwd: path.join(folder, 'policies') })).stdout, /1 archive checked/)
+    // What not everybody needs is asked for by whoever needs it.
+    const config = `export default { database: '${db.address}', archive: 's3://bucket' }`
+    writeFileSync(path.join(folder, 'retention.config.ts'), config)
+    const error = await run(bin, ['apply'], { cwd: folder }).catch((reason: unknown) => reason)
+    assert.match(inspect(error), /need the package @aws-sdk\/client-s3[^]*npm install @aws-sdk\/client-s3/)
   } finally {
     await db.drop()
   }

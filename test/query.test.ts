@@ -383,9 +383,11 @@ overDatabases(
     await archive(made)
     const sql = `select id, body, null as nothing, 'NULL' as word from log order by id`
     const printed = async (format: string, limit?: number): Promise<string> =>
-      streamQuery(sql, { cwd: made.folder }, async (answer) =>
-        (await Array.fromAsync(printAnswer(answer, format, limit))).join(''),
-      )
+      streamQuery(sql, { cwd: made.folder }, async (answer) => {
+        let text = ''
+        for await (const piece of printAnswer(answer, format, limit)) text += piece
+        return text
+      })
     assert.is(
       await printed('table'),
       [

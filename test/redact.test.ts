@@ -133,6 +133,15 @@ overDatabases(test, 'rows that are gone or were changed since: error, skip, over
     /1 of its 5 rows are not in (public\.)?people any more: \(id\) = \(1\)\n1 of its 5 rows have been changed since .*: \(id\) = \(4\)/,
   )
   assert.equal(await db.dump('people'), after)
+  // Somebody else has the address now, which is unique.
+  await db.run(`update people set email = 'c@x.org' where id = 7`)
+  const taken = await failureOf(restore({ cwd: folder, file, now, onConflict: 'skip' }))
+  assert.is(taken.code, 'ROWS_UNFIT')
+  assert.match(
+    taken.message,
+    /does not fit (public\.)?people as it is now; nothing has been restored: .*(unique|UNIQUE)/,
+  )
+  await db.run(`update people set email = 'g@x.org' where id = 7`)
   const skipped = await restore({ cwd: folder, file, now, onConflict: 'skip', hold: 'none' })
   assert.equal([skipped.restored, skipped.conflicts, skipped.state], [3, 2, 'archived'])
   const kept = [
@@ -211,18 +220,19 @@ overDatabases(
 
 overDatabases(
   test,
-  'by its manifest alone, or by the ledger alone; and what repair makes of it',
+  'compressed; by its manifest alone, or by the ledger alone; and what repair makes of it',
   async ({ db, project }) => {
     await seed(db)
     const before = await db.dump('people')
-    const made = project({ people: { ...people, batch: 3 } })
+    const archive = { to: './backups', durable: true, compress: 'gzip' } as const
+    const made = project({ people: { ...people, batch: 3 } }, { archive })
     const { folder } = made
     const { archives } = await applyOne(folder)
     const [one = '', two = '', three = ''] = archives.map(({ name }) => name)
     const forget = async (name: string): Promise<void> => db.run(`delete from retention_ledger where name = '${name}'`)
     const repaired = async (): Promise<unknown[][]> => {
       const { repairs } = await verify({ cwd: folder, repair: true, yes: true })
-      return repairs.map(({ name, action, done }) => [name, action, done])
+      return repairs.map(({ name, action, done }) => [name.replace(/\.gz$/, ''), action, done])
     }
     await forget(one)
     assert.equal(await repaired(), [[one, 'leave', false]])

@@ -250,7 +250,7 @@ overDatabases(
     const secret = 'tr0ub4dor&3'
     const run = await made.cli(['apply', '--json'], { env: { LOG_PASSWORD: secret } })
     assert.is(run.code, 0, run.stderr)
-    const [{ name = '' } = {}] = (await status({ cwd: made.folder })).archives
+    const name = (await status({ cwd: made.folder })).archives[0]?.name ?? ''
     const wrong = await made.cli(['restore', name], { env: { LOG_PASSWORD: `not ${secret}` } })
     assert.is(wrong.code, 1)
     assert.match(wrong.stderr, /The password is not the one that .*\.csv\.zip was sealed with/)

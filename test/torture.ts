@@ -1,6 +1,6 @@
 /**
  * The long torture: `npm run torture -- --kills 1000 --seed 1`, with `--database sqlite` or `postgres` for one alone,
- * `--children` for rows with which others go along, and `--redact` for rows that stay.
+ * `--children` for rows with which others go along, `--redact` for rows that stay, and `--target s3` for archives on S3.
  * Prints what was hit, and fails where a row was lost or came twice.
  */
 import { parseArgs } from 'node:util'
@@ -14,6 +14,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     database: { type: 'string', default: 'sqlite,postgres' },
     children: { type: 'boolean', default: false },
+    target: { type: 'string', default: 'folder' },
     redact: { type: 'boolean', default: false },
   },
 })
@@ -24,6 +25,9 @@ console.log(`${values.kills} kills, seed ${seed}, over ${chosen.join(' and ')}`)
 const cluster = chosen.includes('postgres') ? await startCluster() : undefined
 if (cluster !== undefined) process.env['TEST_POSTGRES'] = cluster.address
 const { torture } = await import('./support/torture.ts')
+const { credentials, startS3 } = await import('./support/s3.ts')
+Object.assign(process.env, credentials)
+const s3 = values.target === 's3' ? await startS3() : undefined
 const started = Date.now()
 const outcomes = await Promise.allSettled(
   chosen.map(async (kind) => {
@@ -31,10 +35,12 @@ const outcomes = await Promise.allSettled(
     const onKill = (done: number, point: string): void => {
       if (done % 25 === 0) console.log(`${kind}: ${done} of ${kills} (${point})`)
     }
-    return { kind, ...(await torture({ kind, kills, seed, children: values.children, redact: values.redact, onKill })) }
+    const how = { children: values.children, redact: values.redact, ...(s3 === undefined ? {} : { s3 }) }
+    return { kind, ...(await torture({ kind, kills, seed, ...how, onKill })) }
   }),
 )
 await cluster?.stop()
+await s3?.stop()
 let passed = 0
 for (const outcome of outcomes) {
   if (outcome.status === 'rejected') {

@@ -7,6 +7,7 @@ export interface ApplyArguments extends CommonArguments {
   policies: string[] | undefined
   'limit-rows': number | undefined
   'max-time': string | undefined
+  'max-step-time'?: string | undefined
   before: string | undefined
   'allow-large': boolean
   'dry-run'?: boolean
@@ -28,6 +29,7 @@ export function applyOptions(argv: ApplyArguments): ApplyOptions {
       policies: argv.policies,
       limitRows: argv['limit-rows'],
       maxTime: argv['max-time'],
+      maxStepTime: argv['max-step-time'],
       before: argv.before,
       allowLarge: argv['allow-large'],
     }),

@@ -13,6 +13,11 @@ export const applyCommand: CommandModule<CommonArguments, ApplyArguments> = {
     parser
       .positional('policies', { type: 'string', array: true, describe: 'Only these policies' })
       .options(planOptions)
+      .option('max-step-time', {
+        type: 'string',
+        describe: 'Undo a step that is not stored after this long, and make it smaller',
+        requiresArg: true,
+      })
       .option('dry-run', { type: 'boolean', default: false, describe: 'The same as "retention plan"' }),
   handler: async (argv) => {
     if (argv['dry-run'] === true) {

@@ -39,6 +39,8 @@ export const queryCommand: CommandModule<CommonArguments, QueryArguments> = {
     const format = argv.json ? 'json' : argv.format
     let written = false
     try {
+      if (argv.limit !== undefined && !(Number.isSafeInteger(argv.limit) && argv.limit > 0))
+        throw new RetentionError('USAGE', `--limit is ${argv.limit}; allowed: a whole number, at least 1`)
       const [{ streamQuery }, { printAnswer }] = [await import('../query.ts'), await import('../print/query.ts')]
       await streamQuery(argv.sql, { ...options, signal: interruption.signal }, async (answer) => {
         if (!argv.quiet) for (const note of answer.notes) process.stderr.write(`! ${note}\n`)

@@ -41,6 +41,11 @@ export interface ConfigInput {
   lockTimeout?: Duration
   /** How long one statement of a step, or the pause between two, may take on Postgres. Default `10m`. */
   stepTimeout?: Duration
+  /**
+   * How long a step's transaction may wait for its archive to be stored and read back; past that the step is undone and made
+   * smaller. Default no limit.
+   */
+  maxStepTime?: Duration
   /** Whether policies that do not say so themselves are gentle: see there. Default false. */
   gentle?: boolean
   /** When apply waits for production, in all policies; `false`: never. Default: see each field. */
@@ -64,6 +69,8 @@ export interface Config {
   readonly lockTimeout: number
   /** Milliseconds. */
   readonly stepTimeout: number
+  /** Milliseconds. */
+  readonly maxStepTime?: number | undefined
   readonly gentle: boolean
   /** As written; policies have it completed. */
   readonly throttle: CheckedThrottle | undefined
@@ -84,6 +91,7 @@ const fields = [
   'ledger',
   'lockTimeout',
   'stepTimeout',
+  'maxStepTime',
   'gentle',
   'throttle',
 ] as const
@@ -119,6 +127,7 @@ const schema = v.strictObject(
     ),
     lockTimeout: v.optional(timeout, '2s'),
     stepTimeout: v.optional(timeout, '10m'),
+    maxStepTime: v.optional(timeout),
     gentle: v.optional(v.boolean('true or false'), false),
     throttle: v.optional(throttle),
   },

@@ -3,6 +3,7 @@ import ms, { type StringValue } from 'ms'
 import * as v from 'valibot'
 
 import { isTimezone } from '../cutoff.ts'
+import { isS3, parseS3Address, s3AddressAllowed } from './s3-address.ts'
 import { sealingEntries, sealingFields, type Sealing, type SealingInput } from './sealing.ts'
 
 /** A table as a policy or config names it; without a schema, the database's search path decides. */
@@ -132,15 +133,31 @@ export const tableName = v.pipe(
 
 /** Where archives go, as a config or policy writes it. */
 export interface TargetInput extends SealingInput {
-  /** A folder; a relative path starts at the config's folder. */
+  /**
+   * A folder, where a relative path starts at the config's folder; or a folder of a bucket on S3,
+   * `s3://bucket/prefix?region=…&endpoint=…`.
+   */
   to: string
   /**
    * Says that the folder outlives the process, where the environment suggests otherwise (CI, Kubernetes and the
-   * like). Default false.
+   * like). Default false. A bucket always does.
    */
   durable?: boolean
   /** Whether archives begin with a UTF-8 byte order mark, so that spreadsheets show every script right. Default true. */
   bom?: boolean
+  /** On S3: the storage class, such as `STANDARD_IA`. Default: the bucket's. */
+  storageClass?: string
+  /** On S3: the id, alias or ARN of the KMS key that the service encrypts with (SSE-KMS). Default: as the bucket does. */
+  sseKmsKey?: string
+  /** On S3: nobody can remove or replace an archive for so many days. The bucket must have Object Lock. Default: none. */
+  objectLock?: ObjectLock
+}
+
+/** For how long the service keeps an archive, whoever wants to remove it. */
+export interface ObjectLock {
+  /** `GOVERNANCE`: but for those with a special right. `COMPLIANCE`: whoever it is. */
+  readonly mode: 'GOVERNANCE' | 'COMPLIANCE'
+  readonly days: number
 }
 
 /** A target with its defaults filled in. */
@@ -148,32 +165,66 @@ export interface TargetConfig extends Sealing {
   readonly to: string
   readonly durable: boolean
   readonly bom: boolean
+  readonly storageClass?: string | undefined
+  readonly sseKmsKey?: string | undefined
+  readonly objectLock?: ObjectLock | undefined
 }
 
-/** The fields of a target. */
-export const targetFields = ['to', 'durable', 'bom', ...sealingFields] as const
+const onlyOnS3 = ['storageClass', 'sseKmsKey', 'objectLock'] as const
 
-const targetAllowed = 'a folder, such as "./backups", or { to, durable, bom, compress, encrypt }'
-const folder = v.pipe(
-  text('a folder, such as "./backups"'),
-  v.check((to) => !/^[a-z][a-z0-9+.-]+:\/\//i.test(to), 'a folder; addresses such as s3:// are not supported yet'),
+/** The fields of a target. */
+export const targetFields = ['to', 'durable', 'bom', ...sealingFields, ...onlyOnS3] as const
+
+const targetAllowed = `a folder, such as "./backups", an address on S3, or { ${targetFields.join(', ')} }`
+const place = v.pipe(
+  text('a folder, such as "./backups", or an address on S3'),
+  v.check((to) => isS3(to) || !/^[a-z][a-z0-9+.-]+:\/\//i.test(to), 'a folder, or an address that begins with s3://'),
+  v.check((to) => !isS3(to) || parseS3Address(to) !== undefined, s3AddressAllowed),
 )
 
-/** A target: a folder's path, or an object. */
+const storageClassAllowed =
+  'a class of the service that can be read at once, such as "STANDARD_IA": archives are read back'
+
+/** A target: a folder's path, an address, or an object. */
 export const target = v.lazy((input) =>
   typeof input === 'object' && input !== null
-    ? v.strictObject(
-        {
-          to: folder,
-          durable: v.optional(v.boolean('true or false'), false),
-          bom: v.optional(v.boolean('true or false'), true),
-          ...sealingEntries,
-        },
-        targetAllowed,
+    ? v.pipe(
+        v.strictObject(
+          {
+            to: place,
+            durable: v.optional(v.boolean('true or false'), false),
+            bom: v.optional(v.boolean('true or false'), true),
+            ...sealingEntries,
+            storageClass: v.optional(
+              v.pipe(
+                v.string(storageClassAllowed),
+                v.check(
+                  (name) => /^[A-Z_]+$/.test(name) && !/^(GLACIER|DEEP_ARCHIVE)$/.test(name),
+                  storageClassAllowed,
+                ),
+              ),
+            ),
+            sseKmsKey: v.optional(text('the id, alias or ARN of a KMS key')),
+            objectLock: v.optional(
+              v.strictObject(
+                {
+                  mode: v.picklist(['GOVERNANCE', 'COMPLIANCE'], '"GOVERNANCE" or "COMPLIANCE"'),
+                  days: wholeNumber(1, 36_500),
+                },
+                '{ mode, days }',
+              ),
+            ),
+          },
+          targetAllowed,
+        ),
+        v.check(
+          (checked) => isS3(checked.to) || onlyOnS3.every((field) => checked[field] === undefined),
+          `a folder without ${onlyOnS3.join(', ')}, which are for S3`,
+        ),
       )
     : v.pipe(
         v.string(targetAllowed),
-        folder,
+        place,
         v.transform((to): TargetConfig => ({ to, durable: false, bom: true })),
       ),
 )

@@ -10,7 +10,7 @@ import type { Gathered, Gathering } from './tree.ts'
 
 export type * from './table.ts'
 export type * from './inspection.ts'
-export type { Redacted, Redaction, SetValues } from './redaction.ts'
+export type { Redacted } from './redaction.ts'
 export type * from './partition.ts'
 export type * from './step-transaction.ts'
 export type * from './restore-transaction.ts'

@@ -51,7 +51,10 @@ function archivesTable(archives: readonly ArchiveReport[]): string {
 
 /** The folder that archives lie in, as it is reached from here; nothing where there are none. */
 export function folderOf([archive]: readonly ArchiveReport[]): string {
-  return archive === undefined ? '' : ` → ${path.relative('.', path.dirname(archive.location)) || '.'}`
+  if (archive === undefined) return ''
+  const folder = path.dirname(archive.location)
+  // An address is the same from everywhere.
+  return ` → ${/^[a-z0-9]+:\/\//i.test(folder) ? folder : path.relative('.', folder) || '.'}`
 }
 
 /** An error in a report. */

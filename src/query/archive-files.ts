@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts'
 import { RetentionError } from '../errors.ts'
 import { findRecorded, type FoundArchive } from '../find-archive.ts'
 import type { LedgerEntry } from '../ledger/ledger.ts'
+import { Turns } from '../turns.ts'
 import { mayHave, type ParsedQuery, type TimeBounds } from './time-bounds.ts'
 import type { ViewPart } from './view-parts.ts'
 import type { ViewFile } from './views.ts'
@@ -24,8 +25,7 @@ export class ArchiveFiles {
     this.#config = config
   }
 
-  /** What is recorded of a part of a view. @throws RetentionError `MANIFEST_INVALID`, `ARCHIVE_NOT_FOUND` */
-  async find({ view, entry, csv }: ViewPart): Promise<ViewFile> {
+  async #find({ view, entry, csv }: ViewPart): Promise<ViewFile> {
     const archive = await this.#archive(entry)
     const file = [archive, ...archive.parts].find(({ name }) => name === csv)
     if (file === undefined) throw new RetentionError('MANIFEST_INVALID', `The manifest of ${entry.name} has no ${csv}`)
@@ -48,13 +48,19 @@ export class ArchiveFiles {
     const form = ({ view, columns }: ViewPart): string => JSON.stringify([view, columns])
     const forms = new Map(named.map((part) => [form(part), part]))
     for (const part of needed) forms.delete(form(part))
-    return { toRead: await this.#findAll(needed), toDescribe: await this.#findAll([...forms.values()]) }
+    return { toRead: await this.findAll(needed), toDescribe: await this.findAll([...forms.values()]) }
   }
 
-  async #findAll(parts: readonly ViewPart[]): Promise<ViewFile[]> {
-    const found: ViewFile[] = []
-    for (const part of parts) found.push(await this.find(part))
-    return found
+  /** What is recorded of some parts. @throws RetentionError `MANIFEST_INVALID` */
+  async findAll(parts: readonly ViewPart[]): Promise<ViewFile[]> {
+    // Each is a request where archives are far away.
+    const turns = new Turns(8)
+    return Promise.all(
+      parts.map(async (part) => {
+        const end = await turns.take()
+        return this.#find(part).finally(end)
+      }),
+    )
   }
 
   /** Archives of the same policy as it then was have the same one: a single manifest tells. */

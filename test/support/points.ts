@@ -2,12 +2,13 @@
  * Loaded into a `retention` process before it starts (`node --import`): watches what the process does to files and
  * databases, and at a chosen point kills it, makes the call fail, or runs a command. The tool itself knows nothing of it.
  *
- * A call is a point with a name, such as `fsync csv.tmp`, `link manifest`, `commit step`. `RETENTION_TRACE` names a file that
+ * A call is a point with a name, such as `fsync csv.tmp`, `link manifest`, `PUT csv`, `commit step`. `RETENTION_TRACE` names a file that
  * every point is appended to, `RETENTION_POINTS` holds what is to be done, as JSON of `Plan[]`.
  */
 import { execSync } from 'node:child_process'
 import { appendFileSync } from 'node:fs'
 import fs, { type FileHandle } from 'node:fs/promises'
+import http, { type ClientRequest } from 'node:http'
 import { syncBuiltinESMExports } from 'node:module'
 import path from 'node:path'
 
@@ -143,6 +144,25 @@ function watchHandles(prototype: FileHandle): void {
   }
 }
 
+/** Requests to a service that archives are stored with. */
+function watchRequests(): void {
+  const { request } = http
+  const watched = (...args: unknown[]): ClientRequest => {
+    const [{ method, path: url = '' } = {}] = args as [{ method?: string; path?: string }?]
+    const [file = '', query = ''] = url.split('?')
+    const what = /uploads|uploadId|partNumber/.exec(query)?.[0] ?? ''
+    const point = `${method ?? 'GET'} ${what === '' ? '' : `${what} `}${fileName(file) ?? (file.includes('probe-') ? 'probe' : 'folder')}`
+    const nth = reach(point)
+    act(point, 'before', nth)
+    const sent = Reflect.apply(request, http, args) as ClientRequest
+    sent.once('finish', () => act(point, 'during', nth))
+    sent.once('response', () => act(point, 'after', nth))
+    return sent
+  }
+  http.request = watched
+  syncBuiltinESMExports()
+}
+
 /** The points among statements, the first that matches; what a transaction is for is known by the last that says so. */
 const statements: readonly [RegExp, string, string?][] = [
   [/^\s*create table "retention_/i, 'migrate ledger', 'migration'],
@@ -247,6 +267,7 @@ function moveClock(by: number): void {
 }
 
 watchFiles()
+watchRequests()
 const { RETENTION_WATCH: wanted } = process.env
 if (wanted !== 'sqlite') await watchPostgres()
 if (wanted !== 'postgres') await watchSqlite()

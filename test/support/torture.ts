@@ -1,5 +1,5 @@
 /** Kills the real command line at named points and at random moments, over and over, and has the judge look each time. */
-import { readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -7,6 +7,7 @@ import { createDatabase, untilAlone, type Kind, type TestDatabase } from './data
 import { compareRows, judge, judgeChild, judgeRedacted, ledgerEntries, tableRows, type RowText } from './judge.ts'
 import type { Plan } from './points.ts'
 import { TestProject, type Run } from './project.ts'
+import type { TestS3 } from './s3.ts'
 
 /** How hard to try. */
 export interface TortureOptions {
@@ -15,6 +16,8 @@ export interface TortureOptions {
   readonly seed: number
   /** Whether rows of another table go along. Default false. */
   readonly children?: boolean
+  /** A service that archives go to, instead of a folder. Its credentials must be in the environment. */
+  readonly s3?: TestS3
   /** Whether rows stay, and columns of them are overwritten. Default false. */
   readonly redact?: boolean
   /** Is told of every kill. */
@@ -50,14 +53,19 @@ const killsInOneDatabase = 100
 
 /** @throws Error when a row is not in its one place; its message says how to play it again. */
 export async function torture(options: TortureOptions): Promise<Totals> {
-  const { kind, kills, seed, children = false, redact = false, onKill } = options
+  const { kind, kills, seed, children = false, redact = false, s3, onKill } = options
   const random = randomNumbers(seed)
   const known = [false, true].map((): Knowledge => ({ points: new Map(), durations: new Map(), decks: new Map() }))
   const totals = { kills: 0, survived: 0, points: new Map<string, number>(), rows: 0, rounds: 0 }
   for (let victims = seed; totals.kills < kills; victims += 1) {
     // Of a partitioned table the commands pass other points.
     const isPartitioned = kind === 'postgres' && !children && victims % 2 === 1
-    const victim = await Victim.create(kind, { isPartitioned, children, redact }, random, known[Number(isPartitioned)])
+    const victim = await Victim.create(
+      kind,
+      { isPartitioned, children, redact, s3 },
+      random,
+      known[Number(isPartitioned)],
+    )
     const end = Math.min(kills, totals.kills + killsInOneDatabase)
     try {
       while (totals.kills < end) {
@@ -75,7 +83,7 @@ export async function torture(options: TortureOptions): Promise<Totals> {
       await victim.leave()
       throw new Error(
         `${kind}, seed ${seed}, after ${totals.kills} kills, ${victim.last}: ${error instanceof Error ? error.message : String(error)}\n` +
-          `Play it again: npm run torture -- --database ${kind} --seed ${seed} --kills ${totals.kills + 1}${children ? ' --children' : ''}${redact ? ' --redact' : ''}\nThe project is left in ${victim.folder}`,
+          `Play it again: npm run torture -- --database ${kind} --seed ${seed} --kills ${totals.kills + 1}${children ? ' --children' : ''}${redact ? ' --redact' : ''}${s3 === undefined ? '' : ' --target s3'}\nThe project is left in ${victim.folder}`,
         { cause: error },
       )
     }
@@ -104,6 +112,8 @@ class Victim {
   readonly #redacts: boolean
   readonly #random: () => number
   readonly #known: Knowledge
+  /** Where the archives are, if not in a folder. */
+  readonly #bucket: { readonly s3: TestS3; readonly folder: string } | undefined
   /** What was done last, for a failure's message. */
   last = 'nothing'
   rounds = 0
@@ -116,7 +126,9 @@ class Victim {
     redacts: boolean,
     random: () => number,
     known: Knowledge,
+    bucket: { readonly s3: TestS3; readonly folder: string } | undefined,
   ) {
+    this.#bucket = bucket
     this.#children = children
     this.#redacts = redacts
     this.#known = known
@@ -128,13 +140,18 @@ class Victim {
 
   static async create(
     kind: Kind,
-    { isPartitioned, children, redact }: Record<'isPartitioned' | 'children' | 'redact', boolean>,
+    {
+      isPartitioned,
+      children,
+      redact,
+      s3,
+    }: Record<'isPartitioned' | 'children' | 'redact', boolean> & { s3: TestS3 | undefined },
     random: () => number,
     known: Knowledge | undefined,
   ): Promise<Victim> {
     if (known === undefined) throw new Error('nothing to keep what is learnt')
     const db = await createDatabase(kind)
-    await fill(db, isPartitioned, random)
+    await fill(db, isPartitioned, random, s3 !== undefined)
     if (children) await fillChildren(db)
     const policy = {
       table: 'log',
@@ -145,8 +162,11 @@ class Victim {
       ...(redact ? { action: 'redact' as const, set } : {}),
     }
     const project = new TestProject({ database: db.address, lockTimeout: '500ms' }, { log: policy })
+    const folder = path.basename(project.folder)
+    const bucket = s3 === undefined ? undefined : { s3, folder }
+    if (s3 !== undefined) project.configure({ database: db.address, lockTimeout: '500ms', archive: s3.address(folder) })
     const hanging = children ? await tableRows(db, 'note') : undefined
-    return new Victim(db, project, await tableRows(db, 'log'), hanging, redact, random, known)
+    return new Victim(db, project, await tableRows(db, 'log'), hanging, redact, random, known, bucket)
   }
 
   get folder(): string {
@@ -180,12 +200,25 @@ class Victim {
   /** Has the judge look; returns how many rows it saw. */
   async judge(): Promise<number> {
     await untilAlone(this.#db)
+    this.#fetch()
     if (this.#children !== undefined) await judgeChild(this.#db, 'note', this.#project.path('backups'), this.#children)
     const folder = this.#project.path('backups')
     const verdict = this.#redacts
       ? await judgeRedacted(this.#db, 'log', folder, this.#original, setCells(this.#db.kind))
       : await judge(this.#db, 'log', folder, this.#original)
     return verdict.rows
+  }
+
+  /** Puts what is in the bucket where the judge looks. */
+  #fetch(): void {
+    if (this.#bucket === undefined) return
+    const { s3, folder } = this.#bucket
+    rmSync(this.#project.path('backups'), { recursive: true, force: true })
+    mkdirSync(this.#project.path('backups'))
+    for (const key of s3.keys()) {
+      const [first, name = '', ...below] = key.split('/')
+      if (first === folder && below.length === 0) writeFileSync(this.#project.path(`backups/${name}`), s3.read(key))
+    }
   }
 
   /** Lets everything come to its end: nothing due is left, and with everything restored the table is as it was. */
@@ -304,7 +337,7 @@ class Victim {
 const phases = ['before', 'during', 'after'] as const
 
 /** Rows of many kinds: due and not, without a time, sharing one time, with everything that is hard in a CSV. */
-async function fill(db: TestDatabase, isPartitioned: boolean, random: () => number): Promise<void> {
+async function fill(db: TestDatabase, isPartitioned: boolean, random: () => number, hasLong: boolean): Promise<void> {
   const [id, at, bytes] =
     db.kind === 'sqlite'
       ? ['integer primary key autoincrement', 'text', 'blob']
@@ -343,7 +376,9 @@ async function fill(db: TestDatabase, isPartitioned: boolean, random: () => numb
           : n <= 110
             ? '2020-02-29T12:00:00Z'
             : `2020-03-01T00:${String(n % 60).padStart(2, '0')}:00.123456Z`
-    const body = bodies[Math.floor(random() * bodies.length)] ?? null
+    // Long ones lie together: a step of them is more than a service takes at once.
+    const isLong = hasLong && n > 110 && n % 60 < 10
+    const body = isLong ? 'x'.repeat(220_000) : (bodies[Math.floor(random() * bodies.length)] ?? null)
     const blob = db.kind === 'sqlite' ? `x'00ff${n % 10}0'` : `'\\x00ff${n % 10}0'`
     values.push(`(${text(time)}, ${text(body)}, ${n % 7 === 0 ? 'null' : n * 1.5}, ${n % 5 === 0 ? 'null' : blob})`)
   }
