@@ -3,7 +3,6 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 
-import { generateX25519Identity, identityToRecipient } from 'age-encryption'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
@@ -30,9 +29,7 @@ const temporary = mkdtempSync(path.join(tmpdir(), 'retention-query-test-'))
 process.env['TMPDIR'] = temporary
 process.on('exit', () => rmSync(temporary, { recursive: true, force: true }))
 
-const identity = await generateX25519Identity()
 process.env['RETENTION_ZIP_PASSWORD'] = 'secret'
-process.env['RETENTION_AGE_IDENTITY'] = identity
 const sealed = { zip: { password: { env: 'RETENTION_ZIP_PASSWORD' } } } as const
 
 async function archive({ folder }: TestProject, time = now): Promise<void> {
@@ -70,41 +67,34 @@ overDatabases(
   'all archives of a policy, however they are stored; NULL and the empty text apart',
   async (scene) => {
     const { db, project } = scene
-    const bodies = `case id when 1 then null when 2 then '' when 3 then 'NULL' when 4 then 'a,"b"' || char(10) || '👋' else 'x' end`
-    await seedLog(db, ['2026-01-01T00:00:00Z', '2026-01-02T00:00:00Z'])
+    // Of each archive one row at least is NULL or empty.
+    const text = `'a,"b"' || ${db.kind === 'sqlite' ? 'char' : 'chr'}(10) || '👋'`
+    const body = `case id % 3 when 0 then null when 1 then '' else ${text} end`
+    await seedLog(db, ['2026-01-01T00:00:00Z', '2026-01-02T00:00:00Z'], body)
+    // What DuckDB would take for a pattern.
     const made = project({ log: logPolicy }, { archive: { to: './backups [1]', durable: true } })
     await archive(made)
-    const forms = [
-      { compress: 'gzip' },
-      { compress: 'zstd' },
-      { encrypt: sealed },
-      { compress: 'gzip', encrypt: { age: [await identityToRecipient(identity)] } },
-    ] as const
-    for (const [index, form] of forms.entries()) {
-      await db.run(`insert into log (at) values ('2026-02-0${index + 1}T00:00:00Z')`)
-      await db.run(`update log set body = ${db.kind === 'sqlite' ? bodies : bodies.replace('char(', 'chr(')}`)
+    for (const form of [{ compress: 'gzip' }, { compress: 'zstd' }, { encrypt: sealed }] as const) {
+      await db.run(`insert into log (at) values ('2026-02-01T00:00:00Z'), ('2026-02-02T00:00:00Z')`)
+      await db.run(`update log set body = ${body}`)
       made.configure({ database: db.address, archive: { to: './backups', durable: true, ...form } })
       await archive(made)
     }
     const ask = asker(made)
-    assert.equal(await ask('select id, body is null, body from log order by id'), [
-      [1, false, 'text 1'],
-      [2, false, 'text 2'],
-      [3, false, 'NULL'],
-      [4, false, 'a,"b"\n👋'],
-      [5, false, 'x'],
-      [6, false, 'x'],
-    ])
+    assert.equal(
+      await ask('select id, body from log order by id'),
+      [1, 2, 3, 4, 5, 6, 7, 8].map((id) => [id, [null, '', 'a,"b"\n👋'][id % 3] ?? null]),
+    )
     assert.equal(
       await ask('select count(*), count(distinct _archive), min(_archived_at) > timestamptz \'2020-01-01\' from "log"'),
-      [[6, 5, true]],
+      [[8, 4, true]],
     )
     const { archives } = await query('select 1 from log where id = 1', { cwd: made.folder })
-    assert.is(archives.length, 5)
+    assert.is(archives.length, 4)
 
     // What has been restored is in the table again.
     await restore({ cwd: made.folder, file: archives.at(-1) ?? '', now })
-    assert.equal(await ask('select count(*), max(id) from log'), [[5, 5]])
+    assert.equal(await ask('select count(*), max(id) from log'), [[6, 6]])
   },
 )
 
@@ -406,24 +396,22 @@ overDatabases(
       ['1', '', null, 'NULL'],
       ['2', 'a "b",\n', null, 'NULL'],
     ])
-    const [json, wrong] = await Promise.all([
-      made.cli(['query', sql, '--json']),
-      made.cli(['query', 'select nobody from log', '--json']),
-    ])
-    assert.equal(json.json(), [
-      { id: 1, body: '', nothing: null, word: 'NULL' },
-      { id: 2, body: 'a "b",\n', nothing: null, word: 'NULL' },
-    ])
-    assert.equal([json.code, wrong.code], [0, 1])
-    assert.is(wrong.json<{ error: { code: string } }>().error.code, 'QUERY_FAILED')
     // A module that fails as one does which is not there.
     made.write(
       'hook.mjs',
       `import { registerHooks } from 'node:module'
       registerHooks({ resolve(name, context, next) { if (name === '@duckdb/node-api') throw new Error('not there'); return next(name, context) } })`,
     )
-    const without = await made.cli(['query', sql], { node: ['--import', made.path('hook.mjs')] })
-    assert.equal([without.code, without.stderr.includes('npm install @duckdb/node-api')], [1, true], without.stderr)
+    const [json, without] = await Promise.all([
+      made.cli(['query', sql, '--json']),
+      made.cli(['query', sql], { node: ['--import', made.path('hook.mjs')] }),
+    ])
+    assert.equal(json.json(), [
+      { id: 1, body: '', nothing: null, word: 'NULL' },
+      { id: 2, body: 'a "b",\n', nothing: null, word: 'NULL' },
+    ])
+    assert.equal([json.code, without.code], [0, 1])
+    assert.match(without.stderr, 'npm install @duckdb/node-api')
   },
   ['sqlite'],
 )
