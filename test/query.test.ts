@@ -92,6 +92,9 @@ overDatabases(
     const { archives } = await query('select 1 from log where id = 1', { cwd: made.folder })
     assert.is(archives.length, 4)
 
+    assert.is((await ask('describe log')).length, 5)
+    assert.equal(await ask('select 1 as a, 2 as a from log limit 1; -- done'), [[1, 2]])
+
     // What has been restored is in the table again.
     await restore({ cwd: made.folder, file: archives.at(-1) ?? '', now })
     assert.equal(await ask('select count(*), max(id) from log'), [[6, 6]])

@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert'
 import { store, storeText } from '../src/archive/store.ts'
 import { checkConfig } from '../src/config/config.ts'
 import { parseS3Address } from '../src/config/s3-address.ts'
-import { apply, query, restore, status, verify } from '../src/index.ts'
+import { apply, query as ask, restore, status, verify } from '../src/index.ts'
 import { openTarget } from '../src/target/open.ts'
 import { partSize } from '../src/target/s3-upload.ts'
 import type { Target } from '../src/target/target.ts'
@@ -449,7 +449,7 @@ overDatabases(
     const { folder } = project({ log: { ...logPolicy, batch: 1, concurrency: 1 } }, { archive })
     await apply({ cwd: folder, now })
     s3.log.length = 0
-    const { rows } = await query(`select id, body from log where "at" > '2026-04-01'`, { cwd: folder })
+    const { rows } = await ask(`select id, body from log where "at" > '2026-04-01'`, { cwd: folder })
     assert.equal(rows, [[3, 'text 3']])
     const fetched = s3.log.filter((line) => line.startsWith('GET ') && line.endsWith('.gz'))
     assert.equal(fetched, [`GET ${key('log_backup_20260516_0003.csv.gz')}`])

@@ -30,6 +30,7 @@ export class DuckDb {
   readonly #api: Api
   readonly #connection: DuckDBConnection
   readonly #close: () => void
+  #isInterrupted = false
 
   private constructor(api: Api, connection: DuckDBConnection, close: () => void) {
     this.#api = api
@@ -67,6 +68,8 @@ export class DuckDb {
 
   /** Runs a statement of our own. @throws RetentionError `QUERY_FAILED` */
   async run(sql: string): Promise<void> {
+    // It may have come when nothing was running.
+    if (this.#isInterrupted) failed(new Error('interrupted'))
     await this.#connection.run(sql).catch(failed)
   }
 
@@ -92,7 +95,8 @@ export class DuckDb {
       throw new RetentionError('USAGE', 'The statement is no SELECT', { hint: only })
     // Of an answer that is fetched while it is made, an error would be its end, as if that were all. A table, which may
     // be larger than memory, is there whole or not at all.
-    await this.run(`CREATE TEMP TABLE ${answer} AS FROM (${sql.replace(/;\s*$/, '')}\n)`)
+    const isTable = !/^\s*(?:describe|desc|show|summarize)\b/i.test(sql)
+    await this.run(`CREATE TEMP TABLE ${answer} AS ${isTable ? sql : `FROM (${sql.replace(/;\s*$/, '')}\n)`}`)
     const result = await this.#connection.stream(`FROM ${answer}`).catch(failed)
     const types = result.columnTypes()
     return {
@@ -113,6 +117,7 @@ export class DuckDb {
 
   /** Ends the query that is running, with an error of its own. */
   interrupt(): void {
+    this.#isInterrupted = true
     this.#connection.interrupt()
   }
 
