@@ -342,6 +342,9 @@ overDatabases(
       assert.ok(['USAGE', 'QUERY_FAILED'].includes(await code(sql)), sql)
     assert.is(made.read('backups/log_backup_20260516.csv'), before)
     assert.equal(made.list(), ['log_backup_20260516.csv', 'log_backup_20260516.csv.manifest.json'])
+    made.write('backups/log_backup_20260516.csv', before.slice(0, before.indexOf('\n') + 1))
+    assert.is(await code('select * from log'), 'ARCHIVE_CHANGED')
+    made.write('backups/log_backup_20260516.csv', before)
     const late = `select case range when 300000 then error('too late') else range end as n from range(400000)`
     const given: unknown[] = []
     const failed = streamQuery(late, { cwd: made.folder }, async ({ rows }) => {

@@ -147,7 +147,11 @@ export class DuckDb {
 }
 
 function failed(error: unknown): never {
-  throw new RetentionError('QUERY_FAILED', `DuckDB: ${messageOf(error)}`, { cause: error })
+  const message = messageOf(error)
+  // It knows the views that the query names, and so has none of the others to offer.
+  const isName = /^(?:Catalog|Binder) Error/.test(message)
+  const hint = isName ? { hint: '"retention query" without SQL lists what can be asked.' } : {}
+  throw new RetentionError('QUERY_FAILED', `DuckDB: ${message}`, { ...hint, cause: error })
 }
 
 async function loadDuckDb(): Promise<Api> {
