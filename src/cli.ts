@@ -11,6 +11,7 @@ import { getCommand } from './commands/get.ts'
 import { holdCommand } from './commands/hold.ts'
 import { initCommand } from './commands/init.ts'
 import { planCommand } from './commands/plan.ts'
+import { queryCommand } from './commands/query.ts'
 import { restoreCommand } from './commands/restore.ts'
 import { statusCommand } from './commands/status.ts'
 import { verifyCommand } from './commands/verify.ts'
@@ -41,6 +42,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(verifyCommand)
     .command(catCommand)
     .command(getCommand)
+    .command(queryCommand)
     .command(holdCommand)
     .command(eraseCommand)
     .demandCommand(1, 'Name a command.')

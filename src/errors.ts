@@ -56,6 +56,8 @@ export type ErrorCode =
   | 'ROWS_UNFIT'
   /** The restored rows are not, byte for byte, those of the archive. */
   | 'RESTORE_MISMATCH'
+  /** A query on archives failed, in DuckDB's words. */
+  | 'QUERY_FAILED'
   /** The run was interrupted by a signal. */
   | 'INTERRUPTED'
   /** Nobody foresaw this: a mistake in this package. */

@@ -125,6 +125,11 @@ export async function findRecorded(entry: LedgerEntry, config: Config): Promise<
   return readFound(await targetOfEntry(entry, config), entry.name, entry, config)
 }
 
+/** An archive that the ledger knows, as it is recorded: nobody has looked at its bytes. @throws `MANIFEST_INVALID` */
+export async function findRecorded(entry: LedgerEntry, config: Config): Promise<FoundArchive> {
+  return readFound(await targetOfEntry(entry, config), entry.name, entry, config)
+}
+
 async function readFound(
   target: Target,
   name: string,

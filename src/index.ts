@@ -39,6 +39,10 @@ export type {
   PolicyReport,
   PolicyStanding,
   PolicyStatus,
+  QueryColumn,
+  QueryReport,
+  QueryValue,
+  QueryView,
   ReleasedHold,
   Repair,
   ReportedError,
@@ -51,6 +55,7 @@ export type {
   VerifyReport,
   WaitReport,
 } from './report.ts'
+export { listViews, query, streamQuery, type QueryOptions, type QueryStream } from './query.ts'
 export type { ColumnChange } from './reshape.ts'
 export { readArchive, type ReadArchiveOptions } from './read-archive.ts'
 export { restore, type RestoreOptions } from './restore.ts'

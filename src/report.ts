@@ -273,6 +273,34 @@ export interface GetReport {
   readonly manifest: string | null
 }
 
+/** A value of an answer, as JSON has it: exact. What JSON's numbers do not hold, and times, are text. */
+export type QueryValue = string | number | boolean | null | QueryValue[] | { [name: string]: QueryValue }
+
+/** A column of a view or of an answer, with its type in DuckDB. */
+export interface QueryColumn {
+  readonly name: string
+  readonly type: string
+}
+
+/** The answer to a query. */
+export interface QueryReport {
+  readonly columns: readonly QueryColumn[]
+  /** Each a value for each column. */
+  readonly rows: readonly (readonly QueryValue[])[]
+  /** The archives that were read, by name. */
+  readonly archives: readonly string[]
+  /** Columns of SQLite that were read as text, and why. */
+  readonly notes: readonly string[]
+}
+
+/** What a query can ask: the archives of a policy, or those of a table whose rows went along. */
+export interface QueryView {
+  readonly name: string
+  readonly columns: readonly QueryColumn[]
+  readonly archives: number
+  readonly rows: number
+}
+
 /** What is wrong with a file. */
 export interface VerifyFinding {
   /** `returned`: rows of an archive are in the table as well. `erased`: rows were erased from it, and it is there still. */

@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert'
 import { store, storeText } from '../src/archive/store.ts'
 import { checkConfig } from '../src/config/config.ts'
 import { parseS3Address } from '../src/config/s3-address.ts'
-import { apply, getArchive, readArchive, restore, status, verify } from '../src/index.ts'
+import { apply, getArchive, query as ask, readArchive, restore, status, verify } from '../src/index.ts'
 import { openTarget } from '../src/target/open.ts'
 import { partSize } from '../src/target/s3-upload.ts'
 import type { Target } from '../src/target/target.ts'
@@ -465,6 +465,23 @@ overDatabases(
     await db.run('delete from retention_ledger')
     assert.is((await restore({ cwd: made.folder, file: location, now, hold: 'none' })).restored, 60)
     assert.equal(await db.dump('log'), before)
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'a query fetches the archives that can match, and no other',
+  async ({ db, project }) => {
+    await seedLog(db, ['2026-01-01T00:00:00Z', '2026-03-01T00:00:00Z', '2026-05-01T00:00:00Z'])
+    const archive = { to: s3.address(`f${folders}`), compress: 'gzip' } as const
+    const { folder } = project({ log: { ...logPolicy, batch: 1, concurrency: 1 } }, { archive })
+    await apply({ cwd: folder, now })
+    s3.log.length = 0
+    const { rows } = await ask(`select id, body from log where "at" > '2026-04-01'`, { cwd: folder })
+    assert.equal(rows, [[3, 'text 3']])
+    const fetched = s3.log.filter((line) => line.startsWith('GET ') && line.endsWith('.gz'))
+    assert.equal(fetched, [`GET ${key('log_backup_20260516_0003.csv.gz')}`])
   },
   ['sqlite'],
 )
