@@ -120,11 +120,6 @@ export async function findEntry(entry: LedgerEntry, config: Config): Promise<Fou
   return checked(await findRecorded(entry, config))
 }
 
-/** The same as it was recorded. @throws RetentionError `MANIFEST_INVALID` */
-export async function findRecorded(entry: LedgerEntry, config: Config): Promise<FoundArchive> {
-  return readFound(await targetOfEntry(entry, config), entry.name, entry, config)
-}
-
 /** An archive that the ledger knows, as it is recorded: nobody has looked at its bytes. @throws `MANIFEST_INVALID` */
 export async function findRecorded(entry: LedgerEntry, config: Config): Promise<FoundArchive> {
   return readFound(await targetOfEntry(entry, config), entry.name, entry, config)
