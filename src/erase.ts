@@ -15,7 +15,7 @@ import { chooseInArchive, type ArchiveChoice } from './erase-choice.ts'
 import { eraseInArchive, holdsOn, type EraseOrder } from './erase-runner.ts'
 import { erasedAmong, finishRemovals, isThere, pendingAmong } from './erased-files.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
-import { findRecorded, targetOfEntry } from './find-archive.ts'
+import { findRecorded, targetOfEntry, type FoundArchive } from './find-archive.ts'
 import { ownName } from './ledger/hold.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { listFiles, unknownAmong } from './orphans.ts'
@@ -175,7 +175,9 @@ async function lookAtAll(
       const report = reportOf(entry, choice, undefined)
       if (report.erased > 0 && needsKey(archive.encoding) && !needsKey(work.sealer?.encoding ?? null))
         throw unsealed(entry)
-      if (report.erased + report.held > 0) archives.push({ entry, report })
+      const kept = report.erased === 0 ? undefined : await lockedError(archive)
+      if (kept !== undefined) archives.push({ entry, report: { ...report, erased: 0, error: reported(kept) } })
+      else if (report.erased + report.held > 0) archives.push({ entry, report })
     } catch (error) {
       if (hasCode(error, 'ARCHIVE_NOT_FOUND') && entry.state === 'restored') {
         // It is nobody's only copy, and may have been removed.
@@ -192,6 +194,18 @@ async function lookAtAll(
   if (!isAsked && unusable === undefined && wish.table !== undefined)
     warnings.push({ level: 'warning', text: `No archive has rows of ${formatTableName(wish.table)}` })
   return { checked, archives, warnings }
+}
+
+/** What nobody could remove would stay, with the rows in it. */
+async function lockedError(archive: FoundArchive): Promise<RetentionError | undefined> {
+  for (const { target, path: file } of [archive, ...archive.parts]) {
+    const lock = await target.lockOn(file)
+    if (lock === undefined) continue
+    return new RetentionError('REFUSED', `${target.locate(file)} is ${lock}: nobody can remove it`, {
+      hint: 'Erase again when that has ended. The archive is as it was.',
+    })
+  }
+  return undefined
 }
 
 /** What was sealed is not to lie there open, because its policy or the setting has gone. */

@@ -9,6 +9,7 @@ import { addHold, apply, plan, restore, RetentionError, status, verify, type Pol
 import { connectTo, onCluster, type TestDatabase } from './support/database.ts'
 import { LocalTarget } from '../src/target/local.ts'
 import { readArchive } from './support/archive.ts'
+import { timesOf } from './support/depth.ts'
 import type { TestProject } from './support/project.ts'
 import { now, overDatabases, type Scene } from './support/scene.ts'
 
@@ -854,7 +855,7 @@ overDatabases(
           await db.run('delete from retention_ledger; delete from retention_ledger_names').catch(() => {})
         }
       }),
-      { numRuns: Number(process.env['CHILDREN_RUNS'] ?? 8) },
+      { numRuns: timesOf(5) },
     )
     assert.ok(runs > 0)
   },

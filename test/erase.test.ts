@@ -27,6 +27,7 @@ import {
 import { printErase } from '../src/print/erase.ts'
 import { readArchive } from './support/archive.ts'
 import { connectToSqlite, untilAlone, type TestDatabase } from './support/database.ts'
+import { timesOf } from './support/depth.ts'
 import { judge, ledgerEntries, tableRows, type RowText } from './support/judge.ts'
 import { atPoints, type Plan } from './support/points.ts'
 import { TestProject } from './support/project.ts'
@@ -255,7 +256,7 @@ test('records are left out of a CSV wherever its pieces end', async () => {
         assert.is(Buffer.concat(left).toString(), expected)
       },
     ),
-    { numRuns: 300 },
+    { numRuns: timesOf(100) },
   )
 })
 

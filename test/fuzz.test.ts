@@ -10,6 +10,7 @@ import { loadProject } from '../src/config/project.ts'
 import { formatTableName } from '../src/config/fields.ts'
 import { RetentionError } from '../src/errors.ts'
 import { createDatabase, onCluster, type TestDatabase } from './support/database.ts'
+import { timesOf } from './support/depth.ts'
 import { compareRows, tableRows } from './support/judge.ts'
 import { TestProject } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
@@ -86,7 +87,7 @@ test('any words on the command line: an exit code that is documented, and no sta
           assert.ok(stdout.startsWith('{') || /^(retention|Usage)/.test(stdout), stdout)
         }
       }),
-      { numRuns: 40 },
+      { numRuns: timesOf(20) },
     )
   } finally {
     made.remove()
@@ -140,7 +141,7 @@ test('any policy and config file: loaded, or told as a mistake (property)', asyn
         if (error !== undefined && !(error instanceof RetentionError)) throw error
         assert.ok(error === undefined || error.code !== 'UNEXPECTED')
       }),
-      { numRuns: 300 },
+      { numRuns: timesOf(120) },
     )
   } finally {
     made.remove()
@@ -213,7 +214,7 @@ overDatabases(test, 'tables and columns of any name: quoted wherever they go (pr
       }
     }),
     {
-      numRuns: 25,
+      numRuns: timesOf(12),
       examples: hardNames
         .slice(0, 8)
         .map(
@@ -320,7 +321,7 @@ overDatabases(
         await restore({ cwd: made.folder, file: policy?.archives[0]?.name ?? '', now, hold: 'none' })
         compareRows(await tableRows(db, 'log'), before)
       }),
-      { numRuns: 25 },
+      { numRuns: timesOf(12) },
     )
     const made = project()
     assert.equal(

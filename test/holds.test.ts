@@ -22,6 +22,7 @@ import { loadConfig } from '../src/config/project.ts'
 import { openDatabase } from '../src/database/open.ts'
 import { Ledger } from '../src/ledger/ledger.ts'
 import { createDatabase, kinds, type TestDatabase } from './support/database.ts'
+import { timesOf } from './support/depth.ts'
 import { judge, tableRows } from './support/judge.ts'
 import { atPoints } from './support/points.ts'
 import { TestProject } from './support/project.ts'
@@ -445,7 +446,7 @@ for (const kind of kinds) {
         assert.equal([report.archived, report.held, report.remaining], [rows.length - stays.length, held, 0])
         await judge(db, 'log', made.path('backups'), original)
       }
-      await fc.assert(fc.asyncProperty(rowsOf, predicate, run), { numRuns: 12 })
+      await fc.assert(fc.asyncProperty(rowsOf, predicate, run), { numRuns: timesOf(8) })
     } finally {
       made.remove()
       await db.drop()

@@ -10,6 +10,7 @@ import { NumberPicker } from '../src/archive/numbers.ts'
 import { Runs } from '../src/database/runs.ts'
 import { formatRows } from '../src/archive/csv.ts'
 import type { Kind, TestDatabase } from './support/database.ts'
+import { timesOf } from './support/depth.ts'
 import { atPoints } from './support/points.ts'
 import type { TestProject } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
@@ -425,7 +426,7 @@ overDatabases(
         assert.is(again?.held, restored.length)
         assert.equal(await left(), sorted(restored))
       }),
-      { numRuns: 25 },
+      { numRuns: timesOf(12) },
     )
   },
 )

@@ -26,10 +26,11 @@ const concurrency = 3
 
 const folder = import.meta.dirname
 const words = process.argv.slice(2)
+const isLong = (file: string): boolean => /^(torture|traffic|trial|throttle|space)\./.test(file)
 const files = globSync('*.test.ts', { cwd: folder })
   .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
   // The longest first, so that at the end no core waits for one file.
-  .toSorted((a, b) => Number(b.startsWith('torture')) - Number(a.startsWith('torture')) || (a < b ? -1 : 1))
+  .toSorted((a, b) => Number(isLong(b)) - Number(isLong(a)) || (a < b ? -1 : 1))
 
 // A server of one's own, another version say, may take the place of the one that is started here.
 const { TEST_POSTGRES: given } = process.env

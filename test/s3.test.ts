@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert'
 import { store, storeText } from '../src/archive/store.ts'
 import { checkConfig } from '../src/config/config.ts'
 import { parseS3Address } from '../src/config/s3-address.ts'
-import { apply, getArchive, query as ask, readArchive, restore, status, verify } from '../src/index.ts'
+import { apply, erase, getArchive, query as ask, readArchive, restore, status, verify } from '../src/index.ts'
 import { openTarget } from '../src/target/open.ts'
 import { partSize } from '../src/target/s3-upload.ts'
 import type { Target } from '../src/target/target.ts'
@@ -465,6 +465,33 @@ overDatabases(
     await db.run('delete from retention_ledger')
     assert.is((await restore({ cwd: made.folder, file: location, now, hold: 'none' })).restored, 60)
     assert.equal(await db.dump('log'), before)
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'rows are erased from an archive, but not while the service keeps it',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore('2026-05-16T00:00:00Z', 3))
+    const { folder } = project({ log: logPolicy }, { archive: s3.address(`f${folders}`) })
+    await apply({ cwd: folder, now })
+    const stored = here()
+    const wish = { cwd: folder, policy: 'log', where: 'id = 2', reason: 'asked for', yes: true }
+    for (const [header, value, told] of [
+      ['x-amz-object-lock-retain-until-date', '2091-01-01T00:00:00Z', /csv is locked until 2091-01-01T00:00:00/],
+      ['x-amz-object-lock-legal-hold', 'ON', /csv is under a legal hold of the service/],
+    ] as const) {
+      s3.fault = ({ operation }) =>
+        operation === 'HEAD' ? { status: 200, code: '', headers: { [header]: value } } : undefined
+      const refused = await erase(wish)
+      assert.match(refused.archives[0]?.error?.message ?? '', told)
+      assert.equal([refused.erased, here()], [0, stored])
+    }
+    s3.fault = undefined
+    assert.is((await erase(wish)).erased, 1)
+    assert.equal(here(), ['log_backup_20260516_0002.csv', 'log_backup_20260516_0002.csv.manifest.json'].map(key))
+    assert.equal((await verify({ cwd: folder })).findings, [])
   },
   ['sqlite'],
 )

@@ -25,6 +25,7 @@ import {
 } from '../src/index.ts'
 import { LocalTarget } from '../src/target/local.ts'
 import { kinds, type TestDatabase } from './support/database.ts'
+import { timesOf } from './support/depth.ts'
 import { compareRows, judge, tableRows, type RowText } from './support/judge.ts'
 import { atPoints } from './support/points.ts'
 import type { TestProject } from './support/project.ts'
@@ -512,7 +513,7 @@ test('any bytes come back, however they are cut into pieces', async () => {
       if (plain.length < 300)
         assert.ok((await unseal(storedName('x.csv', sealer.encoding), stored, keys)).equals(plain))
     }),
-    { numRuns: 40 },
+    { numRuns: timesOf(20) },
   )
 })
 

@@ -13,6 +13,7 @@ import * as assert from 'uvu/assert'
 import { apply, restore } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
 import type { TestDatabase } from './support/database.ts'
+import { timesOf } from './support/depth.ts'
 import { redactTrip } from './support/redact.ts'
 import { now, overDatabases, type Scene } from './support/scene.ts'
 
@@ -383,7 +384,7 @@ overDatabases(
         await restore({ cwd: folder, file: report?.archives[0]?.name ?? '', hold: 'none', now })
         assert.equal(await db.dump('t'), before)
       }),
-      { numRuns: 15 },
+      { numRuns: timesOf(8) },
     )
   },
   ['postgres'],

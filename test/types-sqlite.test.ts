@@ -14,6 +14,7 @@ import { csvQuery } from '../src/database/sqlite/rows.ts'
 import { findTable, orderPart } from '../src/database/sqlite/table.ts'
 import { apply, plan, restore } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
+import { timesOf } from './support/depth.ts'
 import { redactTrip } from './support/redact.ts'
 import { now, overDatabases, type Scene } from './support/scene.ts'
 
@@ -207,7 +208,7 @@ overDatabases(
           assert.equal(await db.dump('t'), before)
         },
       ),
-      { numRuns: 30 },
+      { numRuns: timesOf(15) },
     )
   },
   ['sqlite'],

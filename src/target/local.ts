@@ -148,6 +148,10 @@ export class LocalTarget implements Target {
     await syncFolder(this.#folder)
   }
 
+  async lockOn(): Promise<undefined> {
+    return undefined
+  }
+
   async setAside(file: string): Promise<void> {
     const from = this.#path(file)
     const folder = path.join(this.#folder, asideFolder)

@@ -110,6 +110,16 @@ export class S3Target implements Target {
     })
   }
 
+  async lockOn(file: string): Promise<string | undefined> {
+    const object = this.#object(file)
+    const { ObjectLockRetainUntilDate: until, ObjectLockLegalHoldStatus: hold } = await this.#orUnusable(
+      `ask for locks on ${file}`,
+      (s3) => s3.headObject(object),
+    )
+    if (hold === 'ON') return 'under a legal hold of the service'
+    return until !== undefined && until.getTime() > Date.now() ? `locked until ${until.toISOString()}` : undefined
+  }
+
   /** What is unfinished is nobody's yet, and is given up. Anything else is copied, then removed. */
   async setAside(file: string): Promise<void> {
     const object = this.#object(file)
