@@ -48,7 +48,8 @@ export function formFindings(archive: FoundArchive, { key, set }: Redacted, tabl
     if (now === undefined) findings.push(refuse(`${name} has no column "${column}", which ${archive.name} has`))
     else if (type !== undefined && now.type !== type)
       findings.push(refuse(`Column "${column}" of ${name} is of type ${now.type} now, and was of type ${type}`))
-    else if (now.generated && column in set) findings.push(refuse(`Column "${column}" of ${name} is computed now`))
+    else if (now.generated && Object.hasOwn(set, column))
+      findings.push(refuse(`Column "${column}" of ${name} is computed now`))
   }
   return findings
 }

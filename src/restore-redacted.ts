@@ -153,7 +153,7 @@ async function laterFindings(archive: FoundArchive, db: Db, ledger: Ledger): Pro
       entry.name !== name &&
       entry.state === 'archived' &&
       entry.table === formatTableName(table) &&
-      Object.keys(entry.redacted?.set ?? {}).some((column) => column in (redacted?.set ?? {})) &&
+      Object.keys(entry.redacted?.set ?? {}).some((column) => Object.hasOwn(redacted?.set ?? {}, column)) &&
       entry.archivedAt > since &&
       entry.from <= span.to &&
       entry.to >= span.from,

@@ -465,6 +465,20 @@ test('mistakes in a policy', async () => {
   }
 })
 
+overDatabases(test, 'a column that is called as what every object has is left as it is', async ({ db, project }) => {
+  await db.run(`create table race (id integer primary key, at ${db.kind === 'sqlite' ? 'text' : 'timestamptz'}, email text, constructor text);
+    insert into race values (1, '2020-01-01T00:00:00Z', 'a@x', 'McLaren'), (2, '2099-01-01T00:00:00Z', 'b@x', 'BRM')`)
+  const made = project({ race: { table: 'race', column: 'at', days: 30, action: 'redact', set: { email: null } } })
+  const [policy] = (await apply({ cwd: made.folder, now })).policies
+  assert.is(policy?.archived, 1, policy?.error?.message)
+  assert.equal(await db.rows('select email, constructor from race order by id'), [
+    [null, 'McLaren'],
+    ['b@x', 'BRM'],
+  ])
+  await restore({ cwd: made.folder, file: policy?.archives[0]?.name ?? '', now })
+  assert.is(await db.value('select count(*) from race where email is null'), db.kind === 'sqlite' ? 0n : '0')
+})
+
 test.run()
 
 async function applyOne(folder: string): Promise<PolicyReport> {

@@ -58,7 +58,11 @@ export function contradictions(policies: readonly Redacting[]): Mistake[] {
       const other = all
         .slice(0, index)
         .find(
-          (one) => isSameTable(one, policy) && one.set !== undefined && column in one.set && one.set[column] !== value,
+          (one) =>
+            isSameTable(one, policy) &&
+            one.set !== undefined &&
+            Object.hasOwn(one.set, column) &&
+            one.set[column] !== value,
         )
       if (other === undefined) return []
       const theirs = JSON.stringify(other.set?.[column] ?? null)

@@ -86,7 +86,7 @@ export function setFindings(table: Table, time: string, set: SetValues, facts: S
       refuse(`"set" sets "${column}" of ${name} to NULL, and it is NOT NULL`, 'Set it to a value of its type.')
   }
   const isFixed = (column: string): boolean => (set[column] ?? null) !== null
-  const isSet = (column: string): boolean => column in set
+  const isSet = (column: string): boolean => Object.hasOwn(set, column)
   const sole = [
     ...facts.unique.filter((columns) => columns.every(isFixed)),
     ...facts.uniqueNulls.filter((columns) => columns.every(isSet)),

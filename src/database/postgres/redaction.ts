@@ -12,7 +12,7 @@ import type { CatalogColumn, CatalogTable } from './table.ts'
 
 /** Names of columns that are to be overwritten, as they are in the catalog; others are left out. */
 export function setColumns(table: Pick<CatalogTable, 'columns'>, set: SetValues): CatalogColumn[] {
-  return table.columns.filter(({ name }) => name in set)
+  return table.columns.filter(({ name }) => Object.hasOwn(set, name))
 }
 
 /** A value as a column holds it, in a query. */

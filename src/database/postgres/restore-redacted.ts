@@ -129,7 +129,7 @@ class PostgresOldValues implements OldValues {
   }
 
   #overwritten(): CatalogColumn[] {
-    return this.#table.columns.filter(({ name }) => name in this.#redacted.set)
+    return this.#table.columns.filter(({ name }) => Object.hasOwn(this.#redacted.set, name))
   }
 
   #every(condition: (column: CatalogColumn) => Sql): Sql {

@@ -73,7 +73,7 @@ async function valueFindings(db: Db, table: SchemaTable, set: SetValues): Promis
   const isStrict = rows[0]?.strict === 1n
   const findings: Finding[] = []
   for (const column of table.columns) {
-    if (!(column.name in set)) continue
+    if (!Object.hasOwn(set, column.name)) continue
     const value = set[column.name] ?? null
     const why = await whyUnfit(db, column, value, isStrict)
     if (why !== undefined) findings.push(unfitValue(table, column, value, why))
