@@ -92,7 +92,7 @@ function conflict(archive: FoundArchive, table: RestoreTable, { gone, changed }:
     ...(gone.count > 0 ? [`${gone.count} of its ${archive.rows} rows are not in ${name} any more: ${some(gone)}`] : []),
     ...(changed.count > 0
       ? [
-          `${changed.count} of its ${archive.rows} rows have been changed since in the columns that were redacted: ${some(changed)}`,
+          `${changed.count} of its ${archive.rows} rows have been changed since in the columns that were redacted, or are others with the same key: ${some(changed)}`,
         ]
       : []),
   ]

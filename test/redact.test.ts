@@ -479,6 +479,41 @@ overDatabases(test, 'a column that is called as what every object has is left as
   assert.is(await db.value('select count(*) from race where email is null'), db.kind === 'sqlite' ? 0n : '0')
 })
 
+overDatabases(
+  test,
+  'a key that is used again by another row: no row gets what another held',
+  async ({ db, project }) => {
+    await seed(db)
+    const { folder } = project({ people })
+    const file = (await applyOne(folder)).archives[0]?.name ?? ''
+    await db.run(`delete from people where id = 1;
+    insert into people (id, at, email, name) values (1, '2026-05-01T00:00:00Z', null, 'removed')`)
+    const error = await failureOf(restore({ cwd: folder, file, now }))
+    assert.is(error.code, 'RESTORE_CONFLICT')
+    assert.match(error.message, /or are others with the same key: \(id\) = \(1\)$/)
+    assert.is((await restore({ cwd: folder, file, now, onConflict: 'skip' })).restored, 4)
+    assert.equal(await db.rows('select email, name from people where id = 1'), [[null, 'removed']])
+  },
+)
+
+for (const order of ['the earlier first', 'the later first']) {
+  overDatabases(
+    test,
+    `two redactions of a row, each of another column, both come back: ${order}`,
+    async ({ db, project }) => {
+      await seed(db)
+      await db.run(`delete from people where id <> 1; update people set email = null, name = 'Alice'`)
+      const { folder } = project({ people })
+      const earlier = (await applyOne(folder)).archives[0]?.name ?? ''
+      await db.run(`update people set email = 'new@x.org'`)
+      const later = (await applyOne(folder)).archives[0]?.name ?? ''
+      const files = order === 'the earlier first' ? [earlier, later] : [later, earlier]
+      for (const file of files) assert.is((await restore({ cwd: folder, file, now })).state, 'restored')
+      assert.equal(await db.rows('select email, name from people'), [['new@x.org', 'Alice']])
+    },
+  )
+}
+
 test.run()
 
 async function applyOne(folder: string): Promise<PolicyReport> {

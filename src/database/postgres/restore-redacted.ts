@@ -59,8 +59,9 @@ class PostgresOldValues implements OldValues {
     ) as locked`.execute(db)
     await sql`
       update ${old} as s set ${found} = case
-        when ${this.#every((column) => this.#isOld(column))} then 'same'
-        when ${this.#every((column) => sql`(not ${this.#isOther(column)} or ${this.#isOld(column)})`)} then 'redacted'
+        when not ${this.#isRow()} then 'changed'
+        when ${this.#every((column) => sql`(${this.#isKept(column)} or ${this.#isOld(column)})`)} then 'same'
+        when ${this.#fits()} then 'redacted'
         else 'changed' end
       from ${from} where ${this.#sameKey()}`.execute(db)
     const { rows } = await sql<{ gone: string; changed: string; same: string }>`
@@ -79,10 +80,12 @@ class PostgresOldValues implements OldValues {
     const { db } = this.#transaction
     if (onConflict === 'overwrite')
       await sql`update ${old} set ${this.own('found')} = 'redacted' where ${this.own('found')} = 'changed'`.execute(db)
-    const set = this.#overwritten().map(({ name }) => sql`${sql.id(name)} = s.${sql.id(name)}`)
+    const set = this.#overwritten().map((column) => sql`${sql.id(column.name)} = ${this.#restored(column)}`)
+    // A row that has come with such a key since they were compared is not among those that are locked.
+    const still = onConflict === 'overwrite' ? sql`true` : sql`${this.#isRow()} and ${this.#fits()}`
     const { numAffectedRows } = await sql`
       update ${rowsOf(this.#table)} as t set ${sql.join(set)} from ${old} as s
-      where ${this.#sameKey()} and s.${this.#isWanted()}`.execute(db)
+      where ${this.#sameKey()} and s.${this.#isWanted()} and ${still}`.execute(db)
     // What is put off to the end of the transaction happens now: what triggers change is seen when rows are read back.
     await sql`set constraints all immediate`.execute(db)
     return {
@@ -94,12 +97,13 @@ class PostgresOldValues implements OldValues {
   }
 
   readBack(): AsyncIterable<Buffer> {
-    const set = new Set(this.#overwritten().map(({ name }) => name))
+    const overwritten = new Map(this.#overwritten().map((column) => [column.name, column]))
     const values = this.#columns.map((name) => {
       const column = sql.id(name)
-      return set.has(name)
-        ? sql`case when s.${this.#isWanted()} then t.${column} else s.${column} end as ${column}`
-        : sql`s.${column}`
+      const set = overwritten.get(name)
+      if (set === undefined) return sql`s.${column}`
+      const isBack = sql`s.${this.#isWanted()} and not ${this.#isKept(set)}`
+      return sql`case when ${isBack} then t.${column} else s.${column} end as ${column}`
     })
     const rows = sql`
       select ${sql.join(values)} from ${old} as s left join ${rowsOf(this.#table)} as t on ${this.#sameKey()}
@@ -134,6 +138,32 @@ class PostgresOldValues implements OldValues {
 
   #every(condition: (column: CatalogColumn) => Sql): Sql {
     return sql`(${sql.join(this.#overwritten().map(condition), sql` and `)})`
+  }
+
+  /** Whether a row of the table with the key of one of the archive's is that row: a key may be used again. */
+  #isRow(): Sql {
+    const { key, set } = this.#redacted
+    const others = this.#table.columns.filter(
+      ({ name }) => this.#columns.includes(name) && !key.includes(name) && !Object.hasOwn(set, name),
+    )
+    return sql`(${sql.join([sql`true`, ...others.map((column) => this.#isOld(column))], sql` and `)})`
+  }
+
+  /** Whether the table's row holds what it was overwritten with, or the old values. */
+  #fits(): Sql {
+    return this.#every(
+      (column) => sql`(${this.#isKept(column)} or not ${this.#isOther(column)} or ${this.#isOld(column)})`,
+    )
+  }
+
+  /** Whether nothing was overwritten in a column: it held what it was set to. What it holds by now is not the archive's. */
+  #isKept(column: CatalogColumn): Sql {
+    return sql`(not ${holdsOther(sql.id('s', column.name), column, this.#redacted.set[column.name] ?? null)})`
+  }
+
+  #restored(column: CatalogColumn): Sql {
+    const name = sql.id(column.name)
+    return sql`case when ${this.#isKept(column)} then t.${name} else s.${name} end`
   }
 
   /** Whether the table's row holds something else in a column than it was overwritten with. */

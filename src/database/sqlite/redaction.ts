@@ -33,14 +33,20 @@ export async function readRedaction(
   written: SetValues,
   time: string,
 ): Promise<{ redaction: Redaction; findings: Finding[] }> {
-  // Letter case does not matter to SQLite.
-  const own = (name: string): string =>
-    table.columns.find((column) => column.name.toLowerCase() === name.toLowerCase())?.name ?? name
-  const set = Object.fromEntries(Object.entries(written).map(([name, value]) => [own(name), value]))
+  const set = Object.fromEntries(Object.entries(written).map(([name, value]) => [ownName(table, name), value]))
   const findings = setFindings(table, time, set, await readFacts(db, table))
+  if (Object.keys(set).length < Object.keys(written).length) {
+    const text = `"set" names a column of "${table.name.name}" twice: letter case makes no difference`
+    findings.push({ level: 'refusal', text, hint: 'Leave one of them out.' })
+  }
   if (findings.length === 0) findings.push(...(await valueFindings(db, table, set)))
   const open = Object.entries(set).map(([name, value]) => holdsOther(sql.id(name), value))
   return { redaction: { set, isOpen: sql<boolean>`(${sql.join(open, sql` or `)})` }, findings }
+}
+
+/** A column's name as its table has it: letter case is no difference to SQLite. */
+function ownName({ columns }: SchemaTable, name: string): string {
+  return columns.find((column) => column.name.toLowerCase() === name.toLowerCase())?.name ?? name
 }
 
 async function readFacts(db: Db, table: SchemaTable): Promise<SetFacts> {
@@ -52,15 +58,13 @@ async function readFacts(db: Db, table: SchemaTable): Promise<SetFacts> {
     parts.map(({ column }) => column ?? ''),
   )
   const keys = await referencingKeys(db, table)
-  const own = (name: string): string =>
-    table.columns.find((column) => column.name.toLowerCase() === name.toLowerCase())?.name ?? name
   return {
     unique,
     uniqueNulls: [],
     partitionKey: [],
     referenced: keys.map((key) => ({
       by: { schema: undefined, name: key.table },
-      columns: key.referenced.map(own),
+      columns: key.referenced.map((name) => ownName(table, name)),
     })),
     filled: [],
   }

@@ -53,8 +53,9 @@ class SqliteOldValues implements OldValues {
     const every = (condition: (name: string) => Sql): Sql => sql`(${sql.join(this.#set.map(condition), sql` and `)})`
     await sql`
       update ${old} as s set found = case
-        when ${every((name) => this.#isOld(name))} then 'same'
-        when ${every((name) => sql`(not ${this.#isOther(name)} or ${this.#isOld(name)})`)} then 'redacted'
+        when not ${this.#isRow()} then 'changed'
+        when ${every((name) => sql`(${this.#isKept(name)} or ${this.#isOld(name)})`)} then 'same'
+        when ${every((name) => sql`(${this.#isKept(name)} or not ${this.#isOther(name)} or ${this.#isOld(name)})`)} then 'redacted'
         else 'changed' end
       from ${this.#table.sql} as t where ${this.#sameKey()}`.execute(db)
     const { rows } = await sql<{ found: string; count: bigint }>`
@@ -70,7 +71,7 @@ class SqliteOldValues implements OldValues {
   async put(onConflict: OnConflict): Promise<PlacedRows> {
     const { db } = this.#connection
     if (onConflict === 'overwrite') await sql`update ${old} set found = 'redacted' where found = 'changed'`.execute(db)
-    const set = this.#set.map((name) => sql`${sql.id(name)} = s.${this.#cell(name)}`)
+    const set = this.#set.map((name) => sql`${sql.id(name)} = ${this.#restored(name)}`)
     // OR ABORT: a column's own ON CONFLICT clause could delete rows that are in the way, and nobody would know.
     const { numAffectedRows } = await sql`
       update or abort ${this.#table.sql} as t set ${sql.join(set)} from ${old} as s
@@ -86,7 +87,7 @@ class SqliteOldValues implements OldValues {
   async *readBack(): AsyncGenerator<Buffer> {
     const values = this.#columns.map((name) =>
       this.#set.includes(name)
-        ? sql`case when ${isWanted} then t.${sql.id(name)} else s.${this.#cell(name)} end as ${this.#cell(name)}`
+        ? sql`case when ${isWanted} and not ${this.#isKept(name)} then t.${sql.id(name)} else s.${this.#cell(name)} end as ${this.#cell(name)}`
         : sql`s.${this.#cell(name)} as ${this.#cell(name)}`,
     )
     const n = sql.id('n')
@@ -121,6 +122,22 @@ class SqliteOldValues implements OldValues {
 
   #cell(name: string): Sql {
     return cell(this.#columns.indexOf(name))
+  }
+
+  /** Whether a row of the table with the key of one of the archive's is that row: a key may be used again. */
+  #isRow(): Sql {
+    const known = new Set([...this.#redacted.key, ...this.#set])
+    const others = this.#columns.filter((name) => !known.has(name))
+    return sql`(${sql.join([sql`true`, ...others.map((name) => this.#isOld(name))], sql` and `)})`
+  }
+
+  /** Whether nothing was overwritten in a column: it held what it was set to. What it holds by now is not the archive's. */
+  #isKept(name: string): Sql {
+    return sql`(not ${holdsOther(sql`s.${this.#cell(name)}`, this.#redacted.set[name] ?? null)})`
+  }
+
+  #restored(name: string): Sql {
+    return sql`case when ${this.#isKept(name)} then t.${sql.id(name)} else s.${this.#cell(name)} end`
   }
 
   /** Whether the table's row holds something else in a column than it was overwritten with. */
