@@ -9,6 +9,7 @@ import type { Sealer } from './archive/seal.ts'
 import { withoutRecords } from './archive/without-records.ts'
 import { commit } from './commit.ts'
 import type { Config } from './config/config.ts'
+import type { TargetConfig } from './config/fields.ts'
 import type { Database, Db, Finding } from './database/database.ts'
 import { chooseInArchive, type ArchiveChoice, type EraseWish, type FileChoice } from './erase-choice.ts'
 import { removeErased } from './erased-files.ts'
@@ -21,6 +22,7 @@ import type { ErasedFile, Erasure } from './ledger/erasures.ts'
 import type { Hold } from './ledger/hold.ts'
 import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
 import { checkRead } from './placing.ts'
+import { isAddress, openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
 
 /** What is to be erased, and where. */
@@ -29,6 +31,8 @@ export interface EraseOrder {
   readonly database: Database
   readonly ledger: Ledger
   readonly wish: EraseWish
+  /** Where the policy's archives go now. */
+  readonly archiveTo: TargetConfig
   /** What seals what is left of archives; undefined where they are stored as they are. */
   readonly sealer: Sealer | undefined
   /** What is written down of it. */
@@ -128,10 +132,21 @@ async function eraseOnce(entry: LedgerEntry, order: EraseOrder, inTheWay: string
   const done = { choice, after: made.entry?.name }
   const warnings = [...choice.warnings, ...inTheWay.map((text): Finding => ({ level: 'warning', text }))]
   try {
-    return { ...done, warnings: [...warnings, ...(await removeErased(entry.name, made.files, order))] }
+    const left = await removeErased(entry.name, made.files, order)
+    return left.length === 0 ? { ...done, warnings } : { ...done, warnings, error: notRemoved(entry, left) }
   } catch (error) {
-    return { ...done, warnings, error: notRemoved(entry, error) }
+    return { ...done, warnings, error: notNoted(entry, error) }
   }
+}
+
+/** Where the archive is, with what the config says of objects there: they are to be kept and locked as those of apply are. */
+function targetForRest(
+  entry: LedgerEntry,
+  { target }: FoundArchive,
+  { config, archiveTo }: Pick<EraseOrder, 'config' | 'archiveTo'>,
+): Target {
+  const isSame = isAddress(entry.target) && archiveTo.to === entry.target
+  return isSame ? openTarget(archiveTo, config.folder) : target
 }
 
 /** Stores an archive anew, without the rows that go. */
@@ -139,10 +154,11 @@ async function storeRest(
   entry: LedgerEntry,
   archive: FoundArchive,
   choice: ArchiveChoice,
-  { database, ledger, sealer }: EraseOrder,
+  { config, archiveTo, database, ledger, sealer }: EraseOrder,
   { published, inTheWay }: { published: string[]; inTheWay: string[] },
 ): Promise<NewArchive> {
-  const { target, manifest } = archive
+  const { manifest } = archive
+  const target = targetForRest(entry, archive, { config, archiveTo })
   const base = partsOfArchive(entry.name)?.base
   if (manifest === undefined || base === undefined)
     throw new RetentionError('MANIFEST_INVALID', `${entry.name} is no archive of which the rest could be stored`)
@@ -236,11 +252,20 @@ function isAllGone({ files }: ArchiveChoice): boolean {
   return files.every(({ file, numbers }) => file.link !== undefined || numbers.length === file.rows)
 }
 
-function notRemoved({ name }: LedgerEntry, error: unknown): RetentionError {
+function notRemoved({ name }: LedgerEntry, left: readonly RetentionError[]): RetentionError {
+  const why = left.map(({ message }) => message).join('; ')
   return new RetentionError(
-    error instanceof RetentionError ? error.code : 'TARGET_UNUSABLE',
-    `Rows were erased from ${name}, but its files could not be removed: ${messageOf(error)}`,
-    { hint: 'They hold the rows still. The next "retention erase" of the policy removes them.', cause: error },
+    left[0]?.code ?? 'TARGET_UNUSABLE',
+    `Rows were erased from ${name}, but its files could not be removed: ${why}`,
+    { hint: 'They hold the rows still. The next "retention erase" of the policy removes them.', cause: left[0] },
+  )
+}
+
+function notNoted({ name }: LedgerEntry, error: unknown): RetentionError {
+  return new RetentionError(
+    error instanceof RetentionError ? error.code : 'UNEXPECTED',
+    `Rows were erased from ${name} and its files removed, but the ledger could not be told so: ${messageOf(error)}`,
+    { hint: 'The next "retention erase" of the policy does that.', cause: error },
   )
 }
 

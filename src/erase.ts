@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import path from 'node:path'
 
 import { needsKey } from './archive/encoding.ts'
-import { policyOfArchive } from './archive/name.ts'
+import { manifestName, policyOfArchive } from './archive/name.ts'
 import { formatTableName, parseTableName, type TableName } from './config/fields.ts'
 import { loadProject, nowOption, type Project, type ProjectOptions } from './config/project.ts'
 import { didYouMean } from './config/validate.ts'
@@ -79,10 +79,18 @@ export async function erase(options: EraseOptions): Promise<EraseReport> {
     const erasure = { id: randomUUID(), ...names, at: now.toISOString(), toolVersion }
     const known = project.policies.find(({ name }) => name === policy)
     const sealer = await policySealer({ archive: known?.archive }, config)
-    const work = { project, config, database, ledger, wish, sealer, erasure, now, policy, yes }
+    const archiveTo = known?.archive ?? config.archive
+    const work = { project, config, database, ledger, wish, archiveTo, sealer, erasure, now, policy, yes }
     const report = yes ? await locked(work, () => eraseAll(work)) : await look(work)
-    const live = await countLive(database, table, wish.where)
-    const warnings = [...report.warnings, ...(await placesNotLookedInto(work))]
+    const warnings = [...report.warnings]
+    // What has been done is told, whatever else cannot be.
+    const asked = async <T>(what: string, answer: Promise<T>, otherwise: T): Promise<T> =>
+      answer.catch((error: unknown) => {
+        warnings.push({ level: 'warning', text: `${what} could not be asked: ${messageOf(error)}` })
+        return otherwise
+      })
+    const live = await asked('How many such rows the table has', countLive(database, table, wish.where), null)
+    warnings.push(...(await asked('Which other files there are', placesNotLookedInto(work), [])))
     const sum = (of: 'erased' | 'held'): number => report.archives.reduce((total, one) => total + one[of], 0)
     const isDone = yes && sum('erased') > 0
     return {
@@ -101,7 +109,7 @@ export async function erase(options: EraseOptions): Promise<EraseReport> {
 }
 
 /** What the archives come to. */
-type Outcome = Pick<EraseReport, 'checked' | 'archives' | 'removed' | 'warnings'>
+type Outcome = Pick<EraseReport, 'checked' | 'archives' | 'removed' | 'left' | 'warnings'>
 
 /** Says what would be erased. */
 async function look(work: EraseWork): Promise<Outcome> {
@@ -111,24 +119,26 @@ async function look(work: EraseWork): Promise<Outcome> {
   for (const file of pendingAmong(erasures.flatMap(({ files }) => files)))
     if (await isThere(file, config)) removed.push(file.location)
   const { archives, ...rest } = await lookAtAll(work)
-  return { ...rest, removed, archives: archives.map(({ report }) => report) }
+  return { ...rest, removed, left: [], archives: archives.map(({ report }) => report) }
 }
 
 /** Looks at all archives; then erases what matches, one after the other. */
 async function eraseAll(work: EraseWork): Promise<Outcome> {
   const { database, ledger, policy } = work
+  const looked = await lookAtAll(work)
   // What an erasure that was cut off has left goes first: nothing is to be erased from it any more.
   const erasures = await database.read((db) => ledger.erasures.all(db, [policy]))
-  const pending = await finishRemovals(
+  const { removed, left } = await finishRemovals(
     erasures.flatMap(({ files }) => files),
     work,
   )
-  const looked = await lookAtAll(work)
-  const warnings = [...pending.left, ...looked.warnings]
+  const warnings = [...looked.warnings]
   const archives: ErasedArchiveReport[] = []
+  let failed: { readonly name: string; readonly error: RetentionError } | undefined
   for (const { entry, report } of looked.archives) {
-    if (report.erased === 0) {
-      archives.push(report)
+    if (report.erased === 0 || failed !== undefined) {
+      const error = failed === undefined ? report.error : reported(notBegun(entry, failed))
+      archives.push(error === undefined ? report : { ...report, erased: 0, error })
       continue
     }
     try {
@@ -136,15 +146,21 @@ async function eraseAll(work: EraseWork): Promise<Outcome> {
       const done = reportOf(entry, choice, after)
       archives.push(error === undefined ? done : { ...done, error: reported(error) })
       warnings.push(...more)
-      if (error !== undefined) break
+      if (error !== undefined) failed = { name: entry.name, error }
     } catch (error) {
       const known = error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error))
       archives.push({ ...report, erased: 0, error: reported(known) })
-      // What has been done stands; with the disk or the database in trouble, nothing more is begun.
-      break
+      failed = { name: entry.name, error: known }
     }
   }
-  return { checked: looked.checked, removed: pending.removed, archives, warnings }
+  return { checked: looked.checked, removed, left: left.map(reported), archives, warnings }
+}
+
+/** What has been done stands; with the disk or the database in trouble, nothing more is begun. */
+function notBegun({ name }: LedgerEntry, failed: { name: string; error: RetentionError }): RetentionError {
+  return new RetentionError(failed.error.code, `Nothing was erased from ${name}, after what befell ${failed.name}`, {
+    hint: 'Erase again when that is mended.',
+  })
 }
 
 /** An archive that has matching rows, or that could not be asked. */
@@ -198,7 +214,8 @@ async function lookAtAll(
 
 /** What nobody could remove would stay, with the rows in it. */
 async function lockedError(archive: FoundArchive): Promise<RetentionError | undefined> {
-  for (const { target, path: file } of [archive, ...archive.parts]) {
+  const { target } = archive
+  for (const file of [...[archive, ...archive.parts].map((one) => one.path), manifestName(archive.name)]) {
     const lock = await target.lockOn(file)
     if (lock === undefined) continue
     return new RetentionError('REFUSED', `${target.locate(file)} is ${lock}: nobody can remove it`, {
@@ -279,8 +296,10 @@ async function placesNotLookedInto({ project, config, database, ledger, policy }
     await ledger.erasures.files(db),
   ])
   const files = (await listFiles(project, entries)).filter((file) => file.policy === policy)
-  const pending = new Set((await erasedAmong(files, erased, config)).map(({ stored }) => stored))
-  const unknown = (await unknownAmong(files, entries, config)).filter((file) => !pending.has(file))
+  const strangers = await unknownAmong(files, entries, config)
+  const taken = await erasedAmong(strangers, erased, config)
+  const pending = new Set(taken.filter((one) => one.erased.removedAt === null).map(({ stored }) => stored))
+  const unknown = strangers.filter((file) => !pending.has(file))
   const orphans = unknown.map(({ target, name }) => target.locate(name))
   const aside = new Set<string>()
   for (const target of [...files.map((file) => file.target), ...(await targetsOf(entries, policy, config))]) {

@@ -3,7 +3,8 @@ import { plainName } from './archive/encoding.ts'
 import { policyOfArchive } from './archive/name.ts'
 import { readWhole } from './archive/store.ts'
 import type { Config } from './config/config.ts'
-import type { Database, Finding } from './database/database.ts'
+import type { Database } from './database/database.ts'
+import { messageOf, RetentionError } from './errors.ts'
 import { targetOfEntry } from './find-archive.ts'
 import type { ErasedFile } from './ledger/erasures.ts'
 import type { Ledger } from './ledger/ledger.ts'
@@ -20,45 +21,76 @@ interface Removal {
 }
 
 /**
- * Removes the files of an archive that the ledger has gone over from; those that are gone already are no mistake.
+ * Removes the files of an archive that the ledger has gone over from, and notes it once all are gone.
  * @param files in the order in which they go
- * @returns why some are left: they are not what was stored
+ * @returns why some are left
+ * @throws RetentionError where they are gone, and that could not be noted
  */
 export async function removeErased(
   archive: string,
   files: readonly ErasedFile[],
   { config, database, ledger, now }: Removal,
-): Promise<Finding[]> {
-  const left: Finding[] = []
+): Promise<RetentionError[]> {
+  const left: RetentionError[] = []
   for (const erased of files) {
-    const target = await targetOf(erased, config)
-    if (!(await target.has(erased.file))) continue
-    const { stored } = await readWhole({ target, path: erased.file, encoding: null, keys: config.keys })
-    if (stored.sha256 === erased.storedSha256) await target.withdraw(erased.file)
-    else {
-      const text = `${target.locate(erased.file)} is not the file that rows were erased from, and so is left`
-      left.push({ level: 'warning', text, hint: 'Look at what it holds, and remove it yourself.' })
+    try {
+      await removeOne(erased, config)
+    } catch (error) {
+      // One file that stays is no reason to leave the others.
+      left.push(error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error)))
     }
   }
   if (left.length === 0) await database.write((db) => ledger.erasures.markRemoved(db, archive, now))
   return left
 }
 
+async function removeOne(erased: ErasedFile, config: Config): Promise<void> {
+  const target = await targetOf(erased, config)
+  if (!(await target.has(erased.file))) return
+  const { stored } = await readWhole({ target, path: erased.file, encoding: null, keys: config.keys })
+  if (stored.sha256 !== erased.storedSha256) {
+    const text = `${target.locate(erased.file)} is not the file that rows were erased from, and so is left`
+    throw new RetentionError('ARCHIVE_CHANGED', text, { hint: 'Look at what it holds, and remove it yourself.' })
+  }
+  await target.remove(erased.file)
+}
+
 /** Removes what an erasure that was cut off has left; told by their addresses. */
 export async function finishRemovals(
   files: readonly ErasedFile[],
   removal: Removal,
-): Promise<{ removed: string[]; left: Finding[] }> {
+): Promise<{ removed: string[]; left: RetentionError[] }> {
   const removed: string[] = []
-  const left: Finding[] = []
+  const left: RetentionError[] = []
   for (const [archive, pending] of Map.groupBy(pendingAmong(files), (file) => file.archive)) {
     const there: string[] = []
     for (const file of pending) if (await isThere(file, removal.config)) there.push(file.location)
-    const findings = await removeErased(archive, pending, removal)
-    left.push(...findings)
-    if (findings.length === 0) removed.push(...there)
+    const errors =
+      there.length > 0 || (await isItsPlace(pending, removal))
+        ? await removeErased(archive, pending, removal)
+        : [notSeen(archive, pending)]
+    left.push(...errors)
+    if (errors.length === 0) removed.push(...there)
   }
   return { removed, left }
+}
+
+/**
+ * Whether a place without such files is the one that had them, and not a folder in which nothing is mounted, or another
+ * machine's own: it has something that the ledger knows to be there.
+ */
+async function isItsPlace(pending: readonly ErasedFile[], { config, database, ledger }: Removal): Promise<boolean> {
+  const entries = await database.read((db) => ledger.entries(db))
+  const beside = entries.filter(({ state, target }) => state === 'archived' && target === pending[0]?.target)
+  for (const entry of beside) if (await (await targetOfEntry(entry, config)).has(entry.path)) return true
+  return beside.length === 0
+}
+
+function notSeen(archive: string, [file]: readonly ErasedFile[]): RetentionError {
+  const text = `Whether the files that rows of ${archive} were erased from are gone cannot be told: ${file?.target ?? ''} has none of the archives that the ledger knows there`
+  return new RetentionError('TARGET_UNUSABLE', text, {
+    hint: 'Erase again where the archives are: they may hold the rows still.',
+  })
 }
 
 /** Those that may be there still, in the order in which they are removed: an archive's own file last. */

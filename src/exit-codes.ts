@@ -52,8 +52,8 @@ export function codeOfStatus({ policies }: StatusReport): number {
 }
 
 /** The exit code of erase. 0 says that what matches is erased, or in a dry run that it could be. */
-export function codeOfErase({ archives, held }: EraseReport): number {
-  if (archives.some(({ error }) => error !== undefined)) return exitCode.failed
+export function codeOfErase({ archives, held, left }: EraseReport): number {
+  if (left.length > 0 || archives.some(({ error }) => error !== undefined)) return exitCode.failed
   return held > 0 ? exitCode.partial : exitCode.done
 }
 

@@ -6,7 +6,7 @@ import { readCsv, readText, store, storeText } from './archive/store.ts'
 import type { ProjectOptions } from './config/project.ts'
 import { RetentionError } from './errors.ts'
 import { checkKey, type FoundArchive } from './find-archive.ts'
-import { openArchive } from './read-archive.ts'
+import { changedArchive, openArchive } from './read-archive.ts'
 import type { GetReport } from './report.ts'
 import { openTarget } from './target/open.ts'
 import type { Target } from './target/target.ts'
@@ -41,7 +41,8 @@ export async function getArchive(options: GetArchiveOptions): Promise<GetReport>
     for (const file of files) {
       const { sha256 } = await store(folder, file.name, await readCsv(file), () => file.rows)
       done.push(file.name)
-      if (sha256 !== file.sha256) throw changed(file, sha256)
+      if (sha256 !== file.sha256)
+        throw changedArchive(file, sha256, 'Take the file from a backup; "retention verify" checks the others.')
     }
     if (manifest !== undefined) await copyManifest(archive, manifest, folder)
   } catch (error) {
@@ -57,12 +58,4 @@ export async function getArchive(options: GetArchiveOptions): Promise<GetReport>
 
 async function copyManifest({ target }: FoundArchive, name: string, folder: Target): Promise<void> {
   await storeText(folder, name, await readText(target, name))
-}
-
-function changed({ target, path: file, sha256: expected }: FoundArchive, sha256: string): RetentionError {
-  return new RetentionError(
-    'ARCHIVE_CHANGED',
-    `${target.locate(file)} is not what was archived: its CSV has SHA-256 ${sha256}, not ${expected}`,
-    { hint: 'Take the file from a backup; "retention verify" checks the others.' },
-  )
 }

@@ -32,11 +32,17 @@ export async function* readArchive(options: ReadArchiveOptions): AsyncGenerator<
   }
   const { sha256 } = meter.digest()
   if (sha256 === archive.sha256) return
-  throw new RetentionError(
-    'ARCHIVE_CHANGED',
-    `${archive.target.locate(archive.path)} is not what was archived: its CSV has SHA-256 ${sha256}, not ${archive.sha256}`,
-    { hint: 'Do not use what was read. "retention verify" checks the others.' },
-  )
+  throw changedArchive(archive, sha256, 'Do not use what was read. "retention verify" checks the others.')
+}
+
+/** What was read of an archive is something else. @param sha256 of what was read */
+export function changedArchive(
+  { target, path, sha256: expected }: FoundArchive,
+  sha256: string,
+  hint: string,
+): RetentionError {
+  const text = `${target.locate(path)} is not what was archived: its CSV has SHA-256 ${sha256}, not ${expected}`
+  return new RetentionError('ARCHIVE_CHANGED', text, { hint })
 }
 
 /** An archive that somebody names. @throws RetentionError as `findArchive`, and `USAGE` */

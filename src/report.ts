@@ -261,6 +261,8 @@ export interface EraseReport {
   readonly live: number | null
   /** Files that an erasure which was cut off had left, and that were removed now; in a dry run, that would be. */
   readonly removed: readonly string[]
+  /** Why some of those are there still. */
+  readonly left: readonly ReportedError[]
   readonly warnings: readonly Finding[]
 }
 

@@ -72,8 +72,10 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
         findings.push(...(await checkReturned(one.entry, config, database, restores)))
       options.onProgress?.(index + 1, selected.length)
     }
-    const erased = await erasedAmong(files, await database.read((db) => ledger.erasures.files(db)), config)
-    const unknown = await unknownAmong(without(files, erased), entries, config)
+    // A name that was given away again is the new archive's.
+    const strangers = await unknownAmong(files, entries, config)
+    const erased = await erasedAmong(strangers, await database.read((db) => ledger.erasures.files(db)), config)
+    const unknown = without(strangers, erased)
     const isRunning = ({ policy }: StoredFile): boolean => running.has(policy)
     const orphans = unknown.filter((file) => !isRunning(file))
     const gone = erased.filter(({ stored }) => !isRunning(stored))

@@ -28,6 +28,7 @@ import { printErase } from '../src/print/erase.ts'
 import { readArchive } from './support/archive.ts'
 import { connectToSqlite, untilAlone, type TestDatabase } from './support/database.ts'
 import { timesOf } from './support/depth.ts'
+import { fails } from './support/fails.ts'
 import { judge, ledgerEntries, tableRows, type RowText } from './support/judge.ts'
 import { atPoints, type Plan } from './support/points.ts'
 import { TestProject } from './support/project.ts'
@@ -77,15 +78,6 @@ function shape({ archives }: EraseReport): (string | number | null)[][] {
 
 function without(rows: readonly RowText[], ...idsGone: number[]): RowText[] {
   return rows.filter((row) => !idsGone.some((id) => row.includes(`["id","v${id}"]`)))
-}
-
-async function fails(work: Promise<unknown>, code: string, message: RegExp): Promise<void> {
-  const error = await work.then(
-    () => undefined,
-    (reason: unknown) => reason as { code: string; message: string },
-  )
-  assert.is(error?.code, code, error?.message)
-  assert.match(error?.message ?? '', message)
 }
 
 /** All that the ledger's tables hold, as text. */
@@ -141,6 +133,7 @@ overDatabases(test, 'from the command line: told first, then done; what is left 
     live: 1,
     removed: [],
     warnings: [],
+    left: [],
   })
   assert.equal(archives[0], {
     name: first,
@@ -448,6 +441,13 @@ overDatabases(test, 'what stands against it: nothing is touched then', async (sc
     /"where" cannot be used on rows of log_backup_20260516\.csv/,
   )
   await fails(eraseIn(made, { where: 'customer = 1) or (1 = 1' }), 'USAGE', /cannot be used/)
+  if (db.kind === 'postgres') {
+    const { error } = (await eraseIn(made, { where: "id = 'kim@example.org'" }).catch((caught: unknown) => ({
+      error: String(caught),
+    }))) as { error?: string }
+    assert.match(error ?? '', /cannot be used on rows of .*: a value in it, or in a row, is not of the type/)
+    assert.not.match(error ?? '', /kim/)
+  }
   await fails(eraseIn(made, { where: ' ' }), 'USAGE', /"where" is not a text, or empty/)
   await fails(eraseIn(made, { policy: 'lag' }), 'POLICY_UNKNOWN', /"lag"/)
   await fails(eraseIn(made, { reason: '' }), 'USAGE', /"reason" is not a text, or empty/)
@@ -508,6 +508,10 @@ overDatabases(
     const report = await failing('unlink csv')
     assert.equal([report.erased, codeOfErase(report)], [2, 1])
     assert.match(
+      report.archives[1]?.error?.message ?? '',
+      /^Nothing was erased from log_backup_20260516_0002\.csv, after/,
+    )
+    assert.match(
       report.archives[0]?.error?.message ?? '',
       /Rows were erased from .*, but its files could not be removed/,
     )
@@ -515,8 +519,8 @@ overDatabases(
     const bytes = readFileSync(made.path(`backups/${first}`))
     made.write(`backups/${first}`, 'another')
     const left = await eraseIn(made)
-    assert.match(left.warnings[0]?.text ?? '', /is not the file that rows were erased from, and so is left/)
-    assert.is(left.erased, 1)
+    assert.match(left.left[0]?.message ?? '', /is not the file that rows were erased from, and so is left/)
+    assert.equal([left.erased, codeOfErase(left)], [1, 1])
     writeFileSync(made.path(`backups/${first}`), bytes)
     assert.equal((await eraseIn(made)).removed, [made.path(`backups/${first}`)])
     await judge(db, 'log', made.path('backups'), without(rows, 2, 3, 7))
@@ -524,6 +528,40 @@ overDatabases(
     writeFileSync(made.path(`backups/${first}`), bytes)
     const { findings, repairs } = await verify({ cwd: made.folder, repair: true, yes: true })
     assert.equal([findings.map(({ kind }) => kind), repairs.map(({ action }) => action)], [['erased'], ['leave']])
+    const [told] = (await eraseIn(made)).warnings
+    assert.is(told?.text.endsWith(`were not looked into: ${made.path(`backups/${first}`)}`), true, told?.text)
+  },
+)
+
+overDatabases(
+  test,
+  'a place that is not the one it was: what could not be removed there is not taken for gone',
+  async (scene) => {
+    const { db } = scene
+    const { made } = await archived(scene)
+    await db.run("create table other as select * from log; update other set at = '2020-01-01T00:00:00Z'")
+    made.policy('other', { ...logPolicy, table: 'other' })
+    assert.is((await apply({ cwd: made.folder, now, policies: ['other'] })).policies[0]?.status, 'applied')
+    const plan: Plan[] = [{ point: 'unlink csv', act: 'fail', with: 'EIO' }]
+    const { result } = await atPoints(plan, () => eraseIn(made, { where: 'true' }))
+    assert.is(result.archives[0]?.after, null)
+    assert.is((await eraseIn(made, { where: 'id = 0', yes: false })).removed.length, 1)
+    await eraseIn(made, { policy: 'other', where: 'id = 0' })
+    // The second archive goes as well, so that none of the policy's own is left to be missed.
+    await atPoints(plan, () => eraseIn(made, { where: 'true' }))
+    renameSync(made.path('backups'), made.path('elsewhere'))
+    mkdirSync(made.path('backups'))
+    const unseen = await eraseIn(made, { where: 'true' })
+    assert.match(unseen.left[0]?.message ?? '', /^Whether the files .* are gone cannot be told: \.\/backups has none/)
+    assert.is(codeOfErase(unseen), 1)
+    rmSync(made.path('backups'), { recursive: true })
+    renameSync(made.path('elsewhere'), made.path('backups'))
+    const done = await eraseIn(made, { where: 'true' })
+    assert.equal([done.left, done.removed.length], [[], 1])
+    assert.equal(
+      made.list().filter((name) => name.startsWith('log_')),
+      [],
+    )
   },
 )
 

@@ -23,6 +23,7 @@ import { openDatabase } from '../src/database/open.ts'
 import { Ledger } from '../src/ledger/ledger.ts'
 import { createDatabase, kinds, type TestDatabase } from './support/database.ts'
 import { timesOf } from './support/depth.ts'
+import { fails } from './support/fails.ts'
 import { judge, tableRows } from './support/judge.ts'
 import { atPoints } from './support/points.ts'
 import { TestProject } from './support/project.ts'
@@ -52,15 +53,6 @@ async function hold({ folder }: TestProject, options: Partial<AddHoldOptions> = 
 
 async function ids(db: TestDatabase): Promise<number[]> {
   return (await db.rows('select id from log order by id')).map(([id]) => Number(id))
-}
-
-async function fails(work: Promise<unknown>, code: string, message: RegExp): Promise<void> {
-  const error = await work.then(
-    () => undefined,
-    (reason: unknown) => reason as { code: string; message: string },
-  )
-  assert.is(error?.code, code, error?.message)
-  assert.match(error?.message ?? '', message)
 }
 
 overDatabases(

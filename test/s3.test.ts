@@ -474,7 +474,8 @@ overDatabases(
   'rows are erased from an archive, but not while the service keeps it',
   async ({ db, project }) => {
     await seedLog(db, minutesBefore('2026-05-16T00:00:00Z', 3))
-    const { folder } = project({ log: logPolicy }, { archive: s3.address(`f${folders}`) })
+    const archive = { to: s3.address(`f${folders}`), sseKmsKey: 'alias/a' }
+    const { folder } = project({ log: logPolicy }, { archive })
     await apply({ cwd: folder, now })
     const stored = here()
     const wish = { cwd: folder, policy: 'log', where: 'id = 2', reason: 'asked for', yes: true }
@@ -488,8 +489,22 @@ overDatabases(
       assert.match(refused.archives[0]?.error?.message ?? '', told)
       assert.equal([refused.erased, here()], [0, stored])
     }
+    // What is left is stored as apply stores. A version that would stay is not hidden, and not taken for removed.
+    const keys: unknown[] = []
+    s3.fault = ({ operation, key: asked, headers, query }) => {
+      if (operation === 'PUT') keys.push(headers['x-amz-server-side-encryption-aws-kms-key-id'])
+      if (operation === 'HEAD' && stored.includes(asked))
+        return { status: 200, code: '', headers: { 'x-amz-version-id': 'v1' } }
+      return operation === 'DELETE' && query.has('versionId') ? { status: 403, code: 'AccessDenied' } : undefined
+    }
+    const left = await erase(wish)
+    assert.match(
+      left.archives[0]?.error?.message ?? '',
+      /csv cannot be removed: its version v1 would stay in the bucket/,
+    )
+    assert.equal([left.erased, here().length, keys], [1, 4, ['alias/a', 'alias/a']])
     s3.fault = undefined
-    assert.is((await erase(wish)).erased, 1)
+    assert.is((await erase(wish)).removed.length, 2)
     assert.equal(here(), ['log_backup_20260516_0002.csv', 'log_backup_20260516_0002.csv.manifest.json'].map(key))
     assert.equal((await verify({ cwd: folder })).findings, [])
   },

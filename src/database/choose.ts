@@ -1,7 +1,7 @@
 /** Chooses among rows that a database has laid out in temporary tables of its own. */
 import { sql } from 'kysely'
 
-import { messageOf, RetentionError } from '../errors.ts'
+import { codeOf, messageOf, RetentionError } from '../errors.ts'
 import type { Choice, ChoiceFile, Chosen, FilePredicate } from './choice.ts'
 import type { Db, Sql } from './database.ts'
 import { heldPredicate, predicateTest, wherePredicate } from './where.ts'
@@ -168,7 +168,10 @@ class Chooser {
     } catch (error) {
       if (!(error instanceof RetentionError) || error.code !== 'DATABASE_FAILED') throw error
       const columns = this.#files[at]?.columns.map(({ name }) => name).join(', ')
-      throw new RetentionError(code, messageOf(error), { hint: `Its columns are ${columns}.`, cause: error })
+      // Of a value that cannot be read as its type, Postgres's message has the value: somebody's, perhaps.
+      const isOfData = codeOf(error.cause)?.startsWith('22') === true
+      const text = isOfData ? 'a value in it, or in a row, is not of the type that it is taken for' : messageOf(error)
+      throw new RetentionError(code, text, { hint: `Its columns are ${columns}.`, cause: error })
     }
   }
 

@@ -5,8 +5,8 @@ import { errorLines } from './policy.ts'
 import { counted, indent, number, style, warnings } from './style.ts'
 
 export function printErase(report: EraseReport): string {
-  const { policy, table, dryRun, checked, archives, erased, held, live, removed } = report
-  const isWhole = archives.every(({ error }) => error === undefined)
+  const { policy, table, dryRun, checked, archives, erased, held, live, removed, left } = report
+  const isWhole = left.length === 0 && archives.every(({ error }) => error === undefined)
   const mark = !isWhole ? style('red', '✖') : dryRun ? style('cyan', '→') : style('green', '✔')
   const verb = dryRun ? 'would be erased' : 'erased'
   const touched = archives.filter((archive) => archive.erased > 0).length
@@ -25,7 +25,7 @@ export function printErase(report: EraseReport): string {
     dryRun && (erased > 0 || removed.length > 0)
       ? `${style('dim', 'Nothing has been changed. --yes does it; what is erased cannot be restored.')}\n`
       : ''
-  return `${lines.join('\n')}\n${archives.map((archive) => printArchive(archive, report)).join('')}${warnings(report.warnings)}${end}`
+  return `${lines.join('\n')}\n${left.map(errorLines).join('')}${archives.map((archive) => printArchive(archive, report)).join('')}${warnings(report.warnings)}${end}`
 }
 
 function printArchive(archive: ErasedArchiveReport, { dryRun }: EraseReport): string {

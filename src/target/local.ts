@@ -143,6 +143,10 @@ export class LocalTarget implements Target {
     }
   }
 
+  async remove(file: string): Promise<void> {
+    await this.#orUnusable(`remove ${file}`, () => this.withdraw(file))
+  }
+
   async withdraw(file: string): Promise<void> {
     await unlink(this.#path(file)).catch(ignoreMissing)
     await syncFolder(this.#folder)

@@ -1,7 +1,7 @@
 /** A folder of an S3 bucket as target: exclusive, checked by checksums, and of constant memory. */
 import { createHash } from 'node:crypto'
 
-import type { ListMultipartUploadsCommandOutput, S3 } from '@aws-sdk/client-s3'
+import type { HeadObjectCommandOutput, ListMultipartUploadsCommandOutput, S3 } from '@aws-sdk/client-s3'
 
 import type { TargetConfig } from '../config/fields.ts'
 import type { S3Address } from '../config/s3-address.ts'
@@ -61,15 +61,7 @@ export class S3Target implements Target {
 
   async has(file: string): Promise<boolean> {
     const object = this.#object(file)
-    return this.#orUnusable(`look for ${file}`, (s3) =>
-      s3.headObject(object).then(
-        () => true,
-        (error: unknown) => {
-          if (statusOf(error) === 404) return false
-          throw error
-        },
-      ),
-    )
+    return this.#orUnusable(`look for ${file}`, async (s3) => (await headOf(s3, object)) !== undefined)
   }
 
   async read(file: string): Promise<AsyncIterable<Buffer>> {
@@ -89,10 +81,7 @@ export class S3Target implements Target {
   async withdraw(file: string): Promise<void> {
     const object = this.#object(file)
     await this.#orUnusable(`remove ${file}`, async (s3) => {
-      const head = await s3.headObject(object).catch((error: unknown) => {
-        if (statusOf(error) === 404) return undefined
-        throw error
-      })
+      const head = await headOf(s3, object)
       if (head === undefined) return
       const { VersionId, ObjectLockRetainUntilDate: until } = head
       try {
@@ -104,9 +93,24 @@ export class S3Target implements Target {
         throw new RetentionError(
           'TARGET_UNUSABLE',
           `${this.locate(file)} is no longer to be seen, but its version ${VersionId} stays in the bucket${lock}`,
-          { hint: 'Removing a version needs s3:DeleteObjectVersion, and that no lock holds it.' },
+          { hint: versionHint },
         )
       }
+    })
+  }
+
+  async remove(file: string): Promise<void> {
+    const object = this.#object(file)
+    await this.#orUnusable(`remove ${file}`, async (s3) => {
+      const head = await headOf(s3, object)
+      if (head === undefined) return
+      const { VersionId } = head
+      await s3.deleteObject({ ...object, VersionId }).catch((error: unknown) => {
+        // Without the version, a mark would hide the file, and its bytes would stay unseen.
+        if (VersionId === undefined || statusOf(error) !== 403) throw error
+        const text = `${this.locate(file)} cannot be removed: its version ${VersionId} would stay in the bucket`
+        throw new RetentionError('TARGET_UNUSABLE', text, { hint: versionHint })
+      })
     })
   }
 
@@ -264,6 +268,16 @@ export class S3Target implements Target {
       throw unusable(this.name, `read ${file}`, error)
     }
   }
+}
+
+const versionHint = 'Removing a version needs s3:DeleteObjectVersion, and that no lock holds it.'
+
+/** What is known of an object; undefined where it is not there. */
+async function headOf(s3: S3, object: { Bucket: string; Key: string }): Promise<HeadObjectCommandOutput | undefined> {
+  return s3.headObject(object).catch((error: unknown) => {
+    if (statusOf(error) === 404) return undefined
+    throw error
+  })
 }
 
 /** As this target lists what is unfinished. */

@@ -46,6 +46,11 @@ export interface Target {
   read(file: string, into?: Buffer): Promise<AsyncIterable<Buffer>>
   /** Removes a file that this process published in a step that was rolled back. */
   withdraw(file: string): Promise<void>
+  /**
+   * Removes a file for good; one that is gone already is no mistake.
+   * @throws RetentionError `TARGET_UNUSABLE`, also where its bytes would stay: the file is there as before then
+   */
+  remove(file: string): Promise<void>
   /** Why a file cannot be removed for good now, with the date until which it is locked; undefined where nothing keeps it. */
   lockOn(file: string): Promise<string | undefined>
   /** Moves a file out of the way, into a place of this target's own for such files; overwrites nothing there. */

@@ -62,6 +62,10 @@ export class TargetWithin implements Target {
     return this.#clear(this.#target.withdraw(file))
   }
 
+  async remove(file: string): Promise<void> {
+    return this.#target.remove(file)
+  }
+
   async lockOn(file: string): Promise<string | undefined> {
     return this.#target.lockOn(file)
   }
