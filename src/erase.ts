@@ -207,9 +207,28 @@ async function lookAtAll(
     }
   }
   if (unusable !== undefined && checked === 0) throw unusable
-  if (!isAsked && unusable === undefined && wish.table !== undefined)
-    warnings.push({ level: 'warning', text: `No archive has rows of ${formatTableName(wish.table)}` })
+  if (!isAsked && unusable === undefined && wish.table !== undefined) {
+    const text = `No archive of policy "${policy}" has rows of ${formatTableName(wish.table)}`
+    if (checked > 0 && !(await isKnown(wish.table, work))) throw unknownTable(text, entries)
+    warnings.push({ level: 'warning', text })
+  }
   return { checked, archives, warnings }
+}
+
+/** Whether there is such a table, or was one when rows of it were erased: to ask for it again is no mistake. */
+async function isKnown(table: TableName, { database, ledger, policy, erasure }: EraseWork): Promise<boolean> {
+  return database.read(async (db) => {
+    if ((await database.findTable(db, table)) !== undefined) return true
+    const before = await ledger.erasures.all(db, [policy])
+    return before.some((one) => one.table === erasure.table)
+  })
+}
+
+function unknownTable(text: string, entries: readonly LedgerEntry[]): RetentionError {
+  const tables = new Set(entries.flatMap((entry) => [entry.table, ...entry.files.map((file) => file.table)]))
+  return new RetentionError('USAGE', `${text}, and there is no such table`, {
+    hint: `Its archives have rows of: ${[...tables].toSorted().join(', ')}. Nothing has been erased.`,
+  })
 }
 
 /** What nobody could remove would stay, with the rows in it. */

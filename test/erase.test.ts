@@ -422,8 +422,10 @@ overDatabases(
       [],
     )
     assert.is(all.archives[0]?.files.length, 4)
+    await db.run('create table nobody (id int)')
     const none = await eraseIn(made, { policy: 'parent', table: 'nobody', where: 'true' })
-    assert.match(none.warnings[0]?.text ?? '', /No archive has rows of nobody/)
+    assert.match(none.warnings[0]?.text ?? '', /No archive of policy "parent" has rows of nobody/)
+    await fails(eraseIn(made, { policy: 'parent', table: 'bil', where: 'true' }), 'USAGE', /there is no such table/)
   },
 )
 

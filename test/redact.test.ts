@@ -365,9 +365,9 @@ overDatabases(
   'a value that its type would make another one',
   async ({ db, project }) => {
     await db.run(`
-    create type mood as enum ('happy');
+    create type mood as enum ('happy'); create type stay as (day date, place text);
     create table t (id int primary key, at timestamptz, code char(3), few varchar(3), amount numeric(5,2), bits bit(3), day date,
-      mood mood, data jsonb, list text[], flag boolean, moment timestamptz(0), bytes bytea, body json, place point);
+      mood mood, data jsonb, list text[], flag boolean, moment timestamptz(0), bytes bytea, body json, place point, span tstzrange, stay stay);
     insert into t (id, at) values (1, '2020-01-01')`)
     const wrong = {
       code: 'abcd',
@@ -378,6 +378,8 @@ overDatabases(
       mood: 'sad',
       data: 'x',
       moment: '2020-01-01 00:00:00.5',
+      span: '[today,)',
+      stay: '(now,here)',
     }
     const right = {
       code: 'ab',
@@ -393,6 +395,7 @@ overDatabases(
       bytes: '\\x00ff',
       body: 'null',
       place: '(1,2)',
+      stay: '(2020-02-29,here)',
     }
     const one = (set: PolicyInput['set']): PolicyInput => ({ ...people, table: 't', set: set ?? {}, where: '1 = 1' })
     const { folder } = project({
@@ -404,7 +407,7 @@ overDatabases(
     assert.equal([reports.at(-1)?.archived, reports.at(-1)?.remaining], [1, 0], reports.at(-1)?.error?.message)
     assert.equal(
       await db.value('select t::text from t'),
-      String.raw`(1,"2020-01-01 00:00:00+00","ab ",abc,1.50,101,2020-02-29,happy,"{""a"": 1}","{a,b}",f,"2020-01-01 00:00:00+00","\\x00ff",null,"(1,2)")`,
+      String.raw`(1,"2020-01-01 00:00:00+00","ab ",abc,1.50,101,2020-02-29,happy,"{""a"": 1}","{a,b}",f,"2020-01-01 00:00:00+00","\\x00ff",null,"(1,2)",,"(2020-02-29,here)")`,
     )
   },
   ['postgres'],
@@ -451,9 +454,9 @@ test('mistakes in a policy', async () => {
     project.write('policies/d.json', JSON.stringify({ ...people, set: { name: ['x'] } }))
     project.write('policies/e.json', JSON.stringify({ ...people, children: 'archive', partitions: 'drop' }))
     project.write('policies/f.json', JSON.stringify(people))
-    project.write('policies/g.json', JSON.stringify({ ...people, set: { name: 'gone' } }))
+    project.write('policies/g.json', JSON.stringify({ ...people, table: 'public.people', set: { NAME: 'gone' } }))
     const { message } = await failureOf(apply({ cwd: project.folder }))
-    assert.match(message, /g\.json: "set" sets "name" to "gone", and policy "f" sets it to "removed" in the same table/)
+    assert.match(message, /g\.json: "set" sets "NAME" to "gone", and policy "f" sets it to "removed" in the same table/)
     assert.match(message, /a\.json: field "set" is missing, which action "redact" needs; allowed: an object of columns/)
     assert.match(message, /b\.json: field "set" is for action "redact"/)
     assert.match(message, /c\.json: field "set" is \{\}; allowed: an object of columns/)

@@ -1,7 +1,7 @@
 /** `action` and `set` of a policy: what they may be, and what does not go together with them. */
 import * as v from 'valibot'
 
-import { formatTableName, type SetValue, type TableName } from './fields.ts'
+import type { SetValue, TableName } from './fields.ts'
 import type { Mistake } from './validate.ts'
 
 const setAllowed = "an object of columns and what they are set to, such as { email: null, name: 'removed' }"
@@ -55,23 +55,26 @@ export function contradictions(policies: readonly Redacting[]): Mistake[] {
   const all = policies.filter(({ where }) => where === undefined)
   return all.flatMap((policy, index) =>
     Object.entries(policy.set ?? {}).flatMap(([column, value]) => {
-      const other = all
-        .slice(0, index)
-        .find(
-          (one) =>
-            isSameTable(one, policy) &&
-            one.set !== undefined &&
-            Object.hasOwn(one.set, column) &&
-            one.set[column] !== value,
-        )
+      const others = all.slice(0, index).filter((one) => mayBeSameTable(one.table, policy.table))
+      const [other] = others.flatMap(({ name, set: theirs = {} }) =>
+        Object.entries(theirs)
+          .filter(([theirColumn, theirValue]) => isSameName(theirColumn, column) && theirValue !== value)
+          .map(([, theirValue]) => ({ name, value: theirValue })),
+      )
       if (other === undefined) return []
-      const theirs = JSON.stringify(other.set?.[column] ?? null)
-      const text = `"set" sets "${column}" to ${JSON.stringify(value)}, and policy "${other.name}" sets it to ${theirs} in the same table; allowed: the same value`
+      const text = `"set" sets "${column}" to ${JSON.stringify(value)}, and policy "${other.name}" sets it to ${JSON.stringify(other.value)} in the same table; allowed: the same value, or schemas in both names if the tables are two`
       return [{ file: policy.file, text }]
     }),
   )
 }
 
-function isSameTable(a: Redacting, b: Redacting): boolean {
-  return formatTableName(a.table) === formatTableName(b.table)
+/** Without a schema, a name may stand for the table of any. */
+function mayBeSameTable(a: TableName, b: TableName): boolean {
+  const isSameSchema = a.schema === undefined || b.schema === undefined || isSameName(a.schema, b.schema)
+  return isSameSchema && isSameName(a.name, b.name)
+}
+
+/** To SQLite letter case is no difference. */
+function isSameName(a: string, b: string): boolean {
+  return a.toLowerCase() === b.toLowerCase()
 }

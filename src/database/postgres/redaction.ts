@@ -45,7 +45,10 @@ export async function readRedaction(
   const findings = setFindings(table, time, set, facts)
   // A column that must not be overwritten needs no look at its value.
   if (findings.length === 0) {
-    for (const column of columns) findings.push(...(await valueFindings(db, table, column, set[column.name] ?? null)))
+    for (const column of columns) {
+      const isComposite = facts.composite.includes(column.name)
+      findings.push(...(await valueFindings(db, table, column, isComposite, set[column.name] ?? null)))
+    }
   }
   const open = columns.map((column): Sql => {
     const value = set[column.name] ?? null
@@ -109,9 +112,15 @@ async function readFacts(db: Db, table: CatalogTable): Promise<SetFacts & { comp
 }
 
 /** Whether a column can hold a value as it is written. */
-async function valueFindings(db: Db, table: CatalogTable, column: CatalogColumn, value: SetValue): Promise<Finding[]> {
+async function valueFindings(
+  db: Db,
+  table: CatalogTable,
+  column: CatalogColumn,
+  isComposite: boolean,
+  value: SetValue,
+): Promise<Finding[]> {
   if (typeof value === 'string' && value.includes('\0')) return [unfitValue(table, column, value, 'it has a NUL in it')]
-  if (typeof value === 'string' && isRelative(column, value))
+  if (typeof value === 'string' && isRelative(column, isComposite, value))
     return [unfitValue(table, column, value, 'it would be another one every day')]
   const text = sql<string | null>`cast(${value === null ? null : String(value)} as text)`
   const cell = { text, old: { type: 'text', category: 'S' }, named: undefined }
@@ -130,9 +139,10 @@ async function valueFindings(db: Db, table: CatalogTable, column: CatalogColumn,
   return tried.value ? [] : [unfitValue(table, column, value, 'it would be another value there')]
 }
 
-/** `now` and its like are read anew each time. */
-function isRelative({ base }: CatalogColumn, value: string): boolean {
-  return /^(date|time)/.test(base) && /\b(now|today|tomorrow|yesterday)\b/i.test(value)
+/** `now` and its like are read anew each time, in ranges and in fields of composite types as well. */
+function isRelative({ base }: CatalogColumn, isComposite: boolean, value: string): boolean {
+  const isTime = isComposite || /^(date|time|ts(tz)?(multi)?range)/.test(base)
+  return isTime && /\b(now|today|tomorrow|yesterday)\b/i.test(value)
 }
 
 /** A type without length: `character` alone would be one of a single character, `bit` of a single bit. */
