@@ -21,12 +21,14 @@ import {
   status,
   verify,
   type ConfigInput,
+  type PolicyInput,
   type TargetInput,
 } from '../src/index.ts'
 import { LocalTarget } from '../src/target/local.ts'
 import { kinds, type TestDatabase } from './support/database.ts'
 import { timesOf } from './support/depth.ts'
 import { compareRows, judge, tableRows, type RowText } from './support/judge.ts'
+import { fails } from './support/fails.ts'
 import { atPoints } from './support/points.ts'
 import type { TestProject } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
@@ -227,6 +229,35 @@ for (const ending of ['.zip', '.zst.age']) {
     ending === '.zip' ? kinds : ['sqlite'],
   )
 }
+
+overDatabases(
+  test,
+  'every policy may have a password of its own; a policy with a mistake is not in the way of opening',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore(cutoff, 5))
+    await db.run('create table other as select * from log')
+    const original = [await db.dump('log'), await db.dump('other')]
+    const named = (name: string): Partial<PolicyInput> => ({
+      archive: { to: './backups', durable: true, encrypt: { zip: { password: env(name) } } },
+    })
+    const made = project({
+      log: { ...logPolicy, ...named('LOG_PASSWORD') },
+      other: { ...logPolicy, table: 'other', ...named('OTHER_PASSWORD') },
+    })
+    Object.assign(process.env, { LOG_PASSWORD: 'one', OTHER_PASSWORD: 'two', RETENTION_ZIP_PASSWORD: 'three' })
+    const { policies } = await apply({ cwd: made.folder, now })
+    const { findings, unopened } = await verify({ cwd: made.folder })
+    assert.equal([findings, unopened], [[], []])
+    made.write('policies/wrong.json', '{ "table": 5 }')
+    for (const { archives } of policies)
+      await restore({ cwd: made.folder, file: archives[0]?.name ?? '', now, hold: 'none' })
+    assert.equal([await db.dump('log'), await db.dump('other')], original)
+    delete process.env['OTHER_PASSWORD']
+    const file = policies[1]?.archives[0]?.name ?? ''
+    await fails(restore({ cwd: made.folder, file, now }), 'KEY_WRONG', /^None of 2 passwords is the one that/)
+  },
+  ['sqlite'],
+)
 
 overDatabases(
   test,
@@ -491,7 +522,7 @@ const orders: readonly SealingOrder[] = [
 ]
 
 test('any bytes come back, however they are cut into pieces', async () => {
-  const source = { zipPassword: async () => password, ageIdentities: async () => [other, identity] }
+  const source = { zipPasswords: async () => ['another', password], ageIdentities: async () => [other, identity] }
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 300 }),
     // More than one piece of any of the ciphers: of what compresses well, and of what does not.

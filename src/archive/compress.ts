@@ -37,6 +37,16 @@ export function deflated(level: number, bytes: AsyncIterable<Buffer>): AsyncGene
   return through(zlib.createDeflateRaw({ level, chunkSize }), bytes)
 }
 
+/** Whether bytes begin as deflated ones do. */
+export function isDeflated(bytes: Buffer): boolean {
+  try {
+    zlib.inflateRawSync(bytes, { finishFlush: zlib.constants.Z_SYNC_FLUSH })
+    return true
+  } catch {
+    return false
+  }
+}
+
 async function* decompressing(transform: Duplex, bytes: AsyncIterable<Buffer>, file: string): AsyncGenerator<Buffer> {
   try {
     yield* through(transform, bytes)

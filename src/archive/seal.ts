@@ -15,8 +15,8 @@ export interface SealingOrder {
 
 /** Where the keys of sealed archives come from; each is asked for only when it is needed. */
 export interface Keys {
-  /** @throws RetentionError `KEY_MISSING` */
-  zipPassword(): Promise<string>
+  /** All that are known: archives may have been sealed with different ones. @throws RetentionError `KEY_MISSING` */
+  zipPasswords(): Promise<readonly string[]>
   /** @throws RetentionError `KEY_MISSING` */
   ageIdentities(): Promise<readonly string[]>
 }
@@ -49,7 +49,7 @@ export async function sealerOf({ compress, encrypt }: SealingOrder): Promise<Sea
       encoding: 'zip',
       begin: (name) => ({
         close: (csv) => zipped(name, password, level, csv),
-        open: (stored) => unzipped(stored, password, name),
+        open: (stored) => unzipped(stored, [password], name),
       }),
     }
   }
@@ -95,8 +95,8 @@ export async function openerOf(encoding: Encoding, file: string, keys: Keys): Pr
     case 'zstd':
       return (stored) => decompressed(encoding, stored, file)
     case 'zip': {
-      const password = await keys.zipPassword()
-      return (stored) => unzipped(stored, password, file)
+      const passwords = await keys.zipPasswords()
+      return (stored) => unzipped(stored, passwords, file)
     }
     case 'age':
       return ageOpen(await keys.ageIdentities(), file)

@@ -178,7 +178,7 @@ export async function storeText(target: Target, name: string, text: string): Pro
 
 /** The CSV that a file holds. @throws RetentionError `KEY_MISSING`; while it is read, `KEY_WRONG` and `ARCHIVE_CHANGED` */
 export async function readCsv({ target, path, encoding, keys }: CsvFile): Promise<AsyncIterable<Buffer>> {
-  if (encoding === null) return target.read(path)
+  if (encoding === null) return opening(target, path)
   const open = await openerOf(encoding, target.locate(path), keys)
   return open(opening(target, path))
 }

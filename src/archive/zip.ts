@@ -8,7 +8,7 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 
 import { RetentionError } from '../errors.ts'
-import { decompressed, deflated } from './compress.ts'
+import { decompressed, deflated, isDeflated } from './compress.ts'
 import { codeBytes, keysOf, saltBytes, verifierBytes, type Cipher } from './zip-cipher.ts'
 
 const signatures = {
@@ -59,14 +59,23 @@ export async function* zipped(
 
 /**
  * The CSV in a zip as `zipped` makes it.
+ * @param passwords of which one is its own
  * @param file what to call it in messages
  * @throws RetentionError `KEY_WRONG`, `ARCHIVE_CHANGED`
  */
-export async function* unzipped(zip: AsyncIterable<Buffer>, password: string, file: string): AsyncGenerator<Buffer> {
-  yield* decompressed('deflate', decrypted(zip, password, file), file)
+export async function* unzipped(
+  zip: AsyncIterable<Buffer>,
+  passwords: readonly string[],
+  file: string,
+): AsyncGenerator<Buffer> {
+  yield* decompressed('deflate', decrypted(zip, passwords, file), file)
 }
 
-async function* decrypted(zip: AsyncIterable<Buffer>, password: string, file: string): AsyncGenerator<Buffer> {
+async function* decrypted(
+  zip: AsyncIterable<Buffer>,
+  passwords: readonly string[],
+  file: string,
+): AsyncGenerator<Buffer> {
   // What is not yet known to be data, or is known not to be.
   let rest: Buffer = Buffer.alloc(0)
   let end = 0
@@ -78,11 +87,9 @@ async function* decrypted(zip: AsyncIterable<Buffer>, password: string, file: st
       const start = dataStart(rest, file)
       if (start === undefined) continue
       const nameBytes = rest.readUInt16LE(26)
-      const { verifier, cipher } = await keysOf(
-        password,
-        rest.subarray(start - saltBytes - verifierBytes, start - verifierBytes),
-      )
-      if (!verifier.equals(rest.subarray(start - verifierBytes, start))) throw wrongPassword(file)
+      const password = await passwordOf(rest, start, passwords)
+      if (password === undefined) throw wrongPassword(file, passwords)
+      const { cipher } = await keysOf(password, saltOf(rest, start))
       opened = { cipher, nameBytes, start }
       rest = rest.subarray(start)
     }
@@ -100,6 +107,23 @@ async function* decrypted(zip: AsyncIterable<Buffer>, password: string, file: st
   yield cipher.decrypt(rest.subarray(0, data))
   if (!timingSafeEqual(cipher.code(), rest.subarray(data, data + codeBytes)))
     throw malformed(file, 'its authentication code is not that of its bytes')
+}
+
+function saltOf(head: Buffer, start: number): Buffer {
+  return head.subarray(start - saltBytes - verifierBytes, start - verifierBytes)
+}
+
+/** The password that a zip was sealed with, as far as its first bytes tell. @param start where its data begins */
+async function passwordOf(head: Buffer, start: number, passwords: readonly string[]): Promise<string | undefined> {
+  const fitting: { password: string; cipher: Cipher }[] = []
+  for (const password of passwords) {
+    const { verifier, cipher } = await keysOf(password, saltOf(head, start))
+    if (verifier.equals(head.subarray(start - verifierBytes, start))) fitting.push({ password, cipher })
+  }
+  // One wrong password in 65 536 has the same verifier. What it makes of the data is not compressed.
+  const right =
+    fitting.length > 1 ? fitting.find(({ cipher }) => isDeflated(cipher.decrypt(head.subarray(start)))) : undefined
+  return (right ?? fitting[0])?.password
 }
 
 interface Entry {
@@ -229,8 +253,9 @@ function dosTime(now: Date): Entry['time'] {
   }
 }
 
-function wrongPassword(file: string): RetentionError {
-  return new RetentionError('KEY_WRONG', `The password is not the one that ${file} was sealed with`, {
+function wrongPassword(file: string, passwords: readonly string[]): RetentionError {
+  const what = passwords.length === 1 ? 'The password is not' : `None of ${passwords.length} passwords is`
+  return new RetentionError('KEY_WRONG', `${what} the one that ${file} was sealed with`, {
     hint: 'Nothing has been changed.',
   })
 }

@@ -148,7 +148,7 @@ export function checkConfig(input: unknown, file: string, folder: string, ask?: 
   const { policies, throttle: given, ...rest } = checked.value
   const mistake = sealingMistake(rest.archive, {})
   if (mistake !== undefined) return { mistakes: [{ file, text: mistake }] }
-  const keys = new Keys([passwordVariable(rest.archive)], ask)
+  const keys = new Keys(async () => [passwordVariable(rest.archive)], ask)
   return { value: { ...rest, throttle: given, file, folder, policies: path.resolve(folder, policies), keys } }
 }
 

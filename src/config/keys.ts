@@ -15,24 +15,27 @@ const identityFileVariable = 'RETENTION_AGE_IDENTITY_FILE'
 
 /** Gives the keys that archives are opened with. */
 export class Keys {
-  readonly #passwords: readonly string[]
+  readonly #variables: () => Promise<readonly (string | undefined)[]>
   readonly #ask: AskForKey | undefined
   /** Nobody is asked twice. */
   readonly #asked = new Map<KeyKind, Promise<string | undefined>>()
 
-  /** @param passwords environment variables in which passwords of zips are, beside the usual one */
-  constructor(passwords: readonly (string | undefined)[], ask: AskForKey | undefined) {
-    this.#passwords = [...new Set([...passwords.filter((name) => name !== undefined), passwordVariableDefault])]
+  /** @param variables environment variables in which passwords of zips are, beside the usual one */
+  constructor(variables: () => Promise<readonly (string | undefined)[]>, ask: AskForKey | undefined) {
+    this.#variables = variables
     this.#ask = ask
   }
 
-  /** The password of zips. @throws RetentionError `KEY_MISSING` */
-  async zipPassword(): Promise<string> {
-    const name = this.#passwords.find((variable) => (process.env[variable] ?? '') !== '')
-    const password = name === undefined ? await this.#askOnce('password') : process.env[name]
-    if (password !== undefined && password !== '') return password
+  /** The passwords of zips: archives of different policies may have different ones. @throws RetentionError `KEY_MISSING` */
+  async zipPasswords(): Promise<readonly string[]> {
+    const named = (await this.#variables()).filter((name) => name !== undefined)
+    const variables = [...new Set([...named, passwordVariableDefault])]
+    const passwords = variables.map((name) => process.env[name] ?? '').filter((password) => password !== '')
+    if (passwords.length > 0) return [...new Set(passwords)]
+    const password = await this.#askOnce('password')
+    if (password !== undefined && password !== '') return [password]
     throw new RetentionError('KEY_MISSING', 'A password is needed to open zip archives', {
-      hint: `Set ${this.#passwords.join(' or ')} in the environment; on a terminal you are asked.`,
+      hint: `Set ${variables.join(' or ')} in the environment; on a terminal you are asked.`,
     })
   }
 

@@ -62,18 +62,27 @@ export async function loadProject(
       hint: 'Run "retention init" to write one.',
     })
   }
-  const archives = [config.archive, ...read.policies.map(({ archive }) => archive ?? config.archive)]
-  const keys = new Keys(archives.map(passwordVariable), options.askForKey)
+  const keys = new Keys(async () => passwordVariables(config, read.policies), options.askForKey)
   return { config: { ...config, keys }, policies: read.policies }
+}
+
+function passwordVariables(config: Config, policies: readonly Policy[]): (string | undefined)[] {
+  return [config.archive, ...policies.map(({ archive }) => archive ?? config.archive)].map(passwordVariable)
 }
 
 const noDefaults: PolicyDefaults = { gentle: false, throttle: undefined, archive: {} }
 
 /** Loads the config alone. @throws as `loadProject`. */
 export async function loadConfig(options: ProjectOptions): Promise<Config> {
-  const { config, mistakes } = await loadCheckedConfig(options)
+  const { config, folder, mistakes } = await loadCheckedConfig(options)
   if (config === undefined) throw invalid(mistakes)
-  return config
+  // A policy with a mistake in it must not stand in the way of a restore.
+  const policies = async (): Promise<readonly Policy[]> =>
+    readPolicies(folder, config).then(
+      (read) => read.policies,
+      () => [],
+    )
+  return { ...config, keys: new Keys(async () => passwordVariables(config, await policies()), options.askForKey) }
 }
 
 /**
