@@ -37,11 +37,11 @@ export async function* readArchive(options: ReadArchiveOptions): AsyncGenerator<
 
 /** What was read of an archive is something else. @param sha256 of what was read */
 export function changedArchive(
-  { target, path, sha256: expected }: FoundArchive,
+  { target, path, sha256: expected }: Pick<FoundArchive, 'target' | 'path' | 'sha256'>,
   sha256: string,
   hint: string,
 ): RetentionError {
-  const text = `${target.locate(path)} is not what was archived: its CSV has SHA-256 ${sha256}, not ${expected}`
+  const text = `${target.locate(path)} is not what was archived: its SHA-256 is ${sha256}, not ${expected}`
   return new RetentionError('ARCHIVE_CHANGED', text, { hint })
 }
 

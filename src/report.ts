@@ -269,7 +269,7 @@ export interface EraseReport {
 /** What get has put into a folder. */
 export interface GetReport {
   readonly archive: string
-  /** Its CSVs: the policy's own table first. */
+  /** Its CSVs, or the files that hold them: the policy's own table first. */
   readonly files: readonly { readonly name: string; readonly location: string; readonly rows: number }[]
   /** Where the manifest is; null where it was lost. */
   readonly manifest: string | null

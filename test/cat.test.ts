@@ -79,6 +79,11 @@ for (const [index, sealing] of sealings.entries()) {
       assert.equal(made.list('got/here'), [name, `${name}.manifest.json`])
       for (const one of made.list('got/here')) assert.is(statSync(made.path(`got/here/${one}`)).mode & 0o777, 0o600)
 
+      await getArchive({ cwd: made.folder, file: name, folder: 'sealed', sealed: true })
+      assert.equal(made.list('sealed'), [file, `${name}.manifest.json`].toSorted())
+      assert.equal(readFileSync(made.path(`sealed/${file}`)), stored)
+      assert.equal((await read({ cwd: made.folder, file: `sealed/${file}` })).csv, plain)
+
       made.write(`full/${name}.manifest.json`, 'in the way')
       assert.is((await failure(getArchive({ cwd: made.folder, file, folder: 'full' }))).code, 'ARCHIVE_EXISTS')
       assert.equal(
@@ -92,6 +97,8 @@ for (const [index, sealing] of sealings.entries()) {
       writeFileSync(made.path(`backups/${file}`), bytes)
       assert.is((await read({ cwd: made.folder, file })).code, 'ARCHIVE_CHANGED')
       assert.is((await failure(getArchive({ cwd: made.folder, file, folder: 'none' }))).code, 'ARCHIVE_CHANGED')
+      const damaged = getArchive({ cwd: made.folder, file, folder: 'none', sealed: true })
+      assert.is((await failure(damaged)).code, 'ARCHIVE_CHANGED')
       assert.equal(made.list('none'), [])
 
       // What was got is the archive as well, also for whoever has nothing else.

@@ -8,6 +8,7 @@ import { given, present, projectOptions, type CommonArguments } from './command.
 interface GetArguments extends CommonArguments {
   archive: string
   folder: string | undefined
+  sealed: boolean
 }
 
 export const getCommand: CommandModule<CommonArguments, GetArguments> = {
@@ -16,13 +17,23 @@ export const getCommand: CommandModule<CommonArguments, GetArguments> = {
   builder: (parser) =>
     parser
       .positional('archive', { type: 'string', demandOption: true, describe: "The archive's name, path or location" })
-      .positional('folder', { type: 'string', describe: 'Where to; by default this folder' }),
+      .positional('folder', { type: 'string', describe: 'Where to; by default this folder' })
+      .option('sealed', {
+        type: 'boolean',
+        default: false,
+        describe: 'Its files as they are stored, compressed and sealed: without any key',
+      }),
   handler: async (argv) =>
     present(
       argv,
       async () => {
         const { getArchive } = await import('../get-archive.ts')
-        return getArchive({ ...projectOptions(argv), ...given({ folder: argv.folder }), file: argv.archive })
+        return getArchive({
+          ...projectOptions(argv),
+          ...given({ folder: argv.folder }),
+          file: argv.archive,
+          sealed: argv.sealed,
+        })
       },
       async () => {
         const { printGet } = await import('../print/get.ts')

@@ -6,6 +6,7 @@ import path from 'node:path'
 import { Meter, readCsv } from '../archive/store.ts'
 import { RetentionError } from '../errors.ts'
 import type { FoundArchive } from '../find-archive.ts'
+import { changedArchive } from '../read-archive.ts'
 import { LocalTarget } from '../target/local.ts'
 
 /** Lends a folder of one's own, mode 0700, for as long as some work takes. */
@@ -69,9 +70,5 @@ async function unseal(archive: FoundArchive, file: string, signal: AbortSignal |
   }
   const { sha256 } = meter.digest()
   if (sha256 === archive.sha256) return
-  throw new RetentionError(
-    'ARCHIVE_CHANGED',
-    `${archive.target.locate(archive.path)} is not what was archived: its CSV has SHA-256 ${sha256}, not ${archive.sha256}`,
-    { hint: 'Take the file from a backup; "retention verify" checks the others.' },
-  )
+  throw changedArchive(archive, sha256, 'Take the file from a backup; "retention verify" checks the others.')
 }
