@@ -7,6 +7,7 @@ import type { Db, Finding, Sql } from '../database.ts'
 import { setFindings, unfitValue, type Redaction, type SetFacts, type SetValues } from '../redaction.ts'
 import { conversionOf } from './conversion.ts'
 import { referencingKeys } from './foreign-keys.ts'
+import { partitionTree } from './partition-tree.ts'
 import { tryOut } from './savepoint.ts'
 import type { CatalogColumn, CatalogTable } from './table.ts'
 
@@ -86,7 +87,7 @@ async function readFacts(db: Db, table: CatalogTable): Promise<SetFacts & { comp
         from pg_partitioned_table p cross join unnest(p.partattrs::int2[]) as part(attnum)
         join pg_attribute a on a.attrelid = p.partrelid and a.attnum = part.attnum
         where p.partrelid in (
-          select ${table.oid}::oid union select relid from pg_partition_tree(${table.oid}::oid)
+          select relid from ${partitionTree(sql`${table.oid}::oid`)} part
           union select relid from pg_partition_ancestors(${table.oid}::oid)
         )
       ) as "partitionKey",

@@ -21,6 +21,7 @@ import type { Link } from '../tree.ts'
 import { Transaction, type Connections } from './connection.ts'
 import { lockForm, lockRestores } from './locks.ts'
 import { makePartitions } from './partition-restore.ts'
+import { partitionTree } from './partition-tree.ts'
 import { load } from './restore-direct.ts'
 import { relink } from './relink.ts'
 import { stageOld } from './restore-redacted.ts'
@@ -187,14 +188,14 @@ async function tableFacts(db: Db, table: CatalogTable, set: readonly string[] | 
       ) as "grant",
       array(
         select distinct t.tgname::text from pg_trigger t
-        where t.tgrelid in (select c.oid union select relid from pg_partition_tree(c.oid))
+        where t.tgrelid in (select relid from ${partitionTree(sql`c.oid`)} part)
           and not t.tgisinternal and t.tgenabled in ('O', 'A')
           and t.tgtype & ${sql.lit(set === undefined ? 4 : 16)} <> 0
       ) as triggers,
       -- COPY heeds no rules, and of triggers it is enough that there is one for any session.
       not exists (
         select from pg_class p left join pg_am am on am.oid = p.relam
-        where p.oid in (select c.oid union select relid from pg_partition_tree(c.oid))
+        where p.oid in (select relid from ${partitionTree(sql`c.oid`)} part)
           and (
             p.relkind not in ('r', 'p') or p.relkind = 'r' and am.amname <> 'heap'
             or exists (select from pg_rewrite r where r.ev_class = p.oid and r.ev_type = '3')

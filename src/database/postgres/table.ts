@@ -66,7 +66,7 @@ export async function findTable(db: Db, name: TableName): Promise<CatalogTable |
     rowsIn: (relative) => {
       const part = relatives.find((one) => one.isPart && one.schema === relative.schema && one.name === relative.name)
       if (part === undefined) return undefined
-      return sql<boolean>`(tableoid in (select relid from pg_partition_tree(cast(${part.oid} as oid))))`
+      return sql<boolean>`(tableoid in (select relid from ${partitionTree(sql`cast(${part.oid} as oid)`)} part))`
     },
     orderBy: (column) => columns.filter(({ name: other }) => other === column).map(orderPart)[0],
     kept: undefined,
