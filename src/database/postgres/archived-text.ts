@@ -71,10 +71,10 @@ export function collated(value: Sql, collation: string | null): Sql {
 }
 
 async function checkCollations(db: Db, { columns }: ArchiveForm): Promise<void> {
-  const { rows } = await sql<{ collation: string }>`
-    select collation from unnest(${columns.map(({ collation }) => collation)}::text[]) as given(collation)
-    where collation is not null and to_regcollation(collation) is null
+  const { rows } = await sql<{ gone: string }>`
+    select name as gone from unnest(${columns.map(({ collation }) => collation)}::text[]) as given(name)
+    where name is not null and to_regcollation(name) is null
   `.execute(db)
-  const gone = columns.find(({ collation }) => collation !== null && collation === rows[0]?.collation)
+  const gone = columns.find(({ collation }) => collation !== null && collation === rows[0]?.gone)
   if (gone !== undefined) throw collationGone(gone.name, gone.collation ?? '')
 }
