@@ -438,9 +438,7 @@ overDatabases(
       ? ['integer primary key autoincrement', 'text', 'collate nocase', 'collate rtrim']
       : ['bigint primary key', 'timestamptz', 'collate "Any Case"', 'collate "C"']
     if (!isSqlite)
-      await db.run(
-        `create collation "Any Case" (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`,
-      )
+      await db.run(`create collation "Any Case" (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`)
     // On SQLite the child compares otherwise, on Postgres it may not: there another pair of columns does.
     const [code, zip] = isSqlite ? ['', plain] : [ci, '']
     await db.run(`create table parent (id ${key}, at ${time}, email text ${ci}, code text ${ci}, zip text ${plain}, unique (code, zip));
@@ -479,7 +477,16 @@ overDatabases(
       await fails(erased(where), 'USAGE', /cannot be used on rows of/)
     if (isSqlite) {
       for (const name of ['rowid', 'parent.oid', '"_rowid_"'])
-        assert.equal([await erased(`${name} = 1`), await erased(`${name} = 10`)], [[], [[1, 0], [1, 0]]])
+        assert.equal(
+          [await erased(`${name} = 1`), await erased(`${name} = 10`)],
+          [
+            [],
+            [
+              [1, 0],
+              [1, 0],
+            ],
+          ],
+        )
       // The child's rows had numbers that are not in its archive.
       const numbered = await hold('child', 'rowid = 99')
       const kept = await eraseIn(made, { policy: 'parent', where: 'id = 2', yes: false })
@@ -488,7 +495,10 @@ overDatabases(
       await releaseHold({ cwd: made.folder, id: numbered, now })
     } else {
       await fails(erased("ctid = '(0,1)'"), 'USAGE', /cannot be used on rows of/)
-      assert.equal(await erased("parent::text like '(10,%,1)'"), [[1, 0], [1, 0]])
+      assert.equal(await erased("parent::text like '(10,%,1)'"), [
+        [1, 0],
+        [1, 0],
+      ])
     }
 
     assert.equal(await erased("email = 'BOB@X.ORG'", true), [
@@ -501,28 +511,32 @@ overDatabases(
   },
 )
 
-overDatabases(test, 'restored by the collations of then; by one that is gone, nothing is asked', async ({ db, project }) => {
-  await seedLog(db, minutesBefore(cutoff, 3))
-  if (db.kind === 'postgres')
-    await db.run(`create collation any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`)
-  const collation = db.kind === 'sqlite' ? 'nocase' : 'any_case'
-  await db.run(`alter table log add column email text collate ${collation}`)
-  await db.run("update log set email = 'Ann' || id")
-  const made = project()
-  await apply({ cwd: made.folder, now })
-  const chosen = await restore({ cwd: made.folder, file: first, now, where: "email = 'ANN2'" })
-  assert.equal([chosen.restored, (await db.rows('select email from log')).flat()], [1, ['Ann2']])
-  if (db.kind === 'sqlite') {
-    await fails(restore({ cwd: made.folder, file: first, now, where: 'retention_n = 1' }), 'USAGE', /no such column/)
-    const none = await restore({ cwd: made.folder, file: first, now, where: 'rowid = 4', dryRun: true })
-    assert.is(none.selected, 0)
-    return
-  }
-  await db.run('alter table log alter column email type text collate "default"; drop collation any_case')
-  const gone = /column "email" had the collation public\.any_case, which is not there/
-  await fails(eraseIn(made, { where: 'id = 1' }), 'USAGE', gone)
-  await fails(restore({ cwd: made.folder, file: first, now, where: 'id = 1' }), 'USAGE', gone)
-})
+overDatabases(
+  test,
+  'restored by the collations of then; by one that is gone, nothing is asked',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore(cutoff, 3))
+    if (db.kind === 'postgres')
+      await db.run(`create collation any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`)
+    const collation = db.kind === 'sqlite' ? 'nocase' : 'any_case'
+    await db.run(`alter table log add column email text collate ${collation}`)
+    await db.run("update log set email = 'Ann' || id")
+    const made = project()
+    await apply({ cwd: made.folder, now })
+    const chosen = await restore({ cwd: made.folder, file: first, now, where: "email = 'ANN2'" })
+    assert.equal([chosen.restored, (await db.rows('select email from log')).flat()], [1, ['Ann2']])
+    if (db.kind === 'sqlite') {
+      await fails(restore({ cwd: made.folder, file: first, now, where: 'retention_n = 1' }), 'USAGE', /no such column/)
+      const none = await restore({ cwd: made.folder, file: first, now, where: 'rowid = 4', dryRun: true })
+      assert.is(none.selected, 0)
+      return
+    }
+    await db.run('alter table log alter column email type text collate "default"; drop collation any_case')
+    const gone = /column "email" had the collation public\.any_case, which is not there/
+    await fails(eraseIn(made, { where: 'id = 1' }), 'USAGE', gone)
+    await fails(restore({ cwd: made.folder, file: first, now, where: 'id = 1' }), 'USAGE', gone)
+  },
+)
 
 overDatabases(test, 'what stands against it: nothing is touched then', async (scene) => {
   const { db } = scene
