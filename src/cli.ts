@@ -10,6 +10,7 @@ import { eraseCommand } from './commands/erase.ts'
 import { getCommand } from './commands/get.ts'
 import { holdCommand } from './commands/hold.ts'
 import { initCommand } from './commands/init.ts'
+import { moveCommand } from './commands/move.ts'
 import { planCommand } from './commands/plan.ts'
 import { queryCommand } from './commands/query.ts'
 import { restoreCommand } from './commands/restore.ts'
@@ -45,6 +46,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(queryCommand)
     .command(holdCommand)
     .command(eraseCommand)
+    .command(moveCommand)
     .demandCommand(1, 'Name a command.')
     .strict()
     .recommendCommands()

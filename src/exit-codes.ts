@@ -1,6 +1,6 @@
 /** Exit codes, all in one place. */
 import { RetentionError } from './errors.ts'
-import type { ApplyReport, EraseReport, StatusReport, VerifyReport } from './report.ts'
+import type { ApplyReport, EraseReport, MoveReport, StatusReport, VerifyReport } from './report.ts'
 
 /** What the process's exit code says. */
 export const exitCode = {
@@ -55,6 +55,12 @@ export function codeOfStatus({ policies }: StatusReport): number {
 export function codeOfErase({ archives, held, left }: EraseReport): number {
   if (left.length > 0 || archives.some(({ error }) => error !== undefined)) return exitCode.failed
   return held > 0 ? exitCode.partial : exitCode.done
+}
+
+/** The exit code of move. 0 says that all archives are there, or in a dry run that nothing that can be seen stands against it. */
+export function codeOfMove({ archives, left }: MoveReport): number {
+  const isWhole = left.length === 0 && archives.every(({ error }) => error === undefined)
+  return isWhole ? exitCode.done : exitCode.failed
 }
 
 /** The exit code of verify. */

@@ -19,6 +19,8 @@ export { init, type InitChoice, type InitOptions, type InitReport } from './init
 export type { ErasedFile, Erasure } from './ledger/erasures.ts'
 export type { Hold } from './ledger/hold.ts'
 export type { ArchiveState, LedgerEntry, LedgerFile } from './ledger/ledger.ts'
+export type { MovedFile } from './ledger/moves.ts'
+export { move, type MoveOptions } from './move.ts'
 export { definePolicy, type PolicyInput } from './config/policy.ts'
 export type { AskForKey, KeyKind } from './config/keys.ts'
 export { env, type Compress, type Encrypt, type EnvReference, type SealingInput } from './config/sealing.ts'
@@ -36,6 +38,8 @@ export type {
   HoldList,
   HoldReport,
   ListedHold,
+  MovedArchiveReport,
+  MoveReport,
   PolicyReport,
   PolicyStanding,
   PolicyStatus,

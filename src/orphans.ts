@@ -16,13 +16,16 @@ export interface StoredFile {
   readonly policy: string
 }
 
+/** Where a file lies, or may lie, as the ledger has it. */
+export type Place = Pick<LedgerEntry, 'target' | 'path' | 'location'>
+
 /** All files of ours, finished or not, on the targets that config, policies and ledger know. */
-export async function listFiles({ config, policies }: Project, entries: readonly LedgerEntry[]): Promise<StoredFile[]> {
+export async function listFiles({ config, policies }: Project, places: readonly Place[]): Promise<StoredFile[]> {
   const targets = new Map<string, Target>()
   const configured = [config.archive, ...policies.flatMap((policy) => policy.archive ?? [])]
   for (const archive of configured) await addTarget(targets, openTarget(archive, config.folder))
-  for (const entry of entries) {
-    const target = await targetOfEntry(entry, config).catch(() => undefined)
+  for (const place of places) {
+    const target = await targetOfEntry(place, config).catch(() => undefined)
     if (target !== undefined) await addTarget(targets, target)
   }
   const files: StoredFile[] = []

@@ -41,6 +41,7 @@ export async function status(options: StatusOptions = {}): Promise<StatusReport>
       policies: standings,
       archives: await ledger.entries(db, names),
       erasures: await ledger.erasures.all(db, names),
+      moves: await ledger.moves.files(db, names),
     }))
   } finally {
     await database.close()

@@ -7,6 +7,7 @@ import type { Database, Db, Partition, Redacted } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { Erasures } from './erasures.ts'
 import { Holds } from './holds.ts'
+import { Moves } from './moves.ts'
 import { columnNames, instant, LedgerNames } from './names.ts'
 import { isLedgerTable, migrateLedger, readVersion, type LedgerTable } from './schema.ts'
 
@@ -102,6 +103,8 @@ export class Ledger {
   readonly holds: Holds
   /** What has been erased from archives. */
   readonly erasures: Erasures
+  /** What has been moved from one target to another. */
+  readonly moves: Moves
   readonly #database: Database
   readonly #name: TableName
   readonly #tables: LedgerNames
@@ -114,6 +117,7 @@ export class Ledger {
     this.#exists = exists
     this.holds = new Holds(database, this.#tables, exists)
     this.erasures = new Erasures(this.#tables, exists)
+    this.moves = new Moves(this.#tables, exists)
   }
 
   /** For commands that only read. @throws RetentionError `LEDGER_TOO_NEW` */
@@ -173,12 +177,12 @@ export class Ledger {
   }
 
   /**
-   * Moves an entry, with the holds on its archive, to the archive that has taken its place.
+   * Moves an entry, with the holds on its archive, to the archive that has taken its place; or to another place.
    * @throws RetentionError `ROWS_CHANGED` where it is not as it was any more
    */
   async move(db: Db, before: LedgerEntry, after: LedgerEntry): Promise<void> {
     await this.#change(db, before, rowOf(after))
-    await this.holds.moveTo(db, before.name, after.name)
+    if (after.name !== before.name) await this.holds.moveTo(db, before.name, after.name)
   }
 
   /** Marks an archive as one that is no more. @throws as `move` */
@@ -194,6 +198,7 @@ export class Ledger {
       .where('name', '=', before.name)
       .where('state', '=', before.state)
       .where('manifest_sha256', '=', before.manifestSha256)
+      .where('target', '=', before.target)
       .executeTakeFirst()
     if (numUpdatedRows === 1n) return
     throw new RetentionError('ROWS_CHANGED', `${before.name} is not in the ledger any more as it was`)

@@ -101,6 +101,7 @@ export class S3Target implements Target {
 
   async remove(file: string): Promise<void> {
     const object = this.#object(file)
+    if (unfinishedName.test(file)) return this.#orUnusable(`give ${file} up`, (s3) => this.#abort(s3, file))
     await this.#orUnusable(`remove ${file}`, async (s3) => {
       const head = await headOf(s3, object)
       if (head === undefined) return
