@@ -50,11 +50,11 @@ export async function removeOld(files: readonly OldFile[], removal: Removal): Pr
   for (const old of files) await trying(() => removeOne(old, removal))
   if (isUnderWay(first)) await trying(() => removeUnfinished(files, config))
   if (left.length > 0) return left
-  await database.write((db) =>
-    isMoved(first)
-      ? ledger.moves.markRemoved(db, first.move, now)
-      : ledger.erasures.markRemoved(db, first.archive, now),
-  )
+  await database.write(async (db) => {
+    if (!isMoved(first)) await ledger.erasures.markRemoved(db, first.archive, now)
+    else if (isUnderWay(first)) await ledger.moves.forget(db, first.move)
+    else await ledger.moves.markRemoved(db, first.move, now)
+  })
   return []
 }
 
@@ -76,11 +76,7 @@ async function removeOne(old: OldFile, removal: Removal): Promise<void> {
 }
 
 /** Whether the ledger has the archive just there: two places may have become one since. */
-async function isInUse(
-  { archive }: OldFile,
-  target: Target,
-  { config, database, ledger }: Removal,
-): Promise<boolean> {
+async function isInUse({ archive }: OldFile, target: Target, { config, database, ledger }: Removal): Promise<boolean> {
   const entry = await database.read((db) => ledger.find(db, archive))
   if (entry === undefined || entry.state === 'pruned') return false
   return (await (await targetOfEntry(entry, config)).identity()) === (await target.identity())

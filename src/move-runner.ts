@@ -41,7 +41,7 @@ export function filesOf(entry: LedgerEntry): ArchiveFile[] {
 
 /** The files of moves to a place that have not come to their end: copies that the ledger does not go by. */
 export function underWay(files: readonly MovedFile[], place: string): MovedFile[] {
-  return files.filter((file) => file.movedAt === null && file.removedAt === null && file.place === place)
+  return files.filter((file) => file.movedAt === null && file.place === place)
 }
 
 /**
@@ -69,7 +69,15 @@ export async function moveArchive(entry: LedgerEntry, order: MoveOrder): Promise
     const noted = before.filter(({ archive }) => archive === entry.name)
     await removeUnfinished(noted, config)
     const fresh = coming.filter(({ file }) => !noted.some((one) => one.file === file))
-    await patiently(() => database.write((db) => ledger.moves.begin(db, move, fresh.map((file) => at(target, to, file)))))
+    await patiently(() =>
+      database.write((db) =>
+        ledger.moves.begin(
+          db,
+          move,
+          fresh.map((file) => at(target, to, file)),
+        ),
+      ),
+    )
     // 2. Copy, and read back whole; what is no more what the ledger says is not stored at all.
     for (const file of files) await copyFile(file, source, order)
   } catch (error) {
