@@ -401,6 +401,16 @@ overDatabases(
     assert.is(signal, 'SIGKILL', stderr)
     await untilAlone(db)
     await afterKill(db, made, rows, 'erase')
+    // A restore that has found its archive, and then waits for a move, finds it again.
+    const [name = ''] =
+      (await db.rows("select name from retention_ledger where state = 'archived' order by name"))[0] ?? []
+    const meanwhile = async (): Promise<void> => {
+      assert.equal(errorsOf(await moveIn(made, { to: './backups' })), [])
+    }
+    const { result } = await atPoints([{ point: 'lock policy', meanwhile }], () =>
+      restore({ cwd: made.folder, file: String(name), now }),
+    )
+    assert.equal([result.restored > 0, result.location], [true, made.path(`backups/${String(name)}`)])
   },
   ['postgres'],
 )
