@@ -69,7 +69,15 @@ export async function moveArchive(entry: LedgerEntry, order: MoveOrder): Promise
     const noted = before.filter(({ archive }) => archive === entry.name)
     await removeUnfinished(noted, config)
     const fresh = coming.filter(({ file }) => !noted.some((one) => one.file === file))
-    await patiently(() => database.write((db) => ledger.moves.begin(db, move, fresh.map((file) => at(target, to, file)))))
+    await patiently(() =>
+      database.write((db) =>
+        ledger.moves.begin(
+          db,
+          move,
+          fresh.map((file) => at(target, to, file)),
+        ),
+      ),
+    )
     // 2. Copy, and read back whole; what is no more what the ledger says is not stored at all.
     for (const file of files) await copyFile(file, source, order)
   } catch (error) {
@@ -174,7 +182,7 @@ async function removeFrom(
 }
 
 /** Tries again for a while when somebody else keeps the ledger busy. */
-async function patiently<T>(work: () => Promise<T>): Promise<T> {
+export async function patiently<T>(work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work()

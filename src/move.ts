@@ -249,5 +249,7 @@ async function stayingBehind({ project, config, policy, target }: MoveWork): Pro
   const now = openTarget(known.archive ?? config.archive, config.folder)
   if ((await now.identity()) === (await target.identity())) return []
   const text = `New archives of policy "${policy}" go to ${now.name}, as before`
-  return [{ level: 'warning', text, hint: `Set its "archive" to ${JSON.stringify(target.name)} if they are to go along.` }]
+  return [
+    { level: 'warning', text, hint: `Set its "archive" to ${JSON.stringify(target.name)} if they are to go along.` },
+  ]
 }

@@ -170,7 +170,9 @@ async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEn
 /** Where files of ours may lie: those that are in use, and those that only their removal is left to do of. */
 async function knownPlaces(database: Database, ledger: Ledger): Promise<Place[]> {
   const old = await database.read((db) => oldFiles(db, ledger))
-  return [...(await readEntries(database, ledger)), ...pendingPlaces(old)]
+  // A target that had nothing but archives that are no more may be gone.
+  const stored = (await readEntries(database, ledger)).filter(({ state }) => state !== 'pruned')
+  return [...stored, ...pendingPlaces(old)]
 }
 
 async function isStored(database: Database, ledger: Ledger, { name }: LedgerEntry): Promise<boolean> {

@@ -7,11 +7,7 @@ export function printMove(report: MoveReport): string {
   const { policy, to, dryRun, moved, bytes, there, archives, removed, left } = report
   const failed = archives.filter(({ error }) => error !== undefined)
   const mark =
-    left.length > 0 || failed.length > 0
-      ? style('red', '✖')
-      : dryRun
-        ? style('cyan', '→')
-        : style('green', '✔')
+    left.length > 0 || failed.length > 0 ? style('red', '✖') : dryRun ? style('cyan', '→') : style('green', '✔')
   const from = folders(archives.filter((archive) => archive.moved))
   const what =
     moved === 0
@@ -20,12 +16,12 @@ export function printMove(report: MoveReport): string {
   const beside = there > 0 ? `; ${counted(there, 'archive')} ${there === 1 ? 'is' : 'are'} there already` : ''
   const lines = [
     `${mark} ${policy}: ${what}${beside}`,
-    ...removed.map((location) => indent(`${location} ${dryRun ? 'would be' : 'was'} removed: left by what was cut off`)),
+    ...removed.map((location) =>
+      indent(`${location} ${dryRun ? 'would be' : 'was'} removed: left by what was cut off`),
+    ),
   ]
   const end =
-    dryRun && (moved > 0 || removed.length > 0)
-      ? `${style('dim', 'Nothing has been changed. --yes does it.')}\n`
-      : ''
+    dryRun && (moved > 0 || removed.length > 0) ? `${style('dim', 'Nothing has been changed. --yes does it.')}\n` : ''
   return `${lines.join('\n')}\n${left.map(errorLines).join('')}${failed.map(printFailed).join('')}${warnings(report.warnings)}${end}`
 }
 
