@@ -59,11 +59,11 @@ export async function removeOld(files: readonly OldFile[], removal: Removal): Pr
   for (const old of files) await trying(() => removeOne(old, removal))
   if (isUnderWay(first)) await trying(() => removeUnfinished(files, config))
   if (left.length > 0) return left
-  await database.write((db) => {
-    if (isMoved(first)) return ledger.moves.markRemoved(db, first.move, now)
-    return isPruned(first)
-      ? ledger.markRemoved(db, first.archive, now)
-      : ledger.erasures.markRemoved(db, first.archive, now)
+  await database.write(async (db) => {
+    if (isPruned(first)) await ledger.markRemoved(db, first.archive, now)
+    else if (!isMoved(first)) await ledger.erasures.markRemoved(db, first.archive, now)
+    else if (isUnderWay(first)) await ledger.moves.forget(db, first.move)
+    else await ledger.moves.markRemoved(db, first.move, now)
   })
   return []
 }

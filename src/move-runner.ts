@@ -41,7 +41,7 @@ export function filesOf(entry: LedgerEntry): ArchiveFile[] {
 
 /** The files of moves to a place that have not come to their end: copies that the ledger does not go by. */
 export function underWay(files: readonly MovedFile[], place: string): MovedFile[] {
-  return files.filter((file) => file.movedAt === null && file.removedAt === null && file.place === place)
+  return files.filter((file) => file.movedAt === null && file.place === place)
 }
 
 /**

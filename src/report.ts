@@ -120,6 +120,12 @@ export interface PolicyStanding {
   readonly archived: number
   readonly archives: number
   readonly archivedBytes: number
+  /** How long its archives are kept, as written; null: for ever. */
+  readonly expireAfter: string | null
+  /** Archives that are older, restored ones too: those that `prune` would remove, unless something keeps them. */
+  readonly expired: number
+  /** When the next archive expires, ISO 8601; null where none will. */
+  readonly nextExpiry: string | null
   readonly lastAppliedAt: string | null
   /** Whether the policy has changed since it last archived something. */
   readonly changed: boolean

@@ -66,12 +66,21 @@ export class Moves {
       .where('archive', '=', move.archive)
       .where('place', '=', place)
       .where('moved_at', 'is', null)
-      .where('removed_at', 'is', null)
       .execute()
     await this.#insert(db, move, files, now.toISOString())
   }
 
-  /** Notes that the files of a move are gone from where they are of no use. */
+  /** Forgets a move that has not come to be, and of which nothing is left at the new place. */
+  async forget(db: Db, move: string): Promise<void> {
+    await this.#tables
+      .in(db)
+      .deleteFrom(this.#tables.name('moved_files'))
+      .where('move', '=', move)
+      .where('moved_at', 'is', null)
+      .execute()
+  }
+
+  /** Notes that the files of a move are gone from the old place. */
   async markRemoved(db: Db, move: string, now: Date): Promise<void> {
     await this.#tables
       .in(db)
