@@ -10,7 +10,7 @@ export const exitCode = {
   usage: 2,
   /** `status --exit-code`: something is due; `verify`: something does not match. */
   attention: 3,
-  /** Stopped early, by a limit, the time or locked rows, with due rows left. */
+  /** Stopped early, by a limit, the time or locked rows, with due rows left; `erase`, `prune`: something is held. */
   partial: 4,
   /** Nothing could run: another run holds the policies. */
   locked: 11,

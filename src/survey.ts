@@ -179,7 +179,9 @@ function lockFindings(policy: Policy, { config, now }: PlanContext): Finding[] {
   const day = 24 * 60 * 60 * 1000
   if (Date.parse(expiryAt(now.toISOString(), expiry)) >= now.getTime() + objectLock.days * day) return []
   const text = `Archives are locked for ${objectLock.days} days and expire after ${expireAfter}: until the lock has ended, none can be pruned`
-  return [{ level: 'warning', text, hint: 'Leave "days" out of "objectLock": the lock then ends as the archive expires.' }]
+  return [
+    { level: 'warning', text, hint: 'Leave "days" out of "objectLock": the lock then ends as the archive expires.' },
+  ]
 }
 
 async function keptFindings(db: Db, table: Table, held: RowSelection | undefined): Promise<Finding[]> {

@@ -11,6 +11,7 @@ import {
   erase,
   listHolds,
   plan,
+  prune,
   releaseHold,
   restore,
   status,
@@ -347,6 +348,18 @@ overDatabases(
       }
       // Holds that have ended are forgotten.
       assert.is((await apply({ cwd: made.folder, now: new Date('2099-01-01') })).policies[0]?.error, undefined)
+
+      // What is pruned takes no rights of its own.
+      await db.run("update retention_ledger set archived_at = '2000-01-01' where state = 'restored'")
+      const kept = { to: './backups', durable: true, expireAfter: '20 years' }
+      made.configure({ database: as(role), archive: kept })
+      const pruned = await prune({ cwd: made.folder, yes: true })
+      assert.is(
+        pruned.policies[0]?.archives.every((one) => one.pruned && one.error === undefined),
+        true,
+      )
+      assert.is(pruned.policies[0]?.pruned, 1)
+      made.configure({ database: as(role) })
 
       const wish = { cwd: made.folder, policy: 'log', where: 'id = 2', reason: 'x' }
       assert.is((await erase(wish)).erased, 1)
