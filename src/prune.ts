@@ -77,7 +77,8 @@ async function prunePolicy(policy: Policy, work: PruneWork): Promise<PrunedPolic
     return await locked(policy.name, work, () => look(policy, work))
   } catch (error) {
     if (!hasCode(error, 'POLICY_LOCKED')) throw error
-    const none = { expireAfter: null, nextExpiry: null, archives: [], pruned: 0, bytes: 0, removed: [], left: [] }
+    const { expireAfter } = expiriesOf(policy, work.config, [], work.now)
+    const none = { expireAfter, nextExpiry: null, archives: [], pruned: 0, bytes: 0, removed: [], left: [] }
     return { policy: policy.name, ...none, error: reported(error) }
   }
 }

@@ -14,6 +14,7 @@ import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadProject, type ProjectOptions } from './config/project.ts'
 import { listFiles, policiesRunning, unknownAmong, type Place, type StoredFile } from './orphans.ts'
 import { stageCommon } from './placing-reshaped.ts'
+import { prunedError } from './pruned-files.ts'
 import { repairOrphans } from './repair.ts'
 import type { Repair, Unopened, VerifyFinding, VerifyReport } from './report.ts'
 import { fileNameOf, isAddress, openTarget, targetOfFile } from './target/open.ts'
@@ -201,6 +202,8 @@ function select(entries: readonly LedgerEntry[], { files = [], cwd = '.' }: Veri
     if (entry !== undefined) {
       return { entry, target: written === file ? undefined : targetOfFile(file, cwd, [entry.target]) }
     }
+    const pruned = entries.find((candidate) => candidate.name === name)
+    if (pruned !== undefined) throw prunedError(pruned)
     throw new RetentionError(
       'ARCHIVE_NOT_FOUND',
       `The ledger has no archive "${file}"${didYouMean(

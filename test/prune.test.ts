@@ -148,7 +148,7 @@ overDatabases(test, 'holds keep, and so does damage; restored ones go', async (s
     shape(held).map((line) => (line as unknown[])[1]),
     [false, false],
   )
-  assert.match(printPrune(held), /kept by legal hold [0-9a-f]{8} \(lawsuit, by /)
+  assert.match(printPrune(held), /kept by legal hold .*\(lawsuit, by /)
   assert.is(codeOfPrune(held), 4)
   await releaseHold({ ...place, id: one.hold.id })
   await releaseHold({ ...place, id: rows.hold.id })
@@ -178,6 +178,61 @@ overDatabases(test, 'holds keep, and so does damage; restored ones go', async (s
   assert.equal(made.list(), both(third))
   assert.is(Number(await db.value('select count(*) from log')), 2)
 })
+
+overDatabases(
+  test,
+  'archives of several files, and of redactions; a policy may keep its own for ever',
+  async (scene) => {
+    const { db, project } = scene
+    await seedLog(db, ['2020-01-01T00:00:00Z', '2099-01-01T00:00:00Z'])
+    await db.run(`create table note (id int primary key, log_id ${db.kind === 'sqlite' ? 'integer' : 'bigint'} references log (id));
+    create index note_log on note (log_id); insert into note values (7, 1);
+    create table person (id int primary key, at ${db.kind === 'sqlite' ? 'text' : 'timestamptz'}, mail text);
+    insert into person select id, at, body from log`)
+    const kept = { to: './backups', durable: true, compress: 'gzip', expireAfter: 'never' } as const
+    const person = { ...logPolicy, table: 'person', action: 'redact', set: { mail: 'gone' } } as const
+    const made = project({ log: { ...logPolicy, children: 'archive' }, person }, { archive })
+    const { policies } = await apply({ cwd: made.folder, now })
+    assert.equal(
+      policies.map(({ archived: rows, error }) => [rows, error?.message]),
+      [
+        [1, undefined],
+        [1, undefined],
+      ],
+    )
+    assert.is(made.list().length, 5)
+    made.policy('log', { ...logPolicy, children: 'archive', archive: kept })
+    const later = { now: new Date('2050-01-01T00:00:00Z') }
+    const one = await pruneIn(made, later)
+    assert.equal(
+      one.policies.map(({ policy, expireAfter, pruned }) => [policy, expireAfter, pruned]),
+      [
+        ['log', null, 0],
+        ['person', '7 years', 1],
+      ],
+    )
+    assert.match(printPrune(one), /log: archives never expire/)
+    assert.is(made.list().length, 3)
+    assert.equal(await db.rows('select mail from person order by id'), [['gone'], ['text 2']])
+
+    // Nobody says for how long the archives of a policy that is no more are kept.
+    rmSync(made.path('policies/log.ts'))
+    assert.match(
+      (await pruneIn(made, later)).warnings[0]?.text ?? '',
+      /^Archives of policies that are no more are kept.*: 1 of log$/,
+    )
+    made.policy('log', { ...logPolicy, children: 'archive', archive: { ...kept, expireAfter: '1 week' } })
+    assert.is((await status({ cwd: made.folder, ...later })).policies[0]?.expired, 1)
+    assert.is((await pruneIn(made, { ...later, policies: ['log'] })).policies[0]?.pruned, 1)
+    assert.equal([made.list(), (await verify({ cwd: made.folder })).findings], [[], []])
+    made.configure({ database: db.address, archive: { ...archive, expireAfter: '7 yaers' } })
+    await fails(
+      pruneIn(made),
+      'CONFIG_INVALID',
+      /field "archive.expireAfter".*"7 yaers"; allowed: a period, such as "7 years"/,
+    )
+  },
+)
 
 overDatabases(test, 'cut off in between: nothing is lost, and the next one makes an end of it', async (scene) => {
   const { db } = scene

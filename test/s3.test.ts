@@ -530,7 +530,7 @@ overDatabases(
   test,
   'an archive is locked until it expires, is pruned then and no earlier, and may be gone by then',
   async ({ db, project }) => {
-    await seedLog(db, minutesBefore('2026-05-16T00:00:00Z', 4))
+    await seedLog(db, minutesBefore('2026-05-15T15:00:00Z', 4))
     const locked = { objectLock: { mode: 'COMPLIANCE' }, expireAfter: '2 months' } as const
     const archive = { to: s3.address(`f${folders}`), ...locked }
     const policies = { log: { ...logPolicy, batch: 2, concurrency: 1 } }

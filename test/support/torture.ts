@@ -4,7 +4,16 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { createDatabase, untilAlone, type Kind, type TestDatabase } from './database.ts'
-import { compareRows, judge, judgeChild, judgeRedacted, ledgerEntries, tableRows, type RowText } from './judge.ts'
+import {
+  compareRows,
+  fileRows,
+  judge,
+  judgeChild,
+  judgeRedacted,
+  ledgerEntries,
+  tableRows,
+  type RowText,
+} from './judge.ts'
 import type { Plan } from './points.ts'
 import { TestProject, type Run } from './project.ts'
 import type { TestS3 } from './s3.ts'
@@ -164,11 +173,12 @@ class Victim {
     }
     const compress = ([false, 'gzip', 'zstd'] as const)[Math.floor(random() * 3)] ?? false
     const config = { database: db.address, lockTimeout: '500ms' }
-    const archive = { to: './backups', durable: true, compress }
+    const kept = { compress, expireAfter: '10 years' }
+    const archive = { to: './backups', durable: true, ...kept }
     const project = new TestProject({ ...config, archive }, { log: policy })
     const folder = path.basename(project.folder)
     const bucket = s3 === undefined ? undefined : { s3, folder }
-    if (s3 !== undefined) project.configure({ ...config, archive: { to: s3.address(folder), compress } })
+    if (s3 !== undefined) project.configure({ ...config, archive: { to: s3.address(folder), ...kept } })
     const hanging = children ? await tableRows(db, 'note') : undefined
     return new Victim(db, project, await tableRows(db, 'log'), hanging, redact, random, known, bucket)
   }
@@ -180,12 +190,29 @@ class Victim {
   /** Runs one command, and kills it. */
   async strike(): Promise<{ killed: boolean; at: string }> {
     const args = await this.#nextCommand()
+    if (args[0] === 'prune') return this.#strikePrune(args)
     if (args[0] !== 'erase') return this.#strikeWith(args)
     // What runs that were cut off have left is not looked into, and may have the row.
     await untilAlone(this.#db)
     await this.#run(['verify', '--repair', '--yes'], [])
     const struck = await this.#strikeWith(args)
     await this.#finishErasure(args)
+    return struck
+  }
+
+  /** Lets an archive be as old as they may become; from then on nobody may find its rows, and nobody else may go. */
+  async #strikePrune(args: string[]): Promise<{ killed: boolean; at: string }> {
+    const name = this.#pick(await this.#archived())
+    const entry = (await ledgerEntries(this.#db)).find((one) => one.name === name)
+    if (entry === undefined) throw new Error(`${name} is not in the ledger`)
+    this.#fetch()
+    const gone = new Set(fileRows(this.#db.kind, this.#project.path('backups'), name, entry.sha256, entry.rows))
+    await this.#db.run(`update retention_ledger set archived_at = '2001-01-01T00:00:00Z' where name = '${name}'`)
+    const struck = await this.#strikeWith(args)
+    await untilAlone(this.#db)
+    if (this.#random() < 0.5) await this.#run(['verify', '--repair', '--yes'], [])
+    await this.#run(args, [])
+    this.#original = this.#original.filter((row) => !gone.has(row))
     return struck
   }
 
@@ -278,6 +305,8 @@ class Victim {
     if (dice < 0.2 && this.#children === undefined && gone.length > 0)
       return ['erase', 'log', '--where', `id = ${this.#pick(gone)}`, '--reason', 'torture', '--yes']
     const archived = await this.#archived()
+    if (dice < 0.25 && this.#children === undefined && !this.#redacts && archived.length > 0)
+      return ['prune', 'log', '--yes']
     const isDue = (await this.#due()) > 0
     if (archived.length === 0 || (isDue && dice < 0.75)) return ['apply']
     const restore = ['restore', this.#pick(archived), '--hold', this.#random() < 0.2 ? '1s' : 'none']
