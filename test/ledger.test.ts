@@ -10,6 +10,7 @@ import {
   apply,
   erase,
   listHolds,
+  move,
   plan,
   prune,
   releaseHold,
@@ -367,6 +368,13 @@ overDatabases(
       assert.match(denied?.error?.message ?? '', /permission denied for table retention_ledger_erasures/)
       await db.run(grants('erase', base, role))
       assert.is((await erase({ ...wish, yes: true })).erased, 1)
+
+      made.configure({ database: as(role), archive: { to: './vault', durable: true } })
+      const there = { cwd: made.folder, policy: 'log', to: './vault', yes: true }
+      const [unmoved] = (await move(there)).archives
+      assert.match(unmoved?.error?.message ?? '', /permission denied for table retention_ledger_moved_files/)
+      await db.run(grants('move', base, role))
+      assert.ok((await move(there)).archives.every(({ error }) => error === undefined))
 
       // Whoever archives may hold rows, and not release them.
       const held = await addHold({ cwd: made.folder, on: 'log', reason: 'x' })

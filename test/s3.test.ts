@@ -285,6 +285,10 @@ test('unfinished uploads are listed as such, and given up; a file is set aside w
   assert.equal([s3.uploads(), await target.list()], [[], ['other.csv']])
   // Whoever was at work on it is told.
   assert.match((await failureOf(draft.publish())).message, /NoSuchUpload/)
+  const again = await target.create('log_backup_20260516.csv')
+  for (const piece of pieces()) await again.write(piece)
+  for (const name of await target.list()) if (name.endsWith('.tmp')) await target.remove(name)
+  assert.equal([s3.uploads(), await target.list()], [[], ['other.csv']])
   await target.setAside('other.csv')
   await storeText(target, 'other.csv', 'y')
   await target.setAside('other.csv')

@@ -1,5 +1,5 @@
 /** Kills the real command line at named points and at random moments, over and over, and has the judge look each time. */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -175,7 +175,9 @@ class Victim {
     const config = { database: db.address, lockTimeout: '500ms' }
     const kept = { compress, expireAfter: '10 years' }
     const archive = { to: './backups', durable: true, ...kept }
-    const project = new TestProject({ ...config, archive }, { log: policy })
+    // Archives go to one folder, and are moved to the other and back.
+    const folders = { log: { ...policy, archive: { ...archive, to: './vault' } } }
+    const project = new TestProject({ ...config, archive }, s3 === undefined ? folders : { log: policy })
     const folder = path.basename(project.folder)
     const bucket = s3 === undefined ? undefined : { s3, folder }
     if (s3 !== undefined) project.configure({ ...config, archive: { to: s3.address(folder), ...kept } })
@@ -241,9 +243,12 @@ class Victim {
   /** Has the judge look; returns how many rows it saw. */
   async judge(): Promise<number> {
     await untilAlone(this.#db)
-    this.#fetch()
-    if (this.#children !== undefined) await judgeChild(this.#db, 'note', this.#project.path('backups'), this.#children)
-    const folder = this.#project.path('backups')
+    const folder = this.#project.path('judged')
+    rmSync(folder, { recursive: true, force: true })
+    mkdirSync(folder)
+    if (this.#bucket === undefined) await this.#gather(folder)
+    else this.#fetch(folder)
+    if (this.#children !== undefined) await judgeChild(this.#db, 'note', folder, this.#children)
     const verdict = this.#redacts
       ? await judgeRedacted(this.#db, 'log', folder, this.#original, setCells(this.#db.kind))
       : await judge(this.#db, 'log', folder, this.#original)
@@ -251,14 +256,23 @@ class Victim {
   }
 
   /** Puts what is in the bucket where the judge looks. */
-  #fetch(): void {
+  #fetch(to: string): void {
     if (this.#bucket === undefined) return
     const { s3, folder } = this.#bucket
-    rmSync(this.#project.path('backups'), { recursive: true, force: true })
-    mkdirSync(this.#project.path('backups'))
     for (const key of s3.keys()) {
       const [first, name = '', ...below] = key.split('/')
-      if (first === folder && below.length === 0) writeFileSync(this.#project.path(`backups/${name}`), s3.read(key))
+      if (first === folder && below.length === 0) writeFileSync(path.join(to, name), s3.read(key))
+    }
+  }
+
+  /** Puts each archive where the judge looks, from where the ledger says that it is; nothing that lies elsewhere. */
+  async #gather(to: string): Promise<void> {
+    for (const { location } of await ledgerEntries(this.#db)) {
+      const [, start = ''] = /^(.*)\.csv[^/]*$/.exec(path.basename(location)) ?? []
+      const from = path.dirname(location)
+      const names = existsSync(from) ? readdirSync(from) : []
+      for (const name of names.filter((one) => one.startsWith(`${start}.`)))
+        cpSync(path.join(from, name), path.join(to, name))
     }
   }
 
@@ -305,8 +319,9 @@ class Victim {
     if (dice < 0.2 && this.#children === undefined && gone.length > 0)
       return ['erase', 'log', '--where', `id = ${this.#pick(gone)}`, '--reason', 'torture', '--yes']
     const archived = await this.#archived()
-    if (dice < 0.25 && this.#children === undefined && !this.#redacts && archived.length > 0)
-      return ['prune', 'log', '--yes']
+    const kept = { compress, expireAfter: '10 years' }
+    if (dice < 0.3 && this.#bucket === undefined && archived.length > 0)
+      return ['move', 'log', '--to', this.#pick(['./backups', './vault']), '--yes']
     const isDue = (await this.#due()) > 0
     if (archived.length === 0 || (isDue && dice < 0.75)) return ['apply']
     const restore = ['restore', this.#pick(archived), '--hold', this.#random() < 0.2 ? '1s' : 'none']
