@@ -43,7 +43,8 @@ export async function checkPrune(entry: LedgerEntry, order: PruneOrder): Promise
   const files = archiveFiles(entry)
   const missing: string[] = []
   for (const { file } of files) if (!(await target.has(file))) missing.push(file)
-  if (missing.length === files.length && !(await isUnsealed(entry, target))) {
+  if (missing.length > 0) await checkNotUnsealed(entry, target)
+  if (missing.length === files.length) {
     await checkGone(entry, target, order)
     return { holds, gone: true }
   }
@@ -73,10 +74,15 @@ export async function checkPrune(entry: LedgerEntry, order: PruneOrder): Promise
   return { holds, gone: false }
 }
 
-/** Somebody has unsealed it, and this is what is left. */
-async function isUnsealed(entry: LedgerEntry, target: Target): Promise<boolean> {
-  for (const { path } of [entry, ...entry.files]) if (await target.has(plainName(path))) return true
-  return false
+/** Who has unsealed an archive where it lies has a file that the ledger does not know, and that would stay. */
+async function checkNotUnsealed(entry: LedgerEntry, target: Target): Promise<void> {
+  for (const { path } of [entry, ...entry.files]) {
+    const plain = plainName(path)
+    if (plain === path || !(await target.has(plain))) continue
+    throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(plain)} is there, unsealed, and ${path} is not`, {
+      hint: 'It is left. If it may go, remove the unsealed files yourself, and prune again.',
+    })
+  }
 }
 
 /**

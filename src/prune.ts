@@ -72,9 +72,9 @@ export async function prune(options: PruneOptions = {}): Promise<PruneReport> {
 }
 
 async function prunePolicy(policy: Policy, work: PruneWork): Promise<PrunedPolicyReport> {
-  if (!work.yes) return look(policy, work)
+  if (!work.yes) return pruneExpired(policy, work)
   try {
-    return await locked(policy.name, work, () => look(policy, work))
+    return await locked(policy.name, work, () => pruneExpired(policy, work))
   } catch (error) {
     if (!hasCode(error, 'POLICY_LOCKED')) throw error
     const { expireAfter } = expiriesOf(policy, work.config, [], work.now)
@@ -84,7 +84,7 @@ async function prunePolicy(policy: Policy, work: PruneWork): Promise<PrunedPolic
 }
 
 /** Looks at a policy's expired archives, and where it is wanted, prunes those that may go. */
-async function look(policy: Policy, work: PruneWork): Promise<PrunedPolicyReport> {
+async function pruneExpired(policy: Policy, work: PruneWork): Promise<PrunedPolicyReport> {
   const { config, database, ledger, now, yes, onProgress } = work
   const [entries, old] = await database.read(async (db) => [
     await ledger.entries(db, [policy.name]),

@@ -207,8 +207,7 @@ class Victim {
     const name = this.#pick(await this.#archived())
     const entry = (await ledgerEntries(this.#db)).find((one) => one.name === name)
     if (entry === undefined) throw new Error(`${name} is not in the ledger`)
-    this.#fetch()
-    const gone = new Set(fileRows(this.#db.kind, this.#project.path('backups'), name, entry.sha256, entry.rows))
+    const gone = new Set(fileRows(this.#db.kind, await this.#collect(), name, entry.sha256, entry.rows))
     await this.#db.run(`update retention_ledger set archived_at = '2001-01-01T00:00:00Z' where name = '${name}'`)
     const struck = await this.#strikeWith(args)
     await untilAlone(this.#db)
@@ -243,16 +242,22 @@ class Victim {
   /** Has the judge look; returns how many rows it saw. */
   async judge(): Promise<number> {
     await untilAlone(this.#db)
-    const folder = this.#project.path('judged')
-    rmSync(folder, { recursive: true, force: true })
-    mkdirSync(folder)
-    if (this.#bucket === undefined) await this.#gather(folder)
-    else this.#fetch(folder)
+    const folder = await this.#collect()
     if (this.#children !== undefined) await judgeChild(this.#db, 'note', folder, this.#children)
     const verdict = this.#redacts
       ? await judgeRedacted(this.#db, 'log', folder, this.#original, setCells(this.#db.kind))
       : await judge(this.#db, 'log', folder, this.#original)
     return verdict.rows
+  }
+
+  /** Puts all archives into one folder, which is returned. */
+  async #collect(): Promise<string> {
+    const folder = this.#project.path('judged')
+    rmSync(folder, { recursive: true, force: true })
+    mkdirSync(folder)
+    if (this.#bucket === undefined) await this.#gather(folder)
+    else this.#fetch(folder)
+    return folder
   }
 
   /** Puts what is in the bucket where the judge looks. */
@@ -319,7 +324,8 @@ class Victim {
     if (dice < 0.2 && this.#children === undefined && gone.length > 0)
       return ['erase', 'log', '--where', `id = ${this.#pick(gone)}`, '--reason', 'torture', '--yes']
     const archived = await this.#archived()
-    const kept = { compress, expireAfter: '10 years' }
+    if (dice < 0.23 && this.#children === undefined && !this.#redacts && archived.length > 0)
+      return ['prune', 'log', '--yes']
     if (dice < 0.3 && this.#bucket === undefined && archived.length > 0)
       return ['move', 'log', '--to', this.#pick(['./backups', './vault']), '--yes']
     const isDue = (await this.#due()) > 0
