@@ -80,7 +80,7 @@ async function checkNotUnsealed(entry: LedgerEntry, target: Target): Promise<voi
     const plain = plainName(path)
     if (plain === path || !(await target.has(plain))) continue
     throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(plain)} is there, unsealed, and ${path} is not`, {
-      hint: 'It is left. If it may go, remove the unsealed files yourself, and prune again.',
+      hint: 'It is left. If it may go, remove its files yourself, with the manifest, and prune again.',
     })
   }
 }

@@ -171,6 +171,16 @@ overDatabases(test, 'holds keep, and so does damage; restored ones go', async (s
   assert.equal(shape(await pruneIn(made)), [[first, false, 'ARCHIVE_CHANGED']])
   writeFileSync(`${file}.manifest.json`, manifest)
 
+  // A hold that comes while it is read.
+  const meanwhile = async (): Promise<void> => {
+    const late = await addHold({ ...place, archive: first, reason: 'late' })
+    id = late.hold.id
+  }
+  let id = ''
+  const { result } = await atPoints([{ point: 'read csv', meanwhile }], () => pruneIn(made))
+  assert.equal(shape(result), [[first, false, 'late']])
+  await releaseHold({ ...place, id })
+
   // Its rows are in the table again, and nobody needs the file.
   await restore({ ...place, file: first })
   const restored = await pruneIn(made)
@@ -272,6 +282,16 @@ overDatabases(test, 'cut off in between: nothing is lost, and the next one makes
   writeFileSync(made.path(`backups/${first}`), before.get(first) ?? '')
   assert.equal((await pruneIn(made)).policies[0]?.removed, [made.path(`backups/${first}`)])
   assert.equal([made.list(), (await verify({ cwd: made.folder })).findings], [both(third), []])
+
+  // Two at once: one of them does it, and the other finds the policy locked or nothing to do.
+  await age(db, third, '2018-01-01T00:00:00Z')
+  const two = await Promise.all([pruneIn(made), pruneIn(made)])
+  assert.is(
+    two.reduce((sum, { policies }) => sum + (policies[0]?.pruned ?? 0), 0),
+    1,
+  )
+  assert.ok(two.every((one) => [0, 11].includes(codeOfPrune(one))))
+  assert.equal([made.list(), (await verify({ cwd: made.folder })).findings], [[], []])
 })
 
 test('a period ends with the day on which it is over, where the zone is', () => {
