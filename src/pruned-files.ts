@@ -46,10 +46,11 @@ export function prunedFiles(entry: LedgerEntry): PrunedFile[] {
   }))
 }
 
-/** What is said of an archive that was pruned to who wants to have it. */
+/** What is said of an archive that is no more to who wants to have it. */
 export function prunedError({ name, prunedAt, prunedBy }: LedgerEntry): RetentionError {
-  const when = prunedAt === null ? '' : ` at ${prunedAt} by ${prunedBy ?? 'somebody'}`
-  return new RetentionError('ARCHIVE_NOT_FOUND', `${name} was pruned${when}: it had outlived its own retention`, {
-    hint: 'Its rows are in no archive that the ledger knows.',
-  })
+  const text =
+    prunedAt === null
+      ? `${name} is no more: its rows were erased`
+      : `${name} was pruned at ${prunedAt} by ${prunedBy ?? 'somebody'}: it had outlived its own retention`
+  return new RetentionError('ARCHIVE_NOT_FOUND', text, { hint: 'The ledger has its checksum still: "retention status --json".' })
 }
