@@ -352,8 +352,8 @@ overDatabases(
 
       // What is pruned takes no rights of its own.
       await db.run("update retention_ledger set archived_at = '2000-01-01' where state = 'restored'")
-      const kept = { to: './backups', durable: true, expireAfter: '20 years' }
-      made.configure({ database: as(role), archive: kept })
+      const archive = { to: './backups', durable: true, expireAfter: '20 years' }
+      made.configure({ database: as(role), archive })
       const pruned = await prune({ cwd: made.folder, yes: true })
       assert.is(
         pruned.policies[0]?.archives.every((one) => one.pruned && one.error === undefined),
@@ -388,7 +388,8 @@ overDatabases(
       await db.run(grants('hold', base, counsel))
       await releaseHold({ cwd: made.folder, id: held.hold.id })
       await addHold({ cwd: made.folder, on: 'log', where: 'id = 1', reason: 'x' })
-      await addHold({ cwd: made.folder, archive: file, reason: 'x' })
+      const [kept] = (await ledgerEntries(db)).filter(({ state }) => state === 'archived')
+      await addHold({ cwd: made.folder, archive: kept?.name ?? '', reason: 'x' })
       made.configure({ database: as(reader) })
       assert.is((await listHolds({ cwd: made.folder })).holds.filter(({ kind }) => kind === 'legal').length, 2)
     } finally {
