@@ -22,6 +22,7 @@ import {
 } from '../src/index.ts'
 import { loadConfig } from '../src/config/project.ts'
 import { onCluster } from './support/database.ts'
+import { ledgerEntries } from './support/judge.ts'
 import type { TestProject } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
 
