@@ -289,14 +289,15 @@ async function countLive(database: Database, name: TableName, where: string): Pr
 /** Files of the policy that may have such rows as well, and that nobody has looked into. */
 async function placesNotLookedInto({ project, config, database, ledger, policy }: EraseWork): Promise<Finding[]> {
   const [entries, old] = await database.read(async (db) => [await ledger.entries(db), await oldFiles(db, ledger)])
-  const files = (await listFiles(project, [...entries, ...pendingPlaces(old)])).filter((file) => file.policy === policy)
+  const inUse = entries.filter(({ state }) => state !== 'pruned')
+  const files = (await listFiles(project, [...inUse, ...pendingPlaces(old)])).filter((file) => file.policy === policy)
   const strangers = await unknownAmong(files, entries, config)
   const taken = await leftAmong(strangers, old, config)
   const pending = new Set(taken.filter((one) => one.old.removedAt === null).map(({ stored }) => stored))
   const unknown = strangers.filter((file) => !pending.has(file))
   const orphans = unknown.map(({ target, name }) => target.locate(name))
   const aside = new Set<string>()
-  for (const target of [...files.map((file) => file.target), ...(await targetsOf(entries, policy, config))]) {
+  for (const target of [...files.map((file) => file.target), ...(await targetsOf(inUse, policy, config))]) {
     for (const address of await target.listAside().catch(() => [])) {
       // Of several files of one name, the later ones have a number.
       if (policyOfArchive(path.basename(address).replace(/\.\d+$/, '')) === policy) aside.add(address)

@@ -1,4 +1,7 @@
-/** Files of no use any more, as rows were erased from them or their archive has moved: removing them, and telling of those left. */
+/**
+ * Files of no use any more, as rows were erased from them, or their archive has moved or was pruned: removing them, and telling
+ * of those left.
+ */
 import { plainName } from './archive/encoding.ts'
 import { policyOfArchive, unfinishedName } from './archive/name.ts'
 import { readWhole } from './archive/store.ts'
@@ -10,12 +13,13 @@ import type { ErasedFile } from './ledger/erasures.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import type { MovedFile } from './ledger/moves.ts'
 import type { Place, StoredFile } from './orphans.ts'
+import { prunedFiles, type PrunedFile } from './pruned-files.ts'
 import type { Repair, VerifyFinding } from './report.ts'
 import { isAddress } from './target/open.ts'
 import type { Target } from './target/target.ts'
 
-/** A file that an erasure, or a move, has taken out of use; or that a move has stored and not yet taken into use. */
-export type OldFile = ErasedFile | MovedFile
+/** A file that an erasure, a move or a prune has taken out of use; or that a move has stored and not yet taken into use. */
+export type OldFile = ErasedFile | MovedFile | PrunedFile
 
 /** What removing files depends on. */
 interface Removal {
@@ -28,11 +32,16 @@ interface Removal {
 /** All such files, gone or not, or those of some policies' archives. */
 export async function oldFiles(db: Db, ledger: Ledger, policies?: readonly string[]): Promise<OldFile[]> {
   const erasures = await ledger.erasures.all(db, policies)
-  return [...erasures.flatMap(({ files }) => files), ...(await ledger.moves.files(db, policies))]
+  const entries = await ledger.entries(db, policies)
+  return [
+    ...erasures.flatMap(({ files }) => files),
+    ...(await ledger.moves.files(db, policies)),
+    ...entries.flatMap(prunedFiles),
+  ]
 }
 
 /**
- * Removes the files of one archive that one erasure or move has taken out of use, and notes it once all are gone.
+ * Removes the files of one archive that one erasure, move or prune has taken out of use, and notes it once all are gone.
  * @param files in the order in which they go
  * @returns why some are left
  * @throws RetentionError where they are gone, and that could not be noted
@@ -51,7 +60,8 @@ export async function removeOld(files: readonly OldFile[], removal: Removal): Pr
   if (isUnderWay(first)) await trying(() => removeUnfinished(files, config))
   if (left.length > 0) return left
   await database.write(async (db) => {
-    if (!isMoved(first)) await ledger.erasures.markRemoved(db, first.archive, now)
+    if (isPruned(first)) await ledger.markRemoved(db, first.archive, now)
+    else if (!isMoved(first)) await ledger.erasures.markRemoved(db, first.archive, now)
     else if (isUnderWay(first)) await ledger.moves.forget(db, first.move)
     else await ledger.moves.markRemoved(db, first.move, now)
   })
@@ -67,8 +77,8 @@ async function removeOne(old: OldFile, removal: Removal): Promise<void> {
   }
   const { stored } = await readWhole({ target, path: old.file, encoding: null, keys: removal.config.keys })
   if (stored.sha256 !== old.storedSha256) {
-    const what = isMoved(old) ? 'the copy that a move has left' : 'the file that rows were erased from'
-    throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(old.file)} is not ${what}, and so is left`, {
+    const text = `${target.locate(old.file)} is not ${fileOf(old)}, and so is left`
+    throw new RetentionError('ARCHIVE_CHANGED', text, {
       hint: 'Look at what it holds, and remove it yourself.',
     })
   }
@@ -91,7 +101,7 @@ export async function removeUnfinished(files: readonly OldFile[], config: Config
   for (const name of await target.list()) if (names.has(unfinishedName(name) ?? '')) await target.remove(name)
 }
 
-/** Removes what an erasure or a move that was cut off has left; told by their addresses. */
+/** Removes what an erasure, a move or a prune that was cut off has left; told by their addresses. */
 export async function finishRemovals(
   files: readonly OldFile[],
   removal: Removal,
@@ -124,7 +134,7 @@ async function isItsPlace(pending: readonly OldFile[], { config, database, ledge
 }
 
 function notSeen([file]: readonly OldFile[]): RetentionError {
-  const what = file !== undefined && isMoved(file) ? 'that a move has left' : 'that rows were erased from'
+  const what = file === undefined ? '' : whichOf(file)
   const text = `Whether the files of ${file?.archive ?? ''} ${what} are gone cannot be told: ${file?.target ?? ''} has none of the archives that the ledger knows there`
   return new RetentionError('TARGET_UNUSABLE', text, {
     hint: 'Do it again where they are: they may hold the rows still.',
@@ -186,10 +196,15 @@ export async function leftAmong(
 
 /** What verify says of such a file. */
 export function leftFinding({ stored: { target, name }, old }: LeftFile): VerifyFinding {
-  return { kind: isMoved(old) ? 'moved' : 'erased', name, location: target.locate(name), text: leftText(old) }
+  return {
+    kind: isMoved(old) ? 'moved' : isPruned(old) ? 'pruned' : 'erased',
+    name,
+    location: target.locate(name),
+    text: leftText(old),
+  }
 }
 
-/** Removes such files where an erasure or a move was cut off; those that somebody has put back are left. */
+/** Removes such files where what has taken them out of use was cut off; those that somebody has put back are left. */
 export async function repairLeft(
   files: readonly LeftFile[],
   { yes, ...removal }: Removal & { readonly yes: boolean },
@@ -217,14 +232,30 @@ export async function repairLeft(
 
 function leftText(old: OldFile): string {
   const { removedAt } = old
-  const what = !isMoved(old)
-    ? 'rows were erased from it'
-    : old.movedAt === null
-      ? 'a move was to bring its archive here'
-      : `its archive has moved to ${old.to}`
+  const what = whatBefell(old)
   return removedAt === null
     ? `${what}, which was cut off before it was ${isUnderWay(old) ? 'done' : 'removed'}: "retention verify --repair --yes" removes it`
     : `${what}, and it was removed at ${removedAt}: somebody has put it back`
+}
+
+function whatBefell(old: OldFile): string {
+  if (isPruned(old)) return `its archive was pruned at ${old.prunedAt} by ${old.prunedBy}`
+  if (!isMoved(old)) return 'rows were erased from it'
+  return old.movedAt === null ? 'a move was to bring its archive here' : `its archive has moved to ${old.to}`
+}
+
+function fileOf(old: OldFile): string {
+  if (isPruned(old)) return 'the file that was pruned'
+  return isMoved(old) ? 'the copy that a move has left' : 'the file that rows were erased from'
+}
+
+function whichOf(old: OldFile): string {
+  if (isPruned(old)) return 'that was pruned'
+  return isMoved(old) ? 'that a move has left' : 'that rows were erased from'
+}
+
+function isPruned(old: OldFile): old is PrunedFile {
+  return 'prunedAt' in old
 }
 
 function isMoved(old: OldFile): old is MovedFile {

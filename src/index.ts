@@ -43,6 +43,9 @@ export type {
   PolicyReport,
   PolicyStanding,
   PolicyStatus,
+  PrunedArchiveReport,
+  PrunedPolicyReport,
+  PruneReport,
   QueryColumn,
   QueryReport,
   QueryValue,
@@ -59,6 +62,7 @@ export type {
   VerifyReport,
   WaitReport,
 } from './report.ts'
+export { prune, type PruneOptions } from './prune.ts'
 export { listViews, query, streamQuery, type QueryOptions, type QueryStream } from './query.ts'
 export type { ColumnChange } from './reshape.ts'
 export { readArchive, type ReadArchiveOptions } from './read-archive.ts'

@@ -1,17 +1,16 @@
 /** Moves one archive to another target: the order of events, as runner.ts has that of a step. */
 import { randomUUID } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
 
-import { manifestName } from './archive/name.ts'
 import { metered, Meter, readCsv, readWhole, store } from './archive/store.ts'
-import { commit } from './commit.ts'
+import { commit, patiently } from './commit.ts'
 import type { Config } from './config/config.ts'
 import type { Database } from './database/database.ts'
 import { finishRemovals, removeOld, removeUnfinished } from './erased-files.ts'
-import { hasCode, messageOf, RetentionError } from './errors.ts'
+import { messageOf, RetentionError } from './errors.ts'
 import { targetOfEntry } from './find-archive.ts'
 import type { Ledger, LedgerEntry } from './ledger/ledger.ts'
 import type { FileOfMove, Move, MovedFile } from './ledger/moves.ts'
+import { archiveFiles } from './pruned-files.ts'
 import type { Target } from './target/target.ts'
 import { toolVersion } from './version.ts'
 
@@ -29,14 +28,9 @@ export interface MoveOrder {
 /** A file of an archive, as it is stored. */
 type ArchiveFile = Pick<FileOfMove, 'file' | 'storedSha256'>
 
-/** How often the ledger is asked when somebody is in the way, and how long is waited first, in milliseconds. */
-const attempts = 6
-const firstWait = 200
-
 /** The files of an archive in the order in which they are stored: its manifest last. */
 export function filesOf(entry: LedgerEntry): ArchiveFile[] {
-  const csvs = [entry, ...entry.files].map(({ path, storedSha256 }) => ({ file: path, storedSha256 }))
-  return [...csvs, { file: manifestName(entry.name), storedSha256: entry.manifestSha256 }]
+  return archiveFiles(entry).toReversed()
 }
 
 /** The files of moves to a place that have not come to their end: copies that the ledger does not go by. */
@@ -178,17 +172,5 @@ async function removeFrom(
       `${name} has moved and its files at ${target} are gone, but the ledger could not be told so: ${messageOf(error)}`,
       { hint: 'The next "retention move" of the policy does that.', cause: error },
     )
-  }
-}
-
-/** Tries again for a while when somebody else keeps the ledger busy. */
-async function patiently<T>(work: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await work()
-    } catch (error) {
-      if (!hasCode(error, 'DATABASE_BUSY') || attempt === attempts) throw error
-      await sleep(firstWait * 2 ** (attempt - 1))
-    }
   }
 }

@@ -73,6 +73,8 @@ export async function unknownAmong(
   const place = async (target: Target, name: string): Promise<string> => `${await target.identity()}\0${name}`
   const known = new Set<string>()
   for (const entry of entries) {
+    // Files of one that is no more are of no use, wherever they are.
+    if (entry.state === 'pruned') continue
     const target = await targetOfEntry(entry, config).catch(() => undefined)
     if (target === undefined) continue
     known.add(await place(target, entry.path))

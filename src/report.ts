@@ -120,6 +120,12 @@ export interface PolicyStanding {
   readonly archived: number
   readonly archives: number
   readonly archivedBytes: number
+  /** How long its archives are kept, as written; null: for ever. */
+  readonly expireAfter: string | null
+  /** Archives that are older, restored ones too: those that `prune` would remove, unless something keeps them. */
+  readonly expired: number
+  /** When the next archive expires, ISO 8601; null where none will. */
+  readonly nextExpiry: string | null
   readonly lastAppliedAt: string | null
   /** Whether the policy has changed since it last archived something. */
   readonly changed: boolean
@@ -307,6 +313,58 @@ export interface MoveReport {
   readonly warnings: readonly Finding[]
 }
 
+/** An archive that has outlived its retention, and what becomes of it, or would. */
+export interface PrunedArchiveReport {
+  readonly name: string
+  readonly location: string
+  readonly state: 'archived' | 'restored'
+  readonly archivedAt: string
+  /** Since when it may be pruned. */
+  readonly expiredAt: string
+  /** Of the policy's own table. */
+  readonly rows: number
+  /** Of all its CSVs, as stored. */
+  readonly bytes: number
+  /** Of the policy's own CSV. */
+  readonly sha256: string
+  /** Whether the ledger has it as pruned now; in a dry run, whether it would. */
+  readonly pruned: boolean
+  /** Whether its files were gone already: removed by a rule of the service's own, say. */
+  readonly gone: boolean
+  /** The legal holds that keep it. */
+  readonly holds: readonly Pick<Hold, 'id' | 'reason' | 'createdBy' | 'until'>[]
+  /** Why it was not pruned; or where it was, why its files are there still. */
+  readonly error?: ReportedError
+}
+
+/** What prune did for a policy, or would do. */
+export interface PrunedPolicyReport {
+  readonly policy: string
+  /** How long its archives are kept, as written; null: for ever. */
+  readonly expireAfter: string | null
+  /** When the next of its archives expires, of those that have not; null where none will. */
+  readonly nextExpiry: string | null
+  /** Those that have expired, the oldest first. */
+  readonly archives: readonly PrunedArchiveReport[]
+  /** How many of them were pruned, or would be, and their size in bytes. */
+  readonly pruned: number
+  readonly bytes: number
+  /** Files that a prune which was cut off had left, or an erasure or a move, and that were removed now; in a dry run, would be. */
+  readonly removed: readonly string[]
+  /** Why some of those are there still. */
+  readonly left: readonly ReportedError[]
+  /** Why nothing was done for the policy at all. */
+  readonly error?: ReportedError
+}
+
+/** What prune did, or would do. */
+export interface PruneReport {
+  readonly dryRun: boolean
+  readonly by: string
+  readonly policies: readonly PrunedPolicyReport[]
+  readonly warnings: readonly Finding[]
+}
+
 /** What get has put into a folder. */
 export interface GetReport {
   readonly archive: string
@@ -348,9 +406,9 @@ export interface QueryView {
 export interface VerifyFinding {
   /**
    * `returned`: rows of an archive are in the table as well. `erased`: rows were erased from it, and it is there still. `moved`: the
-   * archive is at another target, and this copy is there still.
+   * archive is at another target, and this copy is there still. `pruned`: its archive was pruned, and it is there still.
    */
-  readonly kind: 'missing' | 'changed' | 'orphan' | 'returned' | 'erased' | 'moved'
+  readonly kind: 'missing' | 'changed' | 'orphan' | 'returned' | 'erased' | 'moved' | 'pruned'
   readonly name: string
   readonly location: string
   readonly text: string
@@ -362,7 +420,7 @@ export interface Repair {
   readonly location: string
   /**
    * `adopt`: record it in the ledger. `set-aside`: move it to `set-aside` in its folder. `remove`: rows were erased from it, or
-   * its archive is at another target, and only its removal was left to do. `leave`: it is for somebody to decide.
+   * its archive is at another target or was pruned, and only its removal was left to do. `leave`: it is for somebody to decide.
    */
   readonly action: 'adopt' | 'set-aside' | 'remove' | 'leave'
   /** Why. */

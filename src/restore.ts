@@ -6,6 +6,7 @@ import { milliseconds, parseTableName, type Duration, type TableName } from './c
 import { checkBytes, checkKey, findArchive, type FoundArchive, type Place } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadConfig, nowOption, type ProjectOptions } from './config/project.ts'
+import { prunedError } from './pruned-files.ts'
 import type { RestoreReport } from './report.ts'
 import { downWhole } from './restore-children.ts'
 import { reshapeOptions, type ReshapeOptions } from './restore-options.ts'
@@ -110,9 +111,7 @@ function checkRestorable(
       hint: 'To put its rows into another table, use --into.',
     })
   }
-  if (entry?.state === 'pruned') {
-    throw new RetentionError('ARCHIVE_NOT_FOUND', `${name} has been pruned: it had outlived its own retention`)
-  }
+  if (entry?.state === 'pruned') throw prunedError(entry)
   if (databaseKind !== undefined && databaseKind !== database.kind) {
     throw new RetentionError(
       'MANIFEST_INVALID',

@@ -14,6 +14,7 @@ import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadProject, type ProjectOptions } from './config/project.ts'
 import { listFiles, policiesRunning, unknownAmong, type Place, type StoredFile } from './orphans.ts'
 import { stageCommon } from './placing-reshaped.ts'
+import { prunedError } from './pruned-files.ts'
 import { repairOrphans } from './repair.ts'
 import type { Repair, Unopened, VerifyFinding, VerifyReport } from './report.ts'
 import { fileNameOf, isAddress, openTarget, targetOfFile } from './target/open.ts'
@@ -170,7 +171,9 @@ async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEn
 /** Where files of ours may lie: those that are in use, and those that only their removal is left to do of. */
 async function knownPlaces(database: Database, ledger: Ledger): Promise<Place[]> {
   const old = await database.read((db) => oldFiles(db, ledger))
-  return [...(await readEntries(database, ledger)), ...pendingPlaces(old)]
+  // A target that had nothing but archives that are no more may be gone.
+  const stored = (await readEntries(database, ledger)).filter(({ state }) => state !== 'pruned')
+  return [...stored, ...pendingPlaces(old)]
 }
 
 async function isStored(database: Database, ledger: Ledger, { name }: LedgerEntry): Promise<boolean> {
@@ -199,6 +202,8 @@ function select(entries: readonly LedgerEntry[], { files = [], cwd = '.' }: Veri
     if (entry !== undefined) {
       return { entry, target: written === file ? undefined : targetOfFile(file, cwd, [entry.target]) }
     }
+    const pruned = entries.find((candidate) => candidate.name === name)
+    if (pruned !== undefined) throw prunedError(pruned)
     throw new RetentionError(
       'ARCHIVE_NOT_FOUND',
       `The ledger has no archive "${file}"${didYouMean(

@@ -85,6 +85,11 @@ export interface LedgerEntry {
   readonly toolVersion: string
   readonly archivedAt: string
   readonly restoredAt: string | null
+  /** When it was pruned, having outlived its retention, and by whom; null where it was not. Of an erased one, see the erasure. */
+  readonly prunedAt: string | null
+  readonly prunedBy: string | null
+  /** When the files of a pruned one were removed; null as long as they may be there. */
+  readonly removedAt: string | null
 }
 
 /** A policy's history in a few numbers. */
@@ -185,9 +190,26 @@ export class Ledger {
     if (after.name !== before.name) await this.holds.moveTo(db, before.name, after.name)
   }
 
-  /** Marks an archive as one that is no more. @throws as `move` */
-  async prune(db: Db, entry: LedgerEntry): Promise<void> {
-    await this.#change(db, entry, { state: 'pruned' })
+  /**
+   * Marks an archive as one that is no more.
+   * @param pruned who did that, as it had outlived its retention; undefined where nothing was left of it after an erasure
+   * @throws as `move`
+   */
+  async prune(db: Db, entry: LedgerEntry, pruned?: { readonly by: string; readonly at: Date }): Promise<void> {
+    const said = pruned === undefined ? {} : { pruned_at: pruned.at.toISOString(), pruned_by: pruned.by }
+    await this.#change(db, entry, { state: 'pruned', ...said })
+  }
+
+  /** Notes that the files of a pruned archive are gone. */
+  async markRemoved(db: Db, name: string, now: Date): Promise<void> {
+    await this.#tables
+      .in(db)
+      .updateTable(this.#tables.name('ledger'))
+      .set({ removed_at: now.toISOString() })
+      .where('name', '=', name)
+      .where('state', '=', 'pruned')
+      .where('removed_at', 'is', null)
+      .execute()
   }
 
   async #change(db: Db, before: LedgerEntry, after: Partial<LedgerTable>): Promise<void> {
@@ -356,6 +378,9 @@ function rowOf(entry: LedgerEntry): LedgerTable {
     toolVersion,
     archivedAt,
     restoredAt,
+    prunedAt,
+    prunedBy,
+    removedAt,
     ...same
   } = entry
   return {
@@ -372,6 +397,9 @@ function rowOf(entry: LedgerEntry): LedgerTable {
     tool_version: toolVersion,
     archived_at: archivedAt,
     restored_at: restoredAt,
+    pruned_at: prunedAt,
+    pruned_by: prunedBy,
+    removed_at: removedAt,
   }
 }
 
@@ -408,5 +436,8 @@ function entryOf(row: LedgerTable): LedgerEntry {
     toolVersion: row.tool_version,
     archivedAt: instant(row.archived_at),
     restoredAt: row.restored_at === null ? null : instant(row.restored_at),
+    prunedAt: row.pruned_at === null ? null : instant(row.pruned_at),
+    prunedBy: row.pruned_by,
+    removedAt: row.removed_at === null ? null : instant(row.removed_at),
   }
 }

@@ -37,6 +37,9 @@ export type LedgerTable = {
   tool_version: string
   archived_at: string | Date
   restored_at: string | Date | null
+  pruned_at: string | Date | null
+  pruned_by: string | null
+  removed_at: string | Date | null
 }
 
 /** The tables of a ledger. Their real names begin with the ledger's, which the config chooses. */
@@ -194,6 +197,9 @@ const migrations: readonly Migration[] = [
       .addColumn('tool_version', 'text', needed)
       .addColumn('archived_at', instant, needed)
       .addColumn('restored_at', instant)
+      .addColumn('pruned_at', instant)
+      .addColumn('pruned_by', 'text')
+      .addColumn('removed_at', instant)
       .execute()
     await create('names').addColumn('base', 'text', key).addColumn('last', 'integer', needed).execute()
     await create('holds')

@@ -152,7 +152,7 @@ function cellsOf(row: RowText): Map<string, string> {
 }
 
 /** The rows of a stored file, whose CSV must be what was recorded of it. It may be compressed. */
-function fileRows(
+export function fileRows(
   kind: TestDatabase['kind'],
   folder: string,
   name: string,

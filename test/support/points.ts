@@ -190,6 +190,8 @@ const statements: readonly [RegExp, string, string?][] = [
     'move ledger',
     'erasure',
   ],
+  [/^\s*update "retention_ledger" set "state" = \S+ "pruned_at"/i, 'mark pruned', 'prune'],
+  [/^\s*update "retention_ledger" set "removed_at"/i, 'mark removed', 'removal'],
   [/^\s*insert into "retention_ledger_moved_files"/i, 'insert move', 'move'],
   [/^\s*update "retention_ledger_(erased|moved)_files"/i, 'mark removed', 'removal'],
   [/^\s*update "retention_ledger" /i, 'mark restored', 'restore'],
