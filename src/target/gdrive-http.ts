@@ -124,7 +124,11 @@ function endpoint(): string {
   const given = process.env['RETENTION_GDRIVE_ENDPOINT'] || 'https://www.googleapis.com'
   const isSafe = /^https:\/\//i.test(given) || /^http:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?\/?$/i.test(given)
   if (isSafe && URL.canParse(given)) return given
-  throw new RetentionError('TARGET_UNUSABLE', `RETENTION_GDRIVE_ENDPOINT is ${JSON.stringify(given)}, no https:// address`, {
-    hint: 'The token would go over the network for all to read.',
-  })
+  throw new RetentionError(
+    'TARGET_UNUSABLE',
+    `RETENTION_GDRIVE_ENDPOINT is ${JSON.stringify(given)}, no https:// address`,
+    {
+      hint: 'The token would go over the network for all to read.',
+    },
+  )
 }

@@ -111,9 +111,13 @@ export class DriveTarget implements Target {
       const isGone = await discardFile(found.id)
       this.#stored.delete(file)
       if (!isGone)
-        throw new RetentionError('TARGET_UNUSABLE', `${this.locate(file)} is in Drive's bin, and not removed for good`, {
-          hint: deleteHint,
-        })
+        throw new RetentionError(
+          'TARGET_UNUSABLE',
+          `${this.locate(file)} is in Drive's bin, and not removed for good`,
+          {
+            hint: deleteHint,
+          },
+        )
     })
   }
 

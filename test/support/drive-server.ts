@@ -251,7 +251,8 @@ export class TestDrive {
   }
 
   #list(query: URLSearchParams, fields: string): Answer {
-    const conditions: string[] = (query.get('q') ?? '').match(/'[^']+' in parents|trashed = false|name = '(?:[^'\\]|\\.)*'/g) ?? []
+    const conditions: string[] =
+      (query.get('q') ?? '').match(/'[^']+' in parents|trashed = false|name = '(?:[^'\\]|\\.)*'/g) ?? []
     if (conditions.join(' and ') !== query.get('q') || !conditions.includes('trashed = false'))
       return failure({ status: 400, reason: 'invalid', message: `Invalid Value: ${query.get('q')}` })
     const folder = conditions.find((one) => one.endsWith('in parents'))?.slice(1, -"' in parents".length) ?? ''
@@ -346,7 +347,10 @@ export class TestDrive {
   #shown(file: StoredFile, fields: string): object {
     const { bytes, driveId, ...plain } = file
     const mayDelete = driveId === undefined || this.isManager
-    const sum = (algorithm: string): string => createHash(algorithm).update(bytes ?? '').digest('hex')
+    const sum = (algorithm: string): string =>
+      createHash(algorithm)
+        .update(bytes ?? '')
+        .digest('hex')
     const whole = {
       ...plain,
       ...(driveId === undefined ? {} : { driveId }),
@@ -413,7 +417,11 @@ function newId(): string {
   return `1${randomBytes(24).toString('base64url')}`
 }
 
-function failure({ status, reason = 'error', message }: Exclude<DriveFault, string | { takes: number } | { cutAfter: number }>): Answer {
+function failure({
+  status,
+  reason = 'error',
+  message,
+}: Exclude<DriveFault, string | { takes: number } | { cutAfter: number }>): Answer {
   const text = message ?? `made up by the tests: ${reason}`
   const body = { error: { code: status, message: text, errors: [{ domain: 'global', reason, message: text }] } }
   // So that no test waits.
