@@ -69,13 +69,17 @@ overDatabases(test, 'archives, verifies and restores, by name and by address', a
 
 test('stores small and large files, and reads them back', async () => {
   drive.pageSize = 2
-  for (const isShared of [false, true]) await storesAndReads(newPlace({ isShared }), large)
-  assert.is(drive.unfinished, 0)
+  for (const isShared of [false, true]) {
+    const place = newPlace({ isShared })
+    await storesAndReads(place, large)
+    assert.is(drive.unfinished(place.folder), 0)
+  }
 })
 
 test('publishing overwrites nothing; of several at once one wins', async () => {
-  await overwritesNothing(newPlace(), large)
-  assert.is(drive.unfinished, 0)
+  const place = newPlace()
+  await overwritesNothing(place, large)
+  assert.is(drive.unfinished(place.folder), 0)
 })
 
 /** Breaks requests of these operations, so many of them, the first ones passing. */
@@ -130,7 +134,7 @@ test('what breaks on the way is sent again, from where Drive has come to', async
   // Where only the last answer was lost, the file is there.
   breaks('CHUNK', 'lose')
   await storeText(targetOf(folder), 'b.csv', 'x')
-  assert.equal([drive.names(folder), drive.unfinished], [['a.csv', 'b.csv'], 0])
+  assert.equal([drive.names(folder), drive.unfinished(folder)], [['a.csv', 'b.csv'], 0])
 })
 
 test('what fails leaves nothing: no file, no unfinished upload', async () => {
@@ -155,7 +159,7 @@ test('what fails leaves nothing: no file, no unfinished upload', async () => {
     const changed = await failureOf(storeText(target, 'a.csv', text))
     assert.equal([changed.code, /is not what was sent/.test(changed.message)], ['ARCHIVE_CHANGED', true])
   }
-  assert.equal([drive.names(folder), drive.unfinished, drive.binned()], [[], 0, []])
+  assert.equal([drive.names(folder), drive.unfinished(folder), drive.binned(folder)], [[], 0, []])
 })
 
 test("somebody's file of the same name stays, whenever it comes; where there are two, neither is read", async () => {
@@ -184,7 +188,7 @@ test("somebody's file of the same name stays, whenever it comes; where there are
   drive.isManager = false
   breaks('DELETE', { status: 403, reason: 'insufficientFilePermissions' })
   assert.match((await failureOf(old.withdraw('c.csv'))).message, /c\.csv is in Drive's bin, and not removed for good/)
-  assert.equal([drive.binned(), await old.has('c.csv')], [['c.csv'], false])
+  assert.equal([drive.binned(folder), await old.has('c.csv')], [['c.csv'], false])
   await storeText(old, 'c.csv', 'y')
 })
 
@@ -277,7 +281,7 @@ test('a service account signs in with its key, again when its token is not taken
     const keyFile = path.join(home, 'key.json')
     process.env['GOOGLE_APPLICATION_CREDENTIALS'] = keyFile
     assert.match((await failureOf(targetOf(folder).check())).message, /Cannot sign in to Google/)
-    writeFileSync(keyFile, `${JSON.stringify(signIn.key).slice(0, 200)}`)
+    writeFileSync(keyFile, JSON.stringify(signIn.key).slice(0, 200))
     const broken = await failureOf(targetOf(folder).check())
     assert.match(broken.message, /key\.json is not JSON/)
     writeFileSync(keyFile, JSON.stringify(signIn.key))
@@ -316,12 +320,12 @@ overDatabases(test, 'a target that fails fails its policy: rows stay, and nothin
   const [failed] = (await apply({ cwd: folder, now })).policies
   assert.equal([failed?.status, failed?.error?.code, failed?.remaining], ['failed', 'TARGET_UNUSABLE', 20])
   assert.match(failed?.error?.message ?? '', /there is no room/)
-  assert.equal([drive.names(id), drive.unfinished, await db.dump('log')], [[], 0, before])
+  assert.equal([drive.names(id), drive.unfinished(id), await db.dump('log')], [[], 0, before])
   // Whoever is no manager leaves it in the bin.
   drive.isManager = false
   const [again] = (await apply({ cwd: folder, now })).policies
   assert.equal([again?.status, drive.names(id), await db.dump('log')], ['failed', [], before])
-  assert.ok(drive.binned().includes('log_backup_20260516_0002.csv'))
+  assert.ok(drive.binned(id).includes('log_backup_20260516_0002.csv'))
   // A service that does not answer keeps no transaction open.
   drive.fault = ({ operation, name }) => (operation === 'CHUNK' && name.endsWith('.csv') ? 'hang' : undefined)
   const [slow] = (await apply({ cwd: folder, now, maxStepTime: 30 })).policies
@@ -370,7 +374,44 @@ overDatabases(
     assert.equal([left.erased, drive.names(id).length], [1, 4])
     drive.fault = undefined
     assert.is((await erase(wish)).removed.length, 2)
-    assert.equal([drive.names(id).length, drive.binned()], [2, []])
+    assert.equal([drive.names(id).length, drive.binned(id)], [2, []])
+    assert.equal((await verify({ cwd: made.folder })).findings, [])
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'a run that is killed in the middle of an upload leaves no file that is half there',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore('2026-05-16T00:00:00Z', 20))
+    const before = await db.dump('log')
+    const { folder: id, to } = newPlace()
+    const made = project({ log: logPolicy }, { archive: to })
+    for (const [ending, left] of [
+      ['.csv', 0],
+      ['.manifest.json', 1],
+    ] as const) {
+      const kill = new AbortController()
+      drive.fault = ({ operation, name }) => {
+        if (operation !== 'CHUNK' || !name.endsWith(ending)) return undefined
+        kill.abort()
+        return 'hang'
+      }
+      const killed = await made.cli(['apply'], { killOn: kill.signal })
+      assert.equal([killed.signal, drive.names(id).length], ['SIGKILL', left], killed.stderr)
+    }
+    drive.fault = undefined
+    assert.equal(await db.dump('log'), before)
+    const { findings } = await verify({ cwd: made.folder })
+    assert.equal(
+      findings.map(({ kind }) => kind),
+      ['orphan'],
+    )
+    await verify({ cwd: made.folder, repair: true, yes: true })
+    const orphans = drive.names(id)
+    assert.equal([orphans.length, orphans.every((name) => name.startsWith('set-aside/'))], [1, true])
+    assert.is((await apply({ cwd: made.folder, now })).policies[0]?.status, 'applied')
     assert.equal((await verify({ cwd: made.folder })).findings, [])
   },
   ['sqlite'],

@@ -27,7 +27,8 @@ export async function* download(file: DriveFile, location: string): AsyncGenerat
       if (at >= length) return
       throw new Error(`the connection ended after ${at} of ${length} bytes`)
     } catch (error) {
-      if (at >= length && length > 0) return
+      // Only the end of the answer was lost.
+      if (at > 0 && at >= length) return
       await retries.wait(error)
     }
   }

@@ -56,11 +56,10 @@ function reasonOf(error: unknown): string {
   return error instanceof DriveError ? error.reason : ''
 }
 
-/** Whether the same request may well succeed in a moment. */
+/** Whether the same request may well succeed in a moment. What is no answer of Drive's is a fault of the way to it. */
 export function isPassing(error: unknown): boolean {
   if (error instanceof RetentionError) return false
   const status = statusOf(error)
-  // The way to Drive broke.
   if (status === undefined) return true
   return status === 408 || status === 429 || status >= 500 || (status === 403 && rateLimits.has(reasonOf(error)))
 }
@@ -94,7 +93,7 @@ function explain(error: unknown): { problem: string; hint?: string } {
     }
   if (status === 404)
     return {
-      problem: 'there is no such folder or file, or these credentials may not see it',
+      problem: 'there is no such folder or file, it is in the bin, or these credentials may not see it',
       hint: "Check the folder's id, and share the folder with the account whose credentials these are.",
     }
   switch (reason) {

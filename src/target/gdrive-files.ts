@@ -8,7 +8,6 @@ export interface DriveFile {
   readonly name: string
   readonly mimeType: string
   readonly trashed: boolean
-  readonly parents?: readonly string[]
   /** In bytes, as a decimal number; what has no bytes of its own has none. */
   readonly size?: string
   /** Hexadecimal, of the bytes; what has no bytes of its own has none. */
@@ -25,7 +24,7 @@ export interface DriveFile {
 type Capability = 'canDelete' | 'canAddChildren' | 'canListChildren' | 'canTrashChildren' | 'canDeleteChildren'
 
 const files = '/drive/v3/files'
-const fields = 'id,name,mimeType,trashed,parents,size,md5Checksum'
+const fields = 'id,name,mimeType,trashed,size,md5Checksum'
 /** What is asked of a file that was just stored. */
 export const storedFields = `${fields},sha256Checksum`
 const folderType = 'application/vnd.google-apps.folder'

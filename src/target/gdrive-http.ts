@@ -49,9 +49,8 @@ export async function askJson<T>(request: DriveRequest): Promise<T> {
 /** Makes a request once, or twice where the token has expired. @throws DriveError, and what the network fails with */
 export async function askOnce(request: DriveRequest): Promise<IncomingMessage> {
   const answer = await send(request)
-  if (answer.statusCode !== 401) return unlessError(answer)
-  const error = await unlessError(answer).catch((failed: unknown) => failed)
-  if (!renewToken()) throw error
+  if (answer.statusCode !== 401 || !renewToken()) return unlessError(answer)
+  answer.resume()
   return unlessError(await send(request))
 }
 

@@ -7,6 +7,9 @@
  * that was there later sees the other: two never both believe to be alone. Where two see each other, the one whose id comes
  * first waits for the other to go, and the other goes. Where one was done before, it does not look again and stays, and who
  * waits for it gives up in the end. Machines that share a ledger do not meet here: there each number is claimed first.
+ *
+ * All that holds as far as Drive's index of names is up to date, which Drive does not promise. Where it is not, two files may
+ * keep one name; then neither is read before somebody has looked.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 

@@ -139,9 +139,10 @@ export class TestDrive {
     return names.toSorted()
   }
 
-  /** The names of what is in the bin. */
-  binned(): string[] {
-    return [...this.#files.values()].filter(({ trashed }) => trashed).map(({ name }) => name)
+  /** The names of what was put from a folder into the bin. */
+  binned(folder: string): string[] {
+    const files = [...this.#files.values()].filter(({ parents, trashed }) => trashed && parents.includes(folder))
+    return files.map(({ name }) => name)
   }
 
   /** The bytes of the files of a name. */
@@ -149,9 +150,10 @@ export class TestDrive {
     return this.#in(folder).flatMap((file) => (file.name === name && file.bytes !== undefined ? [file.bytes] : []))
   }
 
-  /** How many uploads were begun, and neither finished nor given up. */
-  get unfinished(): number {
-    return [...this.#sessions.values()].filter(({ file }) => file === undefined).length
+  /** How many uploads into a folder were begun, and neither finished nor given up. */
+  unfinished(folder: string): number {
+    const sessions = [...this.#sessions.values()].filter(({ metadata }) => metadata.parents.includes(folder))
+    return sessions.filter(({ file }) => file === undefined).length
   }
 
   #in(folder: string): StoredFile[] {

@@ -61,7 +61,7 @@ export async function startSignIn(known: Set<string>): Promise<SignIn> {
   const here = `http://127.0.0.1:${listening.port}/token`
   const original = https.request
   https.request = ((url: string, ...rest: [http.RequestOptions]) =>
-    String(url) === tokenUrl ? http.request(here, ...rest) : original(url, ...rest)) as typeof https.request
+    url === tokenUrl ? http.request(here, ...rest) : original(url, ...rest)) as typeof https.request
   return Object.assign(signIn, {
     stop: async () => {
       https.request = original

@@ -13,11 +13,11 @@ export interface Place {
   /** Its address, as a config writes it. */
   readonly to: string
   /** The address of a file in it, as the ledger has it. */
-  locate(file: string): string
-  newTarget(): Target
+  readonly locate: (file: string) => string
+  readonly newTarget: () => Target
   /** The names of its files, sorted. */
-  names(): string[]
-  read(file: string): Buffer
+  readonly names: () => string[]
+  readonly read: (file: string) => Buffer
 }
 
 export async function bytesOf(source: AsyncIterable<Buffer>): Promise<Buffer> {
@@ -38,8 +38,15 @@ export function piecesOf(bytes: Buffer): Buffer[] {
   return [bytes.subarray(0, 700_000), bytes.subarray(700_000, 700_001), bytes.subarray(700_001)]
 }
 
-/** Sixty rows go, in two archives, are found whole, and come back by name and by address. */
-export async function archivesAndRestores({ db, project }: Scene, place: Place): Promise<void> {
+/**
+ * Sixty rows go, in two archives, are found whole, and come back by name and by address.
+ * @param meanwhile what else is looked at while they are away, in the project's folder
+ */
+export async function archivesAndRestores(
+  { db, project }: Scene,
+  place: Place,
+  meanwhile?: (folder: string) => Promise<void>,
+): Promise<void> {
   const { folder, names, before } = await archiveLog({ db, project }, place)
   const [again] = (await apply({ cwd: folder, now })).policies
   assert.is(again?.status, 'nothing-due', JSON.stringify(again))
@@ -47,6 +54,7 @@ export async function archivesAndRestores({ db, project }: Scene, place: Place):
   assert.equal([findings, checked], [[], 2])
   const [first = '', second = ''] = names
   assert.is((await verify({ cwd: folder, files: [place.locate(first)] })).checked, 1)
+  await meanwhile?.(folder)
   assert.is((await restore({ cwd: folder, file: place.locate(first), hold: 'none' })).restored, 40)
   assert.is((await restore({ cwd: folder, file: second, hold: 'none' })).restored, 20)
   assert.equal(await db.dump('log'), before)
