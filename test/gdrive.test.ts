@@ -192,14 +192,17 @@ test("somebody's file of the same name stays, whenever it comes; where there are
   await storeText(old, 'c.csv', 'y')
 })
 
-test("Drive's index of names may be behind", async () => {
+test("Drive's index of names may be behind; a name is quoted as Drive wants it", async () => {
   const { folder } = newPlace()
+  const name = String.raw`it's a\b.csv`
   drive.lag = 3
   const target = targetOf(folder)
-  await storeText(target, 'a.csv', 'x')
+  await storeText(target, name, 'x')
   drive.lag = 9
-  assert.equal([await target.has('a.csv'), await targetOf(folder).has('a.csv')], [true, true])
-  assert.is(String(await bytesOf(await targetOf(folder).read('a.csv'))), 'x')
+  assert.equal([await target.has(name), await targetOf(folder).has(name)], [true, true])
+  assert.is(String(await bytesOf(await targetOf(folder).read(name))), 'x')
+  drive.lag = 0
+  assert.is((await failureOf(storeText(targetOf(folder), name, 'y'))).code, 'ARCHIVE_EXISTS')
 })
 
 test('reading goes on over a connection that breaks, and never into another file', async () => {

@@ -356,9 +356,7 @@ export class TestDrive {
     const whole = {
       ...plain,
       ...(driveId === undefined ? {} : { driveId }),
-      ...(bytes === undefined
-        ? {}
-        : { size: String(bytes.length), md5Checksum: sum('md5'), sha256Checksum: sum('sha256') }),
+      ...(bytes === undefined ? {} : { size: String(bytes.length), ...sumsOf(bytes) }),
       capabilities: {
         canDelete: mayDelete,
         canAddChildren: true,
@@ -405,6 +403,16 @@ async function bodyOf(request: IncomingMessage, breaks: boolean): Promise<Buffer
   }
   return Buffer.concat(chunks)
 }
+
+/** The checksums of bytes; computed once. */
+function sumsOf(bytes: Buffer): { md5Checksum: string; sha256Checksum: string } {
+  const sum = (algorithm: string): string => createHash(algorithm).update(bytes).digest('hex')
+  const sums = knownSums.get(bytes) ?? { md5Checksum: sum('md5'), sha256Checksum: sum('sha256') }
+  knownSums.set(bytes, sums)
+  return sums
+}
+
+const knownSums = new WeakMap<Buffer, { md5Checksum: string; sha256Checksum: string }>()
 
 function take(session: Session, bytes: Buffer): void {
   session.received.push(bytes)
