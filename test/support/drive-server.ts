@@ -349,10 +349,6 @@ export class TestDrive {
   #shown(file: StoredFile, fields: string): object {
     const { bytes, driveId, ...plain } = file
     const mayDelete = driveId === undefined || this.isManager
-    const sum = (algorithm: string): string =>
-      createHash(algorithm)
-        .update(bytes ?? '')
-        .digest('hex')
     const whole = {
       ...plain,
       ...(driveId === undefined ? {} : { driveId }),
