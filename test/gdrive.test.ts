@@ -69,11 +69,9 @@ overDatabases(test, 'archives, verifies and restores, by name and by address', a
 
 test('stores small and large files, and reads them back', async () => {
   drive.pageSize = 2
-  for (const isShared of [false, true]) {
-    const place = newPlace({ isShared })
-    await storesAndReads(place, large)
-    assert.is(drive.unfinished(place.folder), 0)
-  }
+  const place = newPlace({ isShared: true })
+  await storesAndReads(place, large)
+  assert.is(drive.unfinished(place.folder), 0)
 })
 
 test('publishing overwrites nothing; of several at once one wins', async () => {
@@ -391,19 +389,15 @@ overDatabases(
     const before = await db.dump('log')
     const { folder: id, to } = newPlace()
     const made = project({ log: logPolicy }, { archive: to })
-    for (const [ending, left] of [
-      ['.csv', 0],
-      ['.manifest.json', 1],
-    ] as const) {
-      const kill = new AbortController()
-      drive.fault = ({ operation, name }) => {
-        if (operation !== 'CHUNK' || !name.endsWith(ending)) return undefined
-        kill.abort()
-        return 'hang'
-      }
-      const killed = await made.cli(['apply'], { killOn: kill.signal })
-      assert.equal([killed.signal, drive.names(id).length], ['SIGKILL', left], killed.stderr)
+    const kill = new AbortController()
+    drive.fault = ({ operation, name }) => {
+      if (operation !== 'CHUNK' || !name.endsWith('.manifest.json')) return undefined
+      kill.abort()
+      return 'hang'
     }
+    const killed = await made.cli(['apply'], { killOn: kill.signal })
+    // What was whole is there.
+    assert.equal([killed.signal, drive.names(id).length], ['SIGKILL', 1], killed.stderr)
     drive.fault = undefined
     assert.equal(await db.dump('log'), before)
     const { findings } = await verify({ cwd: made.folder })
