@@ -93,7 +93,8 @@ export class Retries {
 
 async function unlessError(answer: IncomingMessage): Promise<IncomingMessage> {
   const { statusCode: status = 0, headers } = answer
-  if (status < 400) return answer
+  // 308 is an upload that waits for more.
+  if (status < 300 || status === 308) return answer
   throw driveErrorOf(status, await textOf(answer), headers['retry-after'])
 }
 
