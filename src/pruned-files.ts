@@ -52,5 +52,7 @@ export function prunedError({ name, prunedAt, prunedBy }: LedgerEntry): Retentio
     prunedAt === null
       ? `${name} is no more: its rows were erased`
       : `${name} was pruned at ${prunedAt} by ${prunedBy ?? 'somebody'}: it had outlived its own retention`
-  return new RetentionError('ARCHIVE_NOT_FOUND', text, { hint: 'The ledger has its checksum still: "retention status --json".' })
+  return new RetentionError('ARCHIVE_NOT_FOUND', text, {
+    hint: 'The ledger has its checksum still: "retention status --json".',
+  })
 }

@@ -389,7 +389,7 @@ overDatabases(
       await db.run(grants('hold', base, counsel))
       await releaseHold({ cwd: made.folder, id: held.hold.id })
       await addHold({ cwd: made.folder, on: 'log', where: 'id = 1', reason: 'x' })
-      const [kept] = (await ledgerEntries(db)).filter(({ state }) => state === 'archived')
+      const kept = (await ledgerEntries(db)).find(({ state }) => state === 'archived')
       await addHold({ cwd: made.folder, archive: kept?.name ?? '', reason: 'x' })
       made.configure({ database: as(reader) })
       assert.is((await listHolds({ cwd: made.folder })).holds.filter(({ kind }) => kind === 'legal').length, 2)
