@@ -75,7 +75,13 @@ function fileOf(
   return {
     table: named(table.name),
     file: name,
-    columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
+    columns: columns.map(({ name: column, type, nullable, collation, isRowid }) => ({
+      name: column,
+      type,
+      nullable,
+      ...(collation === null ? {} : { collation }),
+      ...(isRowid ? { rowid: true } : {}),
+    })),
     key: [...table.key],
     ddl: [...ddl],
     ...(facts?.partition === undefined ? {} : { partition: written(facts.partition) }),
