@@ -51,12 +51,12 @@ overDatabases(test, 'rows that have not left the table: proposed, then set aside
   assert.match(proposed.repairs[0]?.text ?? '', /all of its rows are in the table/)
   assert.equal(made.list(), before)
   assert.is(proposed.findings.length, 2)
-  const run = await made.cli(['verify', '--repair'])
+  const run = await made.run(['verify', '--repair'])
   assert.is(run.code, 3)
   assert.match(run.stdout, /"retention verify --repair --yes" does what is safe/)
 
   const bytes = readFileSync(made.path(`backups/${before[0]}`))
-  const done = await made.cli(['verify', '--repair', '--yes'])
+  const done = await made.run(['verify', '--repair', '--yes'])
   assert.is(done.code, 0, done.stdout)
   assert.match(done.stdout, /set aside/)
   assert.equal(made.list(), ['set-aside'])
@@ -69,7 +69,7 @@ overDatabases(test, 'rows that a later run has archived: set aside, over nothing
   const { made, original } = await cutOff(scene)
   const before = made.list()
   for (const name of before) made.write(`backups/set-aside/${name}`, 'set aside before')
-  assert.is((await made.cli(['apply'])).code, 0)
+  assert.is((await made.run(['apply'])).code, 0)
   assert.match(
     (await verify({ cwd: made.folder, repair: true })).repairs[0]?.text ?? '',
     /all of its rows are in other archives/,
@@ -105,7 +105,7 @@ overDatabases(test, 'a ledger that was lost: its archives are adopted, and come 
 overDatabases(test, 'rows that are nowhere else, of a step that never was: somebody is asked', async (scene) => {
   const { made } = await cutOff(scene)
   await scene.db.run("delete from log where at < '2099-01-01'")
-  const left = await made.cli(['verify', '--repair', '--yes', '--json'])
+  const left = await made.run(['verify', '--repair', '--yes', '--json'])
   assert.is(left.code, 3, left.stdout + left.stderr)
   assert.equal(words(left.json<VerifyReport>()), ['adopt?'])
   assert.is(await ledgerRows(scene.db), 0)
@@ -218,7 +218,7 @@ overDatabases(test, 'keys that are in use by other rows make an archive no copy 
 overDatabases(test, 'a row in two places does not stand for one in none', async (scene) => {
   const { db } = scene
   const { made } = await cutOff(scene)
-  assert.is((await made.cli(['apply'])).code, 0)
+  assert.is((await made.run(['apply'])).code, 0)
   const [archive] = (await status({ cwd: made.folder, now })).archives
   // Of the first archive's rows one is in the table and in another archive, and one is in neither.
   await db.run(`update retention_ledger set state = 'restored', restored_at = archived_at`)
@@ -248,7 +248,7 @@ overDatabases(test, 'equal rows are counted: three in an archive are not one in 
 
 overDatabases(test, 'an archive that was damaged is no other place for its rows', async (scene) => {
   const { made } = await cutOff(scene)
-  assert.is((await made.cli(['apply'])).code, 0)
+  assert.is((await made.run(['apply'])).code, 0)
   const [archive] = (await status({ cwd: made.folder, now })).archives
   const name = `backups/${archive?.name ?? ''}`
   made.write(name, `${made.read(name)}x`)
@@ -310,10 +310,10 @@ overDatabases(
       findings.map(({ kind, name }) => `${kind} ${name}`),
       [`missing ${csv}`, `missing ${manifest}`],
     )
-    const run = await made.cli(['restore', csv])
+    const run = await made.run(['restore', csv])
     assert.is(run.code, 1)
     assert.match(run.stderr, /There is no file .*\.csv/)
-    assert.is((await made.cli(['status'])).code, 0)
+    assert.is((await made.run(['status'])).code, 0)
   },
 )
 
@@ -327,7 +327,7 @@ overDatabases(test, '--deep: rows of an archive that are in the table as well', 
   const [first, second] = archives.toSorted((a, b) => (a.from < b.from ? -1 : 1))
   assert.equal((await verify({ cwd: made.folder, deep: true })).findings, [])
   await db.run("insert into log (id, at, body) values (1, '2099-01-01', 'a number used again')")
-  const run = await made.cli(['verify', '--deep', '--json'])
+  const run = await made.run(['verify', '--deep', '--json'])
   assert.is(run.code, 3)
   const [finding, ...more] = run.json<VerifyReport>().findings
   assert.is(finding?.kind, 'returned')

@@ -3,6 +3,7 @@
  * that nothing is left which would keep a process of its own from ending. Node and all modules are there already, so it
  * takes a tenth of the time.
  */
+import { Console } from 'node:console'
 import { Writable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -22,16 +23,26 @@ export async function runInside(
   const warning = process.listeners('warning')
   const [stdout, stderr] = [capture('stdout'), capture('stderr')]
   const { exitCode } = process
+  const { console } = globalThis
   const cwd = process.cwd()
   const environment = setEnvironment({ FORCE_COLOR: '0', ...env })
   process.exitCode = undefined
   process.chdir(folder)
+  // The one that is there keeps the streams that it has begun with.
+  globalThis.console = new Console(process.stdout, process.stderr)
+  const hanging = new AbortController()
   try {
-    await main(args)
+    await Promise.race([
+      main(args),
+      sleep(120_000, undefined, { signal: hanging.signal }).then(() => fail(args, 'hangs')),
+    ])
+    hanging.abort()
     const code = Number(process.exitCode ?? 0)
     await untilItWouldEnd(alive, args)
     return { code, stdout: stdout.text(), stderr: stderr.text() }
   } finally {
+    hanging.abort()
+    globalThis.console = console
     process.chdir(cwd)
     process.exitCode = exitCode
     setEnvironment(environment)
@@ -81,7 +92,11 @@ async function untilItWouldEnd(before: Map<string, number>, args: readonly strin
   for (let wait = 0; ; wait += 1) {
     const left = [...whatKeepsAlive()].filter(([kind, count]) => count > (before.get(kind) ?? 0))
     if (left.length === 0) return
-    if (wait > 3000) throw new Error(`"${args.join(' ')}" does not end: ${left.join(', ')}`)
+    if (wait > 3000) fail(args, `would not end: ${left.join(', ')}`)
     await sleep(5)
   }
+}
+
+function fail(args: readonly string[], how: string): never {
+  throw new Error(`retention ${args.join(' ')} ${how}`)
 }
