@@ -23,7 +23,8 @@ export async function keepEmptied(address: string): Promise<boolean> {
   client.on('error', () => {})
   try {
     await client.connect()
-    await client.query(`set client_min_messages = warning`)
+    // What a prepared transaction has locked is not waited for.
+    await client.query(`set client_min_messages = warning; set lock_timeout = '20s'`)
     await client.query(endOthers)
     await client.query(dropAll)
     const { rows } = await client.query<{ left: string | null }>(whatIsLeft)
