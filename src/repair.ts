@@ -134,7 +134,7 @@ async function judgeRedaction(
   redacted: Redacted,
   work: RepairWork,
 ): Promise<Repair> {
-  const found = await withCompared(archive, redacted, work.database, async (compared) => compared)
+  const found = await withCompared(archive, redacted, work.database, false, async (compared) => compared)
   if (found === undefined) return leave(file, 'it is of a redaction, and its table has another form now')
   const { gone, changed, same } = found
   const open = archive.rows - gone.count - changed.count - same
@@ -145,7 +145,7 @@ async function judgeRedaction(
   const proposal: Repair = { ...about(file), action: 'adopt', text: why, asks: false, done: false }
   if (!(await isWanted(proposal, work))) return proposal
   const entry = adoptedEntry(archive)
-  const done = await withCompared(archive, redacted, work.database, async (now, transaction) => {
+  const done = await withCompared(archive, redacted, work.database, true, async (now, transaction) => {
     // Once more, now that it is about to be said in the same transaction.
     if (now.changed.count + now.same > 0) return false
     await recordNow(transaction, entry, work)
