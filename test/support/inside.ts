@@ -37,7 +37,7 @@ export async function runInside(
       sleep(120_000, undefined, { signal: hanging.signal }).then(() => fail(args, 'hangs')),
     ])
     hanging.abort()
-    const code = Number(process.exitCode ?? 0)
+    const code = exitCodeOf()
     await untilItWouldEnd(alive, args)
     return { code, stdout: stdout.text(), stderr: stderr.text() }
   } finally {
@@ -52,6 +52,11 @@ export async function runInside(
     for (const listener of warning) process.on('warning', listener)
     isRunning = false
   }
+}
+
+/** What Node would end with. */
+function exitCodeOf(): number {
+  return Number(process.exitCode ?? 0)
 }
 
 /** @returns what was set before */
