@@ -420,9 +420,10 @@ export interface Repair {
   readonly location: string
   /**
    * `adopt`: record it in the ledger. `set-aside`: move it to `set-aside` in its folder. `remove`: rows were erased from it, or
-   * its archive is at another target or was pruned, and only its removal was left to do. `leave`: it is for somebody to decide.
+   * its archive is at another target or was pruned, and only its removal was left to do. `forget`: such a file is not to be seen, and its place may be no more. `leave`: it is for
+   * somebody to decide.
    */
-  readonly action: 'adopt' | 'set-aside' | 'remove' | 'leave'
+  readonly action: 'adopt' | 'set-aside' | 'remove' | 'forget' | 'leave'
   /** Why. */
   readonly text: string
   /** Whether it is done only when somebody who was asked agrees. */

@@ -657,18 +657,53 @@ overDatabases(
     const { result } = await atPoints(plan, () => eraseIn(made, { where: 'true' }))
     assert.is(result.archives[0]?.after, null)
     assert.is((await eraseIn(made, { where: 'id = 0', yes: false })).removed.length, 1)
-    await eraseIn(made, { policy: 'other', where: 'id = 0' })
+    // Whatever is wrong with another archive, and whoever asks: what is left is found, and goes.
+    const [leftOver] = (await verify({ cwd: made.folder })).findings
+    assert.equal([leftOver?.kind, leftOver?.name], ['erased', first])
+    const second = path.join(made.path('backups'), 'log_backup_20260516_0002.csv')
+    const bytes = readFileSync(second)
+    const copy = readFileSync(made.path(`backups/${first}`), 'utf8')
+    writeFileSync(second, 'damaged')
+    await fails(eraseIn(made, { where: 'id = 0' }), 'ARCHIVE_CHANGED', /0002\.csv/)
+    writeFileSync(second, bytes)
+    assert.is(made.list().includes(first), false)
+    // A copy of it, in a folder that is the policy's now, is not adopted.
+    made.policy('log', { ...logPolicy, archive: { to: './new', durable: true } })
+    made.write(`new/${first}`, copy)
+    const { repairs } = await verify({ cwd: made.folder, repair: true, yes: true, decide: async () => true })
+    assert.equal([repairs.length, repairs[0]?.action], [1, 'leave'])
+    assert.match(repairs[0]?.text ?? '', /^rows were erased from it, and it holds them still/)
+    rmSync(made.path('new'), { recursive: true })
+    made.policy('log', logPolicy)
     // The second archive goes as well, so that none of the policy's own is left to be missed.
     await atPoints(plan, () => eraseIn(made, { where: 'true' }))
     renameSync(made.path('backups'), made.path('elsewhere'))
     mkdirSync(made.path('backups'))
     const unseen = await eraseIn(made, { where: 'true' })
-    assert.match(unseen.left[0]?.message ?? '', /^Whether the files .* are gone cannot be told: \.\/backups has none/)
+    assert.match(
+      unseen.left[0]?.message ?? '',
+      /^Whether the files .* are gone cannot be told: nothing shows that \.\/backups is the place/,
+    )
     assert.is(codeOfErase(unseen), 1)
     rmSync(made.path('backups'), { recursive: true })
     renameSync(made.path('elsewhere'), made.path('backups'))
+    // As another machine sees it, with a folder of that name and archives of its own in it.
+    const host = String(await db.value('select max(host) from retention_ledger_erased_files'))
+    await db.run("update retention_ledger_erased_files set host = 'another'")
+    renameSync(second, made.path('elsewhere.csv'))
+    assert.match((await eraseIn(made, { where: 'true' })).left[0]?.message ?? '', /nothing shows that/)
+    const asked = (yes: boolean): Promise<unknown[]> =>
+      verify({ cwd: made.folder, repair: true, yes: true, decide: async () => yes }).then((report) =>
+        report.repairs.map(({ name, action, done }) => [name, action, done]),
+      )
+    assert.equal(await asked(false), [[path.basename(second), 'forget', false]])
+    renameSync(made.path('elsewhere.csv'), second)
+    await db.run(`update retention_ledger_erased_files set host = '${host}'`)
     const done = await eraseIn(made, { where: 'true' })
     assert.equal([done.left, done.removed.length], [[], 1])
+    await db.run("update retention_ledger_erased_files set host = 'another', removed_at = null")
+    assert.is((await asked(true)).length, 2)
+    assert.equal(await asked(true), [])
     assert.equal(
       made.list().filter((name) => name.startsWith('log_')),
       [],

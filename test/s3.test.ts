@@ -476,6 +476,12 @@ overDatabases(
       /csv cannot be removed: its version v1 would stay in the bucket/,
     )
     assert.equal([left.erased, here().length, keys], [1, 4, ['alias/a', 'alias/a']])
+    s3.fault = ({ operation, key: asked }) =>
+      operation === 'HEAD' && stored.includes(asked)
+        ? { status: 404, code: '', headers: { 'x-amz-delete-marker': 'true' } }
+        : undefined
+    const hidden = await erase({ ...wish, where: 'id = 0' })
+    assert.match(hidden.left[0]?.message ?? '', /is hidden by a delete marker/)
     s3.fault = undefined
     assert.is((await erase(wish)).removed.length, 2)
     assert.equal(here(), ['log_backup_20260516_0002.csv', 'log_backup_20260516_0002.csv.manifest.json'].map(key))

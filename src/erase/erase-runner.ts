@@ -12,7 +12,7 @@ import type { Config } from '../config/config.ts'
 import type { TargetConfig } from '../config/fields.ts'
 import type { Database, Db, Finding } from '../database/database.ts'
 import { chooseInArchive, type ArchiveChoice, type EraseWish, type FileChoice } from './erase-choice.ts'
-import { removeOld } from '../stored/old-files.ts'
+import { removeOld } from '../stored/removal.ts'
 import { hasCode, messageOf, RetentionError } from '../errors.ts'
 import { findRecorded, type FoundArchive } from '../stored/find-archive.ts'
 import { freeName, mostInTheWay } from '../stored/free-name.ts'
@@ -140,13 +140,14 @@ async function eraseOnce(entry: LedgerEntry, order: EraseOrder, inTheWay: string
 }
 
 /** Where the archive is, with what the config says of objects there: they are to be kept and locked as those of apply are. */
-function targetForRest(
+async function targetForRest(
   entry: LedgerEntry,
   { target }: FoundArchive,
   { config, archiveTo }: Pick<EraseOrder, 'config' | 'archiveTo'>,
-): Target {
-  const isSame = isAddress(entry.target) && archiveTo.to === entry.target
-  return isSame ? openTarget(archiveTo, config.folder) : target
+): Promise<Target> {
+  if (!isAddress(entry.target)) return target
+  const now = openTarget(archiveTo, config.folder)
+  return (await now.identity()) === (await target.identity()) ? now : target
 }
 
 /** Stores an archive anew, without the rows that go. */
@@ -158,7 +159,7 @@ async function storeRest(
   { published, inTheWay }: { published: string[]; inTheWay: string[] },
 ): Promise<NewArchive> {
   const { manifest } = archive
-  const target = targetForRest(entry, archive, { config, archiveTo })
+  const target = await targetForRest(entry, archive, { config, archiveTo })
   const base = partsOfArchive(entry.name)?.base
   if (manifest === undefined || base === undefined)
     throw new RetentionError('MANIFEST_INVALID', `${entry.name} is no archive of which the rest could be stored`)
@@ -213,7 +214,8 @@ function erasedFiles(
   const [own] = files
   if (own === undefined) return []
   const { target } = own.file
-  const common = { archive: entry.name, archiveAfter: moved?.name ?? null, target: entry.target, removedAt: null }
+  const { name, host } = entry
+  const common = { archive: name, archiveAfter: moved?.name ?? null, host, target: entry.target, removedAt: null }
   const manifest = manifestName(entry.name)
   return [
     {

@@ -12,7 +12,8 @@ import { openDatabase } from '../database/open.ts'
 import { wherePredicate } from '../database/where.ts'
 import { chooseInArchive, type ArchiveChoice } from './erase-choice.ts'
 import { eraseInArchive, holdsOn, type EraseOrder } from './erase-runner.ts'
-import { finishRemovals, leftAmong, oldFiles, pendingPlaces, stillThere } from '../stored/old-files.ts'
+import { leftAmong, oldFiles, pendingPlaces, stillThere } from '../stored/old-files.ts'
+import { finishRemovals } from '../stored/removal.ts'
 import { hasCode, messageOf, RetentionError } from '../errors.ts'
 import { findRecorded, targetOfEntry, type FoundArchive } from '../stored/find-archive.ts'
 import { ownName } from '../ledger/hold.ts'
@@ -122,9 +123,9 @@ async function look(work: EraseWork): Promise<Outcome> {
 /** Looks at all archives; then erases what matches, one after the other. */
 async function eraseAll(work: EraseWork): Promise<Outcome> {
   const { database, ledger, policy } = work
-  const looked = await lookAtAll(work)
-  // What an erasure or a move that was cut off has left goes first: nothing is to be erased from it any more.
+  // What was cut off before has left goes first, whatever may be wrong with other archives.
   const { removed, left } = await finishRemovals(await database.read((db) => oldFiles(db, ledger, [policy])), work)
+  const looked = await lookAtAll(work)
   const warnings = [...looked.warnings]
   const archives: ErasedArchiveReport[] = []
   let failed: { readonly name: string; readonly error: RetentionError } | undefined

@@ -32,6 +32,8 @@ export interface ErasedFile {
   /** Of the bytes as stored. */
   readonly storedSha256: string
   readonly storedSha256After: string | null
+  /** The machine that had archived it. */
+  readonly host: string
   /** The target, as the config wrote it. */
   readonly target: string
   /** Its full address. */
@@ -143,6 +145,7 @@ function rowOf(file: ErasedFile): Omit<FileRow, 'erasure'> {
     sha256_after: sha256After,
     stored_sha256: storedSha256,
     stored_sha256_after: storedSha256After,
+    host: file.host,
     target: file.target,
     location: file.location,
     removed_at: removedAt,
@@ -161,6 +164,7 @@ function fileOf(row: FileRow): ErasedFile {
     sha256After: row.sha256_after,
     storedSha256: row.stored_sha256,
     storedSha256After: row.stored_sha256_after,
+    host: row.host,
     target: row.target,
     location: row.location,
     removedAt: row.removed_at === null ? null : instant(row.removed_at),

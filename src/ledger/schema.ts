@@ -105,6 +105,8 @@ export type LedgerTables = {
     sha256_after: string | null
     stored_sha256: string
     stored_sha256_after: string | null
+    /** The machine that had archived it. */
+    host: string
     target: string
     location: string
     /** When it was removed; null as long as it may be there. */
@@ -258,6 +260,7 @@ const migrations: readonly Migration[] = [
       .addColumn('sha256_after', 'text')
       .addColumn('stored_sha256', 'text', needed)
       .addColumn('stored_sha256_after', 'text')
+      .addColumn('host', 'text', needed)
       .addColumn('target', 'text', needed)
       .addColumn('location', 'text', needed)
       .addColumn('removed_at', instant)

@@ -41,8 +41,9 @@ export async function askForPolicy(candidates: readonly Candidate[]): Promise<In
 }
 
 /** @throws RetentionError `INTERRUPTED` when the question is left unanswered. */
-export async function askToRepair({ location, text: why }: Repair): Promise<boolean> {
-  return answered(await confirm({ message: `${location}\n${why}. Record it in the ledger?`, initialValue: false }))
+export async function askToRepair({ location, action, text: why }: Repair): Promise<boolean> {
+  const question = action === 'forget' ? 'Is it gone for good?' : 'Record it in the ledger?'
+  return answered(await confirm({ message: `${location}\n${why}. ${question}`, initialValue: false }))
 }
 
 /** @throws RetentionError `INTERRUPTED` when the question is left unanswered. */

@@ -36,6 +36,7 @@ function unopenedLines(unopened: readonly Unopened[]): string[] {
 function repairWord({ action, done, asks }: Repair): string {
   if (action === 'leave') return style('yellow', 'left   ')
   if (action === 'remove') return done ? style('green', 'removed') : style('cyan', 'remove ')
+  if (action === 'forget') return done ? style('green', 'forgotten') : style('cyan', 'forget?')
   if (action === 'adopt') return done ? style('green', 'adopted') : style('cyan', asks ? 'adopt? ' : 'adopt  ')
   return done ? style('green', 'set aside') : style('cyan', 'set aside?')
 }

@@ -9,6 +9,8 @@ export interface PrunedFile {
   readonly file: string
   /** Of the bytes as stored. */
   readonly storedSha256: string
+  /** The machine that had archived it. */
+  readonly host: string
   /** The target, as the config wrote it. */
   readonly target: string
   /** Its full address. */
@@ -31,13 +33,14 @@ export function archiveFiles(entry: LedgerEntry): ArchiveFile[] {
 
 /** The files of an archive that was pruned; none where it was not, or where nothing was left of it after an erasure. */
 export function prunedFiles(entry: LedgerEntry): PrunedFile[] {
-  const { name, path, location, target, prunedAt, prunedBy, removedAt } = entry
+  const { name, path, location, host, target, prunedAt, prunedBy, removedAt } = entry
   if (prunedAt === null) return []
   const folder = location.slice(0, location.length - path.length)
   return archiveFiles(entry).map(({ file, storedSha256 }) => ({
     archive: name,
     file,
     storedSha256,
+    host,
     target,
     location: `${folder}${file}`,
     prunedAt,

@@ -144,6 +144,7 @@ export class LocalTarget implements Target {
   }
 
   async remove(file: string): Promise<void> {
+    if (!(await this.has(file))) return
     await this.#orUnusable(`remove ${file}`, () => this.withdraw(file))
   }
 

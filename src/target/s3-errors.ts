@@ -16,6 +16,11 @@ export function statusOf(error: unknown): number | undefined {
   return isSdkError(error) ? error.$metadata?.httpStatusCode : undefined
 }
 
+/** A header of the answer that an error is, by its name in small letters. */
+export function headerOf(error: unknown, name: string): string | undefined {
+  return isSdkError(error) ? error.$response?.headers?.[name] : undefined
+}
+
 /** What a service calls an error. */
 export function nameOf(error: unknown): string {
   return isSdkError(error) ? error.name : ''

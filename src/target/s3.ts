@@ -9,7 +9,7 @@ import { expiryAt } from '../cutoff.ts'
 import { RetentionError } from '../errors.ts'
 import { clientFor } from './s3-client.ts'
 import { download } from './s3-download.ts'
-import { nameOf, statusOf, unusable } from './s3-errors.ts'
+import { headerOf, nameOf, statusOf, unusable } from './s3-errors.ts'
 import { prove } from './s3-proof.ts'
 import { ignoreNoUpload, S3Upload, type ObjectSettings } from './s3-upload.ts'
 import type { Draft, Target } from './target.ts'
@@ -62,7 +62,7 @@ export class S3Target implements Target {
 
   async has(file: string): Promise<boolean> {
     const object = this.#object(file)
-    return this.#orUnusable(`look for ${file}`, async (s3) => (await headOf(s3, object)) !== undefined)
+    return this.#orUnusable(`look for ${file}`, async (s3) => typeof (await headOf(s3, object)) === 'object')
   }
 
   async read(file: string): Promise<AsyncIterable<Buffer>> {
@@ -83,7 +83,7 @@ export class S3Target implements Target {
     const object = this.#object(file)
     await this.#orUnusable(`remove ${file}`, async (s3) => {
       const head = await headOf(s3, object)
-      if (head === undefined) return
+      if (typeof head !== 'object') return
       const { VersionId, ObjectLockRetainUntilDate: until } = head
       try {
         await s3.deleteObject({ ...object, VersionId })
@@ -106,6 +106,10 @@ export class S3Target implements Target {
     await this.#orUnusable(`remove ${file}`, async (s3) => {
       const head = await headOf(s3, object)
       if (head === undefined) return
+      if (head === 'hidden') {
+        const text = `${this.locate(file)} is hidden by a delete marker, and versions of it may be in the bucket still`
+        throw new RetentionError('TARGET_UNUSABLE', text, { hint: 'Remove its versions, and the marker with them.' })
+      }
       const { VersionId } = head
       await s3.deleteObject({ ...object, VersionId }).catch((error: unknown) => {
         // Without the version, a mark would hide the file, and its bytes would stay unseen.
@@ -282,11 +286,15 @@ export class S3Target implements Target {
 
 const versionHint = 'Removing a version needs s3:DeleteObjectVersion, and that no lock holds it.'
 
-/** What is known of an object; undefined where it is not there. */
-async function headOf(s3: S3, object: { Bucket: string; Key: string }): Promise<HeadObjectCommandOutput | undefined> {
+/** What is known of an object; undefined where it is not there, `hidden` where it is not to be seen. */
+async function headOf(
+  s3: S3,
+  object: { Bucket: string; Key: string },
+): Promise<HeadObjectCommandOutput | 'hidden' | undefined> {
   return s3.headObject(object).catch((error: unknown) => {
-    if (statusOf(error) === 404) return undefined
-    throw error
+    if (statusOf(error) !== 404) throw error
+    // https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html
+    return headerOf(error, 'x-amz-delete-marker') === 'true' ? 'hidden' : undefined
   })
 }
 

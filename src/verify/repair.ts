@@ -9,7 +9,7 @@ import {
   partsOfArchive,
   unfinishedName,
 } from '../archive/name.ts'
-import { metered, Meter, readCsv, type CsvFile } from '../archive/store.ts'
+import { metered, Meter, readCsv, readWhole, type CsvFile } from '../archive/store.ts'
 import type { Config } from '../config/config.ts'
 import { formatTableName, type TableName } from '../config/fields.ts'
 import type { Policy } from '../config/policy.ts'
@@ -84,6 +84,8 @@ async function repair(file: StoredFile, work: RepairWork): Promise<Repair> {
 }
 
 async function judge(file: StoredFile, work: RepairWork): Promise<Repair> {
+  if (isArchive(file) && (await isErased(file, work)))
+    return leave(file, 'rows were erased from it, and it holds them still: remove it')
   const known = work.entries.find(({ name }) => name === archiveOf(file.name))
   if (known?.state === 'pruned') return leave(file, 'the ledger has an archive of its name as pruned')
   if (file.name.endsWith('.tmp')) {
@@ -97,6 +99,14 @@ async function judge(file: StoredFile, work: RepairWork): Promise<Repair> {
     ({ target, name }) => target === file.target && name === manifestName(plainName(file.name)),
   )
   return manifest === undefined ? judgeBare(file, work) : judgeWhole(file, manifest, work)
+}
+
+/** Whether it is a copy of a file that rows were erased from: they are not to come back by it. */
+async function isErased({ target, name }: StoredFile, { config, database, ledger }: RepairWork): Promise<boolean> {
+  const erased = await database.read((db) => ledger.erasures.files(db, plainName(name)))
+  if (erased.length === 0) return false
+  const { stored } = await readWhole({ target, path: name, encoding: null, keys: config.keys })
+  return erased.some(({ storedSha256 }) => storedSha256 === stored.sha256)
 }
 
 /** An archive is stored before its manifest, and its rows leave their table after both: this one's never have. */

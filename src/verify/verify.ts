@@ -1,6 +1,6 @@
 /** `verify`: whether what is stored is what the ledger says, and whether it says all. Changes nothing. */
 import { encodings, storedName } from '../archive/encoding.ts'
-import { archiveOf, manifestName } from '../archive/name.ts'
+import { archiveOf, manifestName, unfinishedName } from '../archive/name.ts'
 import { readText, readWhole, sha256Of, withoutKey } from '../archive/store.ts'
 import { withCompared } from '../restore/compare-redacted.ts'
 import type { Config } from '../config/config.ts'
@@ -8,7 +8,8 @@ import type { Conflicts, Database, Redacted } from '../database/database.ts'
 import { openDatabase } from '../database/open.ts'
 import { formatTableName } from '../config/fields.ts'
 import { hasCode, messageOf, RetentionError } from '../errors.ts'
-import { leftAmong, leftFinding, oldFiles, pendingPlaces, repairLeft, type LeftFile } from '../stored/old-files.ts'
+import { leftAmong, leftFinding, oldFiles, pendingPlaces, type LeftFile } from '../stored/old-files.ts'
+import { repairLeft, repairUnseen } from '../stored/removal.ts'
 import { findEntry, targetOfEntry, type FoundArchive } from '../stored/find-archive.ts'
 import { Ledger, type LedgerEntry } from '../ledger/ledger.ts'
 import { loadProject, type ProjectOptions } from '../config/project.ts'
@@ -69,20 +70,29 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
       // Rows may have been erased from it meanwhile: then another archive has taken its place.
       if (found.some(({ kind }) => kind === 'missing') && !(await isStored(database, ledger, one.entry))) continue
       findings.push(...found)
-      if (deep && found.length === 0 && sum.unopened.length === unopened)
-        findings.push(...(await checkReturned(one.entry, config, database, restores)))
+      if (deep && found.length === 0 && sum.unopened.length === unopened) {
+        const returnedOf = checkReturned(one.entry, config, database, restores)
+        const more = await returnedOf.catch(async (error: unknown) => {
+          if (hasCode(error, 'ARCHIVE_NOT_FOUND') && !(await isStored(database, ledger, one.entry))) return []
+          throw error
+        })
+        findings.push(...more)
+      }
       options.onProgress?.(index + 1, selected.length)
     }
     // A name that was given away again is the new archive's.
     const strangers = await unknownAmong(files, entries, config)
-    const left = await leftAmong(strangers, await database.read((db) => oldFiles(db, ledger)), config)
+    const old = await database.read((db) => oldFiles(db, ledger))
+    const left = await leftAmong(strangers, old, config)
     const unknown = without(strangers, left)
     const isRunning = ({ policy }: StoredFile): boolean => running.has(policy)
-    const orphans = unknown.filter((file) => !isRunning(file))
+    const orphans: StoredFile[] = []
+    for (const file of unknown) if (!isRunning(file) && (await isThereStill(file))) orphans.push(file)
     const unused = left.filter(({ stored }) => !isRunning(stored))
     const repairs = repair
       ? [
           ...(await repairLeft(unused, { config, database, ledger, yes, now: new Date() })),
+          ...(await repairUnseen(old, { config, database, ledger, yes, decide, now: new Date() })),
           ...(await repairOrphans(orphans, { ...project, database, ledger, yes, decide })),
         ]
       : []
@@ -162,6 +172,12 @@ function returned(file: FoundArchive, conflicts: Conflicts, isWhole: boolean): V
   const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`
   const text = `${count} of its keys are in use in ${formatTableName(file.table)}, ${same} of them by the very same rows${isWhole ? '' : ', in the columns that have not changed'}: ${shown}`
   return { kind: 'returned', name: file.path, location: file.target.locate(file.path), text }
+}
+
+/** An erasure that has ended since files were listed has taken its old ones along. */
+async function isThereStill({ target, name }: StoredFile): Promise<boolean> {
+  // What is unfinished is not seen by its name everywhere.
+  return unfinishedName(name) !== undefined || (await target.has(name))
 }
 
 async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEntry[]> {

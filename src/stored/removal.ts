@@ -1,0 +1,217 @@
+/** Removes files of no use any more, and knows what is gone from what is only not to be seen. */
+import { hostname } from 'node:os'
+import path from 'node:path'
+
+import { policyOfArchive, unfinishedName } from '../archive/name.ts'
+import { readWhole } from '../archive/store.ts'
+import type { Config } from '../config/config.ts'
+import type { Database } from '../database/database.ts'
+import { messageOf, RetentionError } from '../errors.ts'
+import type { Ledger, LedgerEntry } from '../ledger/ledger.ts'
+import type { Repair } from '../report.ts'
+import { isAddress } from '../target/open.ts'
+import type { Target } from '../target/target.ts'
+import { targetOfEntry } from './find-archive.ts'
+import {
+  isMoved,
+  isPruned,
+  isThere,
+  isUnderWay,
+  leftText,
+  pendingAmong,
+  stillThere,
+  targetOf,
+  type LeftFile,
+  type OldFile,
+} from './old-files.ts'
+
+/** What removing files depends on. */
+interface Removal {
+  readonly config: Config
+  readonly database: Database
+  readonly ledger: Ledger
+  readonly now: Date
+}
+
+/**
+ * Removes the files of one archive that one erasure, move or prune has taken out of use, and notes it once all are gone.
+ * @param files in the order in which they go
+ * @returns why some are left
+ * @throws RetentionError where they are gone, and that could not be noted
+ */
+export async function removeOld(files: readonly OldFile[], removal: Removal): Promise<RetentionError[]> {
+  const { config } = removal
+  const [first] = files
+  if (first === undefined) return []
+  const left: RetentionError[] = []
+  // One file that stays is no reason to leave the others.
+  const trying = async (work: () => Promise<void>): Promise<void> =>
+    work().catch((error: unknown) => {
+      left.push(error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error)))
+    })
+  for (const old of files) await trying(() => removeOne(old, removal))
+  if (isUnderWay(first)) await trying(() => removeUnfinished(files, config))
+  if (left.length === 0) await noteRemoved(first, removal)
+  return left
+}
+
+/** Notes that a file is gone, and all that were taken out of use with it. */
+async function noteRemoved(old: OldFile, { database, ledger, now }: Removal): Promise<void> {
+  await database.write(async (db) => {
+    if (isPruned(old)) await ledger.markRemoved(db, old.archive, now)
+    else if (!isMoved(old)) await ledger.erasures.markRemoved(db, old.archive, now)
+    else if (isUnderWay(old)) await ledger.moves.forget(db, old.move)
+    else await ledger.moves.markRemoved(db, old.move, now)
+  })
+}
+
+async function removeOne(old: OldFile, removal: Removal): Promise<void> {
+  const target = await targetOf(old, removal.config)
+  // A service may hide it, and have its bytes still: the target knows.
+  if (!(await target.has(old.file))) return target.remove(old.file)
+  if (await isInUse(old, target, removal)) {
+    const text = `${target.locate(old.file)} is where the ledger has ${old.archive}, and so is left`
+    throw new RetentionError('REFUSED', text, { hint: `${old.target} was another place when it was taken out of use.` })
+  }
+  const { stored } = await readWhole({ target, path: old.file, encoding: null, keys: removal.config.keys })
+  if (stored.sha256 !== old.storedSha256) {
+    const text = `${target.locate(old.file)} is not ${fileOf(old)}, and so is left`
+    throw new RetentionError('ARCHIVE_CHANGED', text, {
+      hint: 'Look at what it holds, and remove it yourself.',
+    })
+  }
+  await target.remove(old.file)
+}
+
+/** Whether the ledger has the archive just there: two places may have become one since. */
+async function isInUse({ archive }: OldFile, target: Target, { config, database, ledger }: Removal): Promise<boolean> {
+  const entry = await database.read((db) => ledger.find(db, archive))
+  if (entry === undefined || entry.state === 'pruned') return false
+  return (await (await targetOfEntry(entry, config)).identity()) === (await target.identity())
+}
+
+/** What was being stored when a move was cut off has parts of an archive in it, and is nobody's. */
+export async function removeUnfinished(files: readonly OldFile[], config: Config): Promise<void> {
+  const [first] = files
+  if (first === undefined) return
+  const target = await targetOf(first, config)
+  const names = new Set(files.map(({ file }) => file))
+  for (const name of await target.list()) if (names.has(unfinishedName(name) ?? '')) await target.remove(name)
+}
+
+/** Removes what an erasure, a move or a prune that was cut off has left; told by their addresses. */
+export async function finishRemovals(
+  files: readonly OldFile[],
+  removal: Removal,
+): Promise<{ removed: string[]; left: RetentionError[] }> {
+  const removed: string[] = []
+  const left: RetentionError[] = []
+  for (const pending of groupsOf(files)) {
+    const there = await stillThere(pending, removal.config)
+    const isKnown = there.length > 0 || (await isItsPlace(pending, removal))
+    const errors = isKnown ? await removeOld(pending, removal) : [notSeen(pending)]
+    left.push(...errors)
+    if (errors.length === 0) removed.push(...there)
+  }
+  return { removed, left }
+}
+
+/**
+ * Whether a place without such files is the one that had them, and not a folder in which nothing is mounted, or another
+ * machine's own of the same name. Of a service it is enough that it answers.
+ */
+async function isItsPlace(pending: readonly OldFile[], { config, database, ledger }: Removal): Promise<boolean> {
+  const [first] = pending
+  if (first === undefined || isAddress(first.target)) return true
+  const target = await targetOf(first, config)
+  if (isMoved(first) && (await target.identity()) === first.place) return true
+  const entries = await database.read((db) => ledger.entries(db))
+  const beside = entries.filter((entry) => entry.state === 'archived' && entry.target === first.target)
+  const seen: LedgerEntry[] = []
+  for (const entry of beside) if (await (await targetOfEntry(entry, config)).has(entry.path)) seen.push(entry)
+  if (seen.length === 0 && beside.length > 0) return false
+  // What another machine has put here, all of them see.
+  const here = hostname()
+  if (seen.some(({ host }) => host !== here)) return true
+  if (isMoved(first) || first.host !== here) return false
+  return seen.length > 0 || target.locate(first.file) === path.resolve(first.location)
+}
+
+/** The files that are removed together, as one erasure, move or prune has taken them out of use. */
+function groupsOf(files: readonly OldFile[]): OldFile[][] {
+  return [...Map.groupBy(pendingAmong(files), (file) => (isMoved(file) ? file.move : file.archive)).values()]
+}
+
+function notSeen([file]: readonly OldFile[]): RetentionError {
+  const what = file === undefined ? '' : whichOf(file)
+  const text = `Whether the files of ${file?.archive ?? ''} ${what} are gone cannot be told: nothing shows that ${file?.target ?? ''} is the place where they were, ${file?.location ?? ''}`
+  return new RetentionError('TARGET_UNUSABLE', text, {
+    hint: 'Do it again where they are: they may hold the rows still. If that place is no more, "retention verify --repair --yes" asks whether to forget them.',
+  })
+}
+
+/** Removes such files where what has taken them out of use was cut off; those that somebody has put back are left. */
+export async function repairLeft(
+  files: readonly LeftFile[],
+  { yes, ...removal }: Removal & { readonly yes: boolean },
+): Promise<Repair[]> {
+  const { config, database, ledger } = removal
+  const repairs: Repair[] = []
+  for (const [policy, own] of Map.groupBy(files, ({ stored }) => policyOfArchive(stored.name) ?? '')) {
+    const lock = yes ? await database.lock(ledger.lockName(policy)) : undefined
+    try {
+      const pending = new Set(own.map(({ old }) => old).filter(({ removedAt }) => removedAt === null))
+      if (lock !== undefined) await finishRemovals([...pending], removal)
+      for (const { stored, old } of own) {
+        const { target, name } = stored
+        const isPending = old.removedAt === null
+        const done = isPending && lock !== undefined && !(await isThere(old, config))
+        const action = isPending ? 'remove' : 'leave'
+        repairs.push({ name, location: target.locate(name), action, text: leftText(old), asks: false, done })
+      }
+    } finally {
+      await lock?.release()
+    }
+  }
+  return repairs
+}
+
+function fileOf(old: OldFile): string {
+  if (isPruned(old)) return 'the file that was pruned'
+  return isMoved(old) ? 'the copy that a move has left' : 'the file that rows were erased from'
+}
+
+function whichOf(old: OldFile): string {
+  if (isPruned(old)) return 'that was pruned'
+  return isMoved(old) ? 'that a move has left' : 'that rows were erased from'
+}
+
+/**
+ * Asks of files of no use that are not to be seen, at a place of which nothing shows that it is theirs, whether they are to be
+ * forgotten: it may be no more.
+ */
+export async function repairUnseen(
+  files: readonly OldFile[],
+  { yes, decide, ...removal }: Removal & Pick<RepairOrder, 'yes' | 'decide'>,
+): Promise<Repair[]> {
+  const repairs: Repair[] = []
+  for (const pending of groupsOf(files)) {
+    const own = pending.at(-1)
+    if (own === undefined || (await stillThere(pending, removal.config)).length > 0) continue
+    if (await isItsPlace(pending, removal)) continue
+    const text = `the file ${whichOf(own)} is not to be seen, and nothing shows that this is where it was: it may hold rows still`
+    const repair = { name: own.file, location: own.location, action: 'forget', text, asks: true, done: false } as const
+    const done = yes && ((await decide?.(repair)) ?? false)
+    if (done) await noteRemoved(own, removal)
+    repairs.push({ ...repair, done })
+  }
+  return repairs
+}
+
+/** How repairs are decided on. */
+export interface RepairOrder {
+  /** Whether to do what is safe, or only to propose it. */
+  readonly yes: boolean
+  /** Asks somebody whether to do what may not be meant; without it, such things are left. */
+  readonly decide: ((repair: Repair) => Promise<boolean>) | undefined
+}
