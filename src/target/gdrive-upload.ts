@@ -10,7 +10,7 @@ import { discardFile, newId, onAllDrives, storedFields, type DriveFile } from '.
 import { ask, askOnce, jsonOf, Retries, textOf } from './gdrive-http.ts'
 
 /** Drive takes multiples of 256 KiB, but for the last. Each is a request, and what a broken one costs. */
-export const chunkBytes = 8 * 1024 * 1024
+const chunkBytes = 8 * 1024 * 1024
 
 /** Chunks' buffers that are in no use. */
 const free: Buffer[] = []
