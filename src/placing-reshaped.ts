@@ -19,8 +19,15 @@ export interface Reshaped {
 /** What is recorded of an archive's form. */
 export function formOf({ table, columns, manifest }: FoundArchive): ArchiveForm {
   const file = manifest?.files[0]
-  const types = new Map(file?.columns.map(({ name, type }) => [name, type]))
-  return { table, columns: columns.map((name) => ({ name, type: types.get(name) })), key: file?.key ?? [] }
+  const recorded = new Map(file?.columns.map((column) => [column.name, column]))
+  return {
+    table,
+    columns: columns.map((name) => {
+      const { type, collation = null, rowid = false } = recorded.get(name) ?? {}
+      return { name, type, collation, isRowid: rowid }
+    }),
+    key: file?.key ?? [],
+  }
 }
 
 /** Whether somebody has asked for some rows only. */

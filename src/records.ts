@@ -75,7 +75,13 @@ function fileOf(
   return {
     table: named(table.name),
     file: name,
-    columns: columns.map((column) => ({ name: column.name, type: column.type, nullable: column.nullable })),
+    columns: columns.map(({ name: column, type, nullable, collation, isRowid }) => ({
+      name: column,
+      type,
+      nullable,
+      ...(collation === null ? {} : { collation }),
+      ...(isRowid ? { rowid: true } : {}),
+    })),
     key: [...table.key],
     ddl: [...ddl],
     ...(facts?.partition === undefined ? {} : { partition: written(facts.partition) }),
@@ -177,6 +183,9 @@ function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry
     toolVersion: manifest.toolVersion,
     archivedAt: manifest.createdAt,
     restoredAt: null,
+    prunedAt: null,
+    prunedBy: null,
+    removedAt: null,
   }
 }
 

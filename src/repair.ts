@@ -84,6 +84,8 @@ async function repair(file: StoredFile, work: RepairWork): Promise<Repair> {
 }
 
 async function judge(file: StoredFile, work: RepairWork): Promise<Repair> {
+  const known = work.entries.find(({ name }) => name === archiveOf(file.name))
+  if (known?.state === 'pruned') return leave(file, 'the ledger has an archive of its name as pruned')
   if (file.name.endsWith('.tmp')) {
     const isOurs = await wasClaimed(unfinishedName(file.name) ?? file.name, work)
     if (!isOurs) return leave(file, 'it is unfinished, and the ledger has never come as far as its number')

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 
 import type { ConfigInput, PolicyInput } from '../../src/index.ts'
+import { runInside } from './inside.ts'
 
 const bin = path.join(import.meta.dirname, '../../src/bin.ts')
 
@@ -71,6 +72,15 @@ export class TestProject {
   /** The names in a folder of the project, sorted; none where it is not there. */
   list(folder = 'backups'): string[] {
     return existsSync(this.path(folder)) ? readdirSync(this.path(folder)).toSorted() : []
+  }
+
+  /** Runs `retention` with these arguments, in this folder, within this process: for all but what a process is needed for. */
+  async run(
+    args: readonly string[],
+    { env = {}, cwd = this.folder }: Pick<CliOptions, 'env' | 'cwd'> = {},
+  ): Promise<Run> {
+    const run = await runInside(args, cwd, env)
+    return { ...run, signal: null, json: <T>() => JSON.parse(run.stdout) as T }
   }
 
   /** Runs `retention` with these arguments, in this folder, as a process of its own. */
