@@ -554,7 +554,8 @@ test('a plan has one source for each column and one fate for each of the archive
   fc.assert(
     fc.property(archive, table, map, fc.uniqueArray(name, { maxLength: 2 }), set, (from, to, mapped, drop, given) => {
       const wanted = { map: new Map(Object.entries(mapped)), drop, set: new Map(Object.entries(given)) }
-      const form = { table: { schema: undefined, name: 't' }, columns: from, key: [] }
+      const columns = from.map((column) => ({ ...column, collation: null, isRowid: false }))
+      const form = { table: { schema: undefined, name: 't' }, columns, key: [] }
       const plan = planShape('x.csv', form, { name: 't', columns: to }, wanted)
       // What is wrong, looked at column by column.
       const targets = from
