@@ -309,41 +309,46 @@ test('a service account signs in with its key, again when its token is not taken
   }
 })
 
-overDatabases(test, 'a target that fails fails its policy: rows stay, and nothing is left', async ({ db, project }) => {
-  await seedLog(db, minutesBefore('2026-05-16T00:00:00Z', 20))
-  const before = await db.dump('log')
-  const { folder: id, to } = newPlace({ isShared: true })
-  const { folder } = project({ log: logPolicy }, { archive: to })
-  drive.fault = ({ operation, name }) =>
-    operation === 'CHUNK' && name.endsWith('.manifest.json')
-      ? { status: 403, reason: 'storageQuotaExceeded' }
-      : undefined
-  const [failed] = (await apply({ cwd: folder, now })).policies
-  assert.equal([failed?.status, failed?.error?.code, failed?.remaining], ['failed', 'TARGET_UNUSABLE', 20])
-  assert.match(failed?.error?.message ?? '', /there is no room/)
-  assert.equal([drive.names(id), drive.unfinished(id), await db.dump('log')], [[], 0, before])
-  // Whoever is no manager leaves it in the bin.
-  drive.isManager = false
-  const [again] = (await apply({ cwd: folder, now })).policies
-  assert.equal([again?.status, drive.names(id), await db.dump('log')], ['failed', [], before])
-  assert.ok(drive.binned(id).includes('log_backup_20260516_0002.csv'))
-  // A service that does not answer keeps no transaction open.
-  drive.fault = ({ operation, name }) => (operation === 'CHUNK' && name.endsWith('.csv') ? 'hang' : undefined)
-  const [slow] = (await apply({ cwd: folder, now, maxStepTime: 30 })).policies
-  assert.equal([slow?.status, slow?.remaining, drive.names(id)], ['failed', 20, []])
-  assert.match(slow?.error?.message ?? '', /too slow: it has not stored an archive/)
-  // What is in the way stays; the step takes the next number.
-  drive.fault = undefined
-  drive.put(id, 'log_backup_20260516_0004.csv', 'somebody else')
-  const [made] = (await apply({ cwd: folder, now })).policies
-  const name = made?.archives[0]?.name ?? ''
-  assert.is(made?.status, 'applied', JSON.stringify(made))
-  assert.equal(drive.read(id, 'log_backup_20260516_0004.csv').map(String), ['somebody else'])
-  assert.equal(
-    drive.names(id).filter((one) => one.startsWith(name)),
-    [name, `${name}.manifest.json`],
-  )
-})
+overDatabases(
+  test,
+  'a target that fails fails its policy: rows stay, and nothing is left',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore('2026-05-16T00:00:00Z', 20))
+    const before = await db.dump('log')
+    const { folder: id, to } = newPlace({ isShared: true })
+    const { folder } = project({ log: logPolicy }, { archive: to })
+    drive.fault = ({ operation, name }) =>
+      operation === 'CHUNK' && name.endsWith('.manifest.json')
+        ? { status: 403, reason: 'storageQuotaExceeded' }
+        : undefined
+    const [failed] = (await apply({ cwd: folder, now })).policies
+    assert.equal([failed?.status, failed?.error?.code, failed?.remaining], ['failed', 'TARGET_UNUSABLE', 20])
+    assert.match(failed?.error?.message ?? '', /there is no room/)
+    assert.equal([drive.names(id), drive.unfinished(id), await db.dump('log')], [[], 0, before])
+    // Whoever is no manager leaves it in the bin.
+    drive.isManager = false
+    const [again] = (await apply({ cwd: folder, now })).policies
+    assert.equal([again?.status, drive.names(id), await db.dump('log')], ['failed', [], before])
+    assert.ok(drive.binned(id).includes('log_backup_20260516_0002.csv'))
+    // A service that does not answer keeps no transaction open.
+    drive.fault = ({ operation, name }) => (operation === 'CHUNK' && name.endsWith('.csv') ? 'hang' : undefined)
+    const [slow] = (await apply({ cwd: folder, now, maxStepTime: 30 })).policies
+    assert.equal([slow?.status, slow?.remaining, drive.names(id)], ['failed', 20, []])
+    assert.match(slow?.error?.message ?? '', /too slow: it has not stored an archive/)
+    // What is in the way stays; the step takes the next number.
+    drive.fault = undefined
+    drive.put(id, 'log_backup_20260516_0004.csv', 'somebody else')
+    const [made] = (await apply({ cwd: folder, now })).policies
+    const name = made?.archives[0]?.name ?? ''
+    assert.is(made?.status, 'applied', JSON.stringify(made))
+    assert.equal(drive.read(id, 'log_backup_20260516_0004.csv').map(String), ['somebody else'])
+    assert.equal(
+      drive.names(id).filter((one) => one.startsWith(name)),
+      [name, `${name}.manifest.json`],
+    )
+  },
+  ['sqlite'],
+)
 
 overDatabases(
   test,
