@@ -10,7 +10,9 @@ import { eraseCommand } from './commands/erase.ts'
 import { getCommand } from './commands/get.ts'
 import { holdCommand } from './commands/hold.ts'
 import { initCommand } from './commands/init.ts'
+import { moveCommand } from './commands/move.ts'
 import { planCommand } from './commands/plan.ts'
+import { pruneCommand } from './commands/prune.ts'
 import { queryCommand } from './commands/query.ts'
 import { restoreCommand } from './commands/restore.ts'
 import { statusCommand } from './commands/status.ts'
@@ -45,6 +47,8 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(queryCommand)
     .command(holdCommand)
     .command(eraseCommand)
+    .command(pruneCommand)
+    .command(moveCommand)
     .demandCommand(1, 'Name a command.')
     .strict()
     .recommendCommands()

@@ -7,6 +7,10 @@ import { hasCode, RetentionError } from './errors.ts'
 const attempts = 8
 const firstWait = 250
 
+/** How often work is tried again when somebody is in the way, and how long is waited first, in milliseconds. */
+const busyAttempts = 6
+const firstBusyWait = 200
+
 /**
  * Commits a transaction.
  * @param isDone asks the ledger, certainly, whether it was committed
@@ -26,6 +30,18 @@ export async function commit(
     if (await outcome(isDone, name)) return
     await undo()
     throw error
+  }
+}
+
+/** Tries again for a while when somebody else keeps the ledger busy. */
+export async function patiently<T>(work: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!hasCode(error, 'DATABASE_BUSY') || attempt === busyAttempts) throw error
+      await sleep(firstBusyWait * 2 ** (attempt - 1))
+    }
   }
 }
 

@@ -10,12 +10,14 @@ export type Compared = Awaited<ReturnType<OldValues['compare']>>
 
 /**
  * Compares an archive with its table, and undoes it again unless the work has committed.
+ * @param lock whether the rows may not change while the work goes on
  * @returns undefined where there is no such table, or it has another form now, so that nothing can be said
  */
 export async function withCompared<T>(
   archive: FoundArchive,
   redacted: Redacted,
   database: Database,
+  lock: boolean,
   work: (found: Compared, transaction: RestoreTransaction) => Promise<T>,
 ): Promise<T | undefined> {
   const transaction = await database.restore(archive.table, undefined, Object.keys(redacted.set))
@@ -23,7 +25,7 @@ export async function withCompared<T>(
   try {
     if (formFindings(archive, redacted, transaction.table).length > 0) return undefined
     const old = await transaction.stageOld(redacted, archive.columns, await readCsv(archive))
-    return await work(await old.compare(), transaction)
+    return await work(await old.compare(lock), transaction)
   } finally {
     await transaction.rollback()
   }

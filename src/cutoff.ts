@@ -34,6 +34,44 @@ export function dayAfter(day: string, timezone: string): string | undefined {
   return start && startOf(Temporal.PlainDate.from(start.day).add({ days: 1 }), timezone).instant
 }
 
+/** A length of time in whole units of the calendar. */
+export interface Period {
+  readonly count: number
+  readonly unit: 'days' | 'weeks' | 'months' | 'years'
+}
+
+/** How long an archive is kept, and whose days are counted. */
+export interface Expiry {
+  readonly period: Period
+  readonly timezone: string
+}
+
+/** Reads a period such as `7 years`, `18 months`, `2 weeks` or `90 days`; undefined where it is none, or past a thousand years. */
+export function parsePeriod(text: string): Period | undefined {
+  const [, digits, unit] = /^\s*(\d{1,6})\s*(day|week|month|year)s?\s*$/i.exec(text) ?? []
+  const found = units.find(({ name }) => name === unit?.toLowerCase())
+  const count = Number(digits)
+  if (found === undefined || count < 1 || count > found.most) return undefined
+  return { count, unit: `${found.name}s` }
+}
+
+const units = [
+  { name: 'day', most: 365_000 },
+  { name: 'week', most: 52_000 },
+  { name: 'month', most: 12_000 },
+  { name: 'year', most: 1000 },
+] as const
+
+/**
+ * The instant from which an archive has outlived its retention, as `2033-02-28T15:00:00Z`: as with rows, the day that ends the
+ * period is over then. Where the month that it ends in has no such day, it ends with the month.
+ * @param archivedAt ISO 8601
+ */
+export function expiryAt(archivedAt: string, { period, timezone }: Expiry): string {
+  const from = Temporal.Instant.from(archivedAt).toZonedDateTimeISO(timezone).toPlainDate()
+  return startOf(from.add({ [period.unit]: period.count }).add({ days: 1 }), timezone).instant
+}
+
 /** The earlier of two cutoffs. */
 export function earlier(a: Cutoff, b: Cutoff): Cutoff {
   return Temporal.Instant.compare(a.instant, b.instant) <= 0 ? a : b

@@ -12,7 +12,7 @@ import type { Config } from './config/config.ts'
 import type { TargetConfig } from './config/fields.ts'
 import type { Database, Db, Finding } from './database/database.ts'
 import { chooseInArchive, type ArchiveChoice, type EraseWish, type FileChoice } from './erase-choice.ts'
-import { removeErased } from './erased-files.ts'
+import { removeOld } from './erased-files.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
 import { findRecorded, type FoundArchive } from './find-archive.ts'
 import { freeName, mostInTheWay } from './free-name.ts'
@@ -132,7 +132,7 @@ async function eraseOnce(entry: LedgerEntry, order: EraseOrder, inTheWay: string
   const done = { choice, after: made.entry?.name }
   const warnings = [...choice.warnings, ...inTheWay.map((text): Finding => ({ level: 'warning', text }))]
   try {
-    const left = await removeErased(entry.name, made.files, order)
+    const left = await removeOld(made.files, order)
     return left.length === 0 ? { ...done, warnings } : { ...done, warnings, error: notRemoved(entry, left) }
   } catch (error) {
     return { ...done, warnings, error: notNoted(entry, error) }

@@ -5,20 +5,20 @@ import path from 'node:path'
 import { needsKey } from './archive/encoding.ts'
 import { manifestName, policyOfArchive } from './archive/name.ts'
 import { formatTableName, parseTableName, type TableName } from './config/fields.ts'
-import { loadProject, nowOption, type Project, type ProjectOptions } from './config/project.ts'
-import { didYouMean } from './config/validate.ts'
+import { loadProject, nowOption, textOption, type Project, type ProjectOptions } from './config/project.ts'
 import { countRows } from './cut.ts'
 import type { Database, Finding } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { wherePredicate } from './database/where.ts'
 import { chooseInArchive, type ArchiveChoice } from './erase-choice.ts'
 import { eraseInArchive, holdsOn, type EraseOrder } from './erase-runner.ts'
-import { erasedAmong, finishRemovals, isThere, pendingAmong } from './erased-files.ts'
+import { finishRemovals, leftAmong, oldFiles, pendingPlaces, stillThere } from './erased-files.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
 import { findRecorded, targetOfEntry, type FoundArchive } from './find-archive.ts'
 import { ownName } from './ledger/hold.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { listFiles, unknownAmong } from './orphans.ts'
+import { checkPolicy, locked } from './policy-archives.ts'
 import { reported, type ErasedArchiveReport, type EraseReport } from './report.ts'
 import { policySealer } from './sealing.ts'
 import { toolVersion } from './version.ts'
@@ -81,7 +81,7 @@ export async function erase(options: EraseOptions): Promise<EraseReport> {
     const sealer = await policySealer({ archive: known?.archive }, config)
     const archiveTo = known?.archive ?? config.archive
     const work = { project, config, database, ledger, wish, archiveTo, sealer, erasure, now, policy, yes }
-    const report = yes ? await locked(work, () => eraseAll(work)) : await look(work)
+    const report = yes ? await locked(policy, work, () => eraseAll(work)) : await look(work)
     const warnings = [...report.warnings]
     // What has been done is told, whatever else cannot be.
     const asked = async <T>(what: string, answer: Promise<T>, otherwise: T): Promise<T> =>
@@ -114,10 +114,7 @@ type Outcome = Pick<EraseReport, 'checked' | 'archives' | 'removed' | 'left' | '
 /** Says what would be erased. */
 async function look(work: EraseWork): Promise<Outcome> {
   const { config, database, ledger, policy } = work
-  const erasures = await database.read((db) => ledger.erasures.all(db, [policy]))
-  const removed: string[] = []
-  for (const file of pendingAmong(erasures.flatMap(({ files }) => files)))
-    if (await isThere(file, config)) removed.push(file.location)
+  const removed = await stillThere(await database.read((db) => oldFiles(db, ledger, [policy])), config)
   const { archives, ...rest } = await lookAtAll(work)
   return { ...rest, removed, left: [], archives: archives.map(({ report }) => report) }
 }
@@ -126,12 +123,8 @@ async function look(work: EraseWork): Promise<Outcome> {
 async function eraseAll(work: EraseWork): Promise<Outcome> {
   const { database, ledger, policy } = work
   const looked = await lookAtAll(work)
-  // What an erasure that was cut off has left goes first: nothing is to be erased from it any more.
-  const erasures = await database.read((db) => ledger.erasures.all(db, [policy]))
-  const { removed, left } = await finishRemovals(
-    erasures.flatMap(({ files }) => files),
-    work,
-  )
+  // What an erasure or a move that was cut off has left goes first: nothing is to be erased from it any more.
+  const { removed, left } = await finishRemovals(await database.read((db) => oldFiles(db, ledger, [policy])), work)
   const warnings = [...looked.warnings]
   const archives: ErasedArchiveReport[] = []
   let failed: { readonly name: string; readonly error: RetentionError } | undefined
@@ -280,21 +273,6 @@ function reportOf(
   }
 }
 
-/** Does work while nobody else can work on what the policy has archived. */
-async function locked<T>({ database, ledger, policy }: EraseWork, work: () => Promise<T>): Promise<T> {
-  const lock = await database.lock(ledger.lockName(policy))
-  if (lock === undefined) {
-    throw new RetentionError('POLICY_LOCKED', `A run holds policy "${policy}"`, {
-      hint: 'Try again when it has finished; nothing has been erased.',
-    })
-  }
-  try {
-    return await work()
-  } finally {
-    await lock.release()
-  }
-}
-
 /** Matching rows in the table itself; null where it cannot be asked. */
 async function countLive(database: Database, name: TableName, where: string): Promise<number | null> {
   const count = database.read(async (db) => {
@@ -310,18 +288,16 @@ async function countLive(database: Database, name: TableName, where: string): Pr
 
 /** Files of the policy that may have such rows as well, and that nobody has looked into. */
 async function placesNotLookedInto({ project, config, database, ledger, policy }: EraseWork): Promise<Finding[]> {
-  const [entries, erased] = await database.read(async (db) => [
-    await ledger.entries(db),
-    await ledger.erasures.files(db),
-  ])
-  const files = (await listFiles(project, entries)).filter((file) => file.policy === policy)
+  const [entries, old] = await database.read(async (db) => [await ledger.entries(db), await oldFiles(db, ledger)])
+  const inUse = entries.filter(({ state }) => state !== 'pruned')
+  const files = (await listFiles(project, [...inUse, ...pendingPlaces(old)])).filter((file) => file.policy === policy)
   const strangers = await unknownAmong(files, entries, config)
-  const taken = await erasedAmong(strangers, erased, config)
-  const pending = new Set(taken.filter((one) => one.erased.removedAt === null).map(({ stored }) => stored))
+  const taken = await leftAmong(strangers, old, config)
+  const pending = new Set(taken.filter((one) => one.old.removedAt === null).map(({ stored }) => stored))
   const unknown = strangers.filter((file) => !pending.has(file))
   const orphans = unknown.map(({ target, name }) => target.locate(name))
   const aside = new Set<string>()
-  for (const target of [...files.map((file) => file.target), ...(await targetsOf(entries, policy, config))]) {
+  for (const target of [...files.map((file) => file.target), ...(await targetsOf(inUse, policy, config))]) {
     for (const address of await target.listAside().catch(() => [])) {
       // Of several files of one name, the later ones have a number.
       if (policyOfArchive(path.basename(address).replace(/\.\d+$/, '')) === policy) aside.add(address)
@@ -367,15 +343,6 @@ function notLookedInto(files: readonly string[], which: string, hint: string): F
   return { level: 'warning', text, hint }
 }
 
-/** @throws RetentionError `POLICY_UNKNOWN` */
-function checkPolicy(policy: string, { policies }: Project, entries: readonly LedgerEntry[]): void {
-  const known = [...new Set([...policies.map(({ name }) => name), ...entries.map((entry) => entry.policy)])]
-  if (known.includes(policy)) return
-  throw new RetentionError('POLICY_UNKNOWN', `No policy is called "${policy}"${didYouMean(policy, known)}`, {
-    hint: `The policies, and those that there are archives of: ${known.join(', ') || 'none'}.`,
-  })
-}
-
 function tableOf(policy: string, { policies }: Project, entries: readonly LedgerEntry[]): TableName {
   const now = policies.find(({ name }) => name === policy)?.table
   const [last] = entries.filter((entry) => entry.policy === policy).toReversed()
@@ -386,11 +353,6 @@ function tableOf(policy: string, { policies }: Project, entries: readonly Ledger
 /** A table's whole name, as far as it is there. */
 async function tableNow(name: TableName, database: Database): Promise<TableName> {
   return (await database.read((db) => database.findTable(db, name)))?.name ?? name
-}
-
-function textOption(name: string, text: unknown): string {
-  if (typeof text === 'string' && text.trim() !== '' && !text.includes('\0')) return text
-  throw new RetentionError('USAGE', `"${name}" is ${text === undefined ? 'missing' : 'not a text, or empty'}`)
 }
 
 function tableOption(table: string | undefined): TableName | undefined {

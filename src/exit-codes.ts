@@ -1,6 +1,6 @@
 /** Exit codes, all in one place. */
 import { RetentionError } from './errors.ts'
-import type { ApplyReport, EraseReport, StatusReport, VerifyReport } from './report.ts'
+import type { ApplyReport, EraseReport, MoveReport, PruneReport, StatusReport, VerifyReport } from './report.ts'
 
 /** What the process's exit code says. */
 export const exitCode = {
@@ -10,7 +10,7 @@ export const exitCode = {
   usage: 2,
   /** `status --exit-code`: something is due; `verify`: something does not match. */
   attention: 3,
-  /** Stopped early, by a limit, the time or locked rows, with due rows left. */
+  /** Stopped early, by a limit, the time or locked rows, with due rows left; `erase`, `prune`: something is held. */
   partial: 4,
   /** Nothing could run: another run holds the policies. */
   locked: 11,
@@ -55,6 +55,22 @@ export function codeOfStatus({ policies }: StatusReport): number {
 export function codeOfErase({ archives, held, left }: EraseReport): number {
   if (left.length > 0 || archives.some(({ error }) => error !== undefined)) return exitCode.failed
   return held > 0 ? exitCode.partial : exitCode.done
+}
+
+/** The exit code of move. 0 says that all archives are there, or in a dry run that nothing that can be seen stands against it. */
+export function codeOfMove({ archives, left }: MoveReport): number {
+  const isWhole = left.length === 0 && archives.every(({ error }) => error === undefined)
+  return isWhole ? exitCode.done : exitCode.failed
+}
+
+/** The exit code of prune. 0 says that what had expired is pruned, or in a dry run that it could be. */
+export function codeOfPrune({ policies }: PruneReport): number {
+  const archives = policies.flatMap((policy) => policy.archives)
+  if (policies.some(({ left }) => left.length > 0) || archives.some(({ error }) => error !== undefined))
+    return exitCode.failed
+  const isLocked = policies.map(({ error }) => error !== undefined)
+  if (isLocked.length > 0 && isLocked.every(Boolean)) return exitCode.locked
+  return isLocked.some(Boolean) || archives.some(({ holds }) => holds.length > 0) ? exitCode.partial : exitCode.done
 }
 
 /** The exit code of verify. */

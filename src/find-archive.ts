@@ -10,6 +10,7 @@ import { hasCode, RetentionError } from './errors.ts'
 import { furtherFiles } from './further-files.ts'
 import { parseTableName, type TableName } from './config/fields.ts'
 import type { Ledger, LedgerEntry, LedgerFile, LedgerLink } from './ledger/ledger.ts'
+import { prunedError } from './pruned-files.ts'
 import { fileNameOf, isAddress, openTarget, targetOfFile } from './target/open.ts'
 import type { Target } from './target/target.ts'
 import { didYouMean } from './config/validate.ts'
@@ -66,6 +67,7 @@ export async function findArchive(file: string, place: Place): Promise<FoundArch
     // Another database's archive may have the same name.
     const isOther = known !== undefined && (await isAnother(target, name, known, place.config))
     const entry = isOther ? undefined : known
+    if (entry?.prunedAt !== null && entry?.prunedAt !== undefined) throw prunedError(entry)
     const found = await readFound(target, name, entry, place.config)
     const isErased = erased.some(({ storedSha256 }) => storedSha256 === found.manifestSha256)
     const isGone = entry?.state === 'pruned' && erased.length > 0

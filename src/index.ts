@@ -19,6 +19,8 @@ export { init, type InitChoice, type InitOptions, type InitReport } from './init
 export type { ErasedFile, Erasure } from './ledger/erasures.ts'
 export type { Hold } from './ledger/hold.ts'
 export type { ArchiveState, LedgerEntry, LedgerFile } from './ledger/ledger.ts'
+export type { MovedFile } from './ledger/moves.ts'
+export { move, type MoveOptions } from './move.ts'
 export { definePolicy, type PolicyInput } from './config/policy.ts'
 export type { AskForKey, KeyKind } from './config/keys.ts'
 export { env, type Compress, type Encrypt, type EnvReference, type SealingInput } from './config/sealing.ts'
@@ -36,9 +38,14 @@ export type {
   HoldList,
   HoldReport,
   ListedHold,
+  MovedArchiveReport,
+  MoveReport,
   PolicyReport,
   PolicyStanding,
   PolicyStatus,
+  PrunedArchiveReport,
+  PrunedPolicyReport,
+  PruneReport,
   QueryColumn,
   QueryReport,
   QueryValue,
@@ -55,6 +62,7 @@ export type {
   VerifyReport,
   WaitReport,
 } from './report.ts'
+export { prune, type PruneOptions } from './prune.ts'
 export { listViews, query, streamQuery, type QueryOptions, type QueryStream } from './query.ts'
 export type { ColumnChange } from './reshape.ts'
 export { readArchive, type ReadArchiveOptions } from './read-archive.ts'

@@ -16,13 +16,16 @@ export interface StoredFile {
   readonly policy: string
 }
 
+/** Where a file lies, or may lie, as the ledger has it. */
+export type Place = Pick<LedgerEntry, 'target' | 'path' | 'location'>
+
 /** All files of ours, finished or not, on the targets that config, policies and ledger know. */
-export async function listFiles({ config, policies }: Project, entries: readonly LedgerEntry[]): Promise<StoredFile[]> {
+export async function listFiles({ config, policies }: Project, places: readonly Place[]): Promise<StoredFile[]> {
   const targets = new Map<string, Target>()
   const configured = [config.archive, ...policies.flatMap((policy) => policy.archive ?? [])]
   for (const archive of configured) await addTarget(targets, openTarget(archive, config.folder))
-  for (const entry of entries) {
-    const target = await targetOfEntry(entry, config).catch(() => undefined)
+  for (const place of places) {
+    const target = await targetOfEntry(place, config).catch(() => undefined)
     if (target !== undefined) await addTarget(targets, target)
   }
   const files: StoredFile[] = []
@@ -70,6 +73,8 @@ export async function unknownAmong(
   const place = async (target: Target, name: string): Promise<string> => `${await target.identity()}\0${name}`
   const known = new Set<string>()
   for (const entry of entries) {
+    // Files of one that is no more are of no use, wherever they are.
+    if (entry.state === 'pruned') continue
     const target = await targetOfEntry(entry, config).catch(() => undefined)
     if (target === undefined) continue
     known.add(await place(target, entry.path))

@@ -177,6 +177,9 @@ function recordOf(name: string, manifest: Manifest, target: Target): LedgerEntry
     toolVersion: manifest.toolVersion,
     archivedAt: manifest.createdAt,
     restoredAt: null,
+    prunedAt: null,
+    prunedBy: null,
+    removedAt: null,
   }
 }
 

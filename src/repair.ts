@@ -84,6 +84,8 @@ async function repair(file: StoredFile, work: RepairWork): Promise<Repair> {
 }
 
 async function judge(file: StoredFile, work: RepairWork): Promise<Repair> {
+  const known = work.entries.find(({ name }) => name === archiveOf(file.name))
+  if (known?.state === 'pruned') return leave(file, 'the ledger has an archive of its name as pruned')
   if (file.name.endsWith('.tmp')) {
     const isOurs = await wasClaimed(unfinishedName(file.name) ?? file.name, work)
     if (!isOurs) return leave(file, 'it is unfinished, and the ledger has never come as far as its number')
@@ -134,7 +136,7 @@ async function judgeRedaction(
   redacted: Redacted,
   work: RepairWork,
 ): Promise<Repair> {
-  const found = await withCompared(archive, redacted, work.database, async (compared) => compared)
+  const found = await withCompared(archive, redacted, work.database, false, async (compared) => compared)
   if (found === undefined) return leave(file, 'it is of a redaction, and its table has another form now')
   const { gone, changed, same } = found
   const open = archive.rows - gone.count - changed.count - same
@@ -145,7 +147,7 @@ async function judgeRedaction(
   const proposal: Repair = { ...about(file), action: 'adopt', text: why, asks: false, done: false }
   if (!(await isWanted(proposal, work))) return proposal
   const entry = adoptedEntry(archive)
-  const done = await withCompared(archive, redacted, work.database, async (now, transaction) => {
+  const done = await withCompared(archive, redacted, work.database, true, async (now, transaction) => {
     // Once more, now that it is about to be said in the same transaction.
     if (now.changed.count + now.same > 0) return false
     await recordNow(transaction, entry, work)

@@ -5,6 +5,7 @@ import type { ChildRows } from './children.ts'
 import type { ErasedFile, Erasure } from './ledger/erasures.ts'
 import type { Hold } from './ledger/hold.ts'
 import type { ArchiveState, LedgerEntry } from './ledger/ledger.ts'
+import type { MovedFile } from './ledger/moves.ts'
 import type { ColumnChange } from './reshape.ts'
 
 /** How a policy's run ended; in a dry run, how it would end. */
@@ -119,6 +120,12 @@ export interface PolicyStanding {
   readonly archived: number
   readonly archives: number
   readonly archivedBytes: number
+  /** How long its archives are kept, as written; null: for ever. */
+  readonly expireAfter: string | null
+  /** Archives that are older, restored ones too: those that `prune` would remove, unless something keeps them. */
+  readonly expired: number
+  /** When the next archive expires, ISO 8601; null where none will. */
+  readonly nextExpiry: string | null
   readonly lastAppliedAt: string | null
   /** Whether the policy has changed since it last archived something. */
   readonly changed: boolean
@@ -138,6 +145,8 @@ export interface StatusReport {
   readonly archives: readonly LedgerEntry[]
   /** What has been erased from archives: how much, why and by whom; the oldest first. */
   readonly erasures: readonly ErasureRecord[]
+  /** Files of archives that have been moved, or were about to be, and whether they are gone from where they are of no use. */
+  readonly moves: readonly MovedFile[]
 }
 
 /** A legal hold that has been placed, and what it keeps by now. */
@@ -259,10 +268,100 @@ export interface EraseReport {
   readonly held: number
   /** Matching rows in the table itself, which erase does not touch; null where it cannot be asked. */
   readonly live: number | null
-  /** Files that an erasure which was cut off had left, and that were removed now; in a dry run, that would be. */
+  /** Files that an erasure or a move which was cut off had left, and that were removed now; in a dry run, that would be. */
   readonly removed: readonly string[]
   /** Why some of those are there still. */
   readonly left: readonly ReportedError[]
+  readonly warnings: readonly Finding[]
+}
+
+/** What a move does with an archive, or would do. */
+export interface MovedArchiveReport {
+  readonly name: string
+  readonly state: 'archived' | 'restored'
+  /** Of the policy's own table. */
+  readonly rows: number
+  /** Of all its CSVs, as stored. */
+  readonly bytes: number
+  /** Where it was, and where it is then. */
+  readonly from: string
+  readonly to: string
+  /** Whether the ledger has gone over; in a dry run, whether nothing that can be seen would stand against it. */
+  readonly moved: boolean
+  /** Why it has not been moved; or where it has, why its old files are there still. */
+  readonly error?: ReportedError
+}
+
+/** What move did, or would do. */
+export interface MoveReport {
+  readonly policy: string
+  /** The target, as the config writes it, or as it was given. */
+  readonly to: string
+  readonly by: string
+  readonly dryRun: boolean
+  /** Archives that were moved, or would be, and their size in bytes. */
+  readonly moved: number
+  readonly bytes: number
+  /** Archives that were there already. */
+  readonly there: number
+  /** Those that were not. */
+  readonly archives: readonly MovedArchiveReport[]
+  /** Files that a move or an erasure which was cut off had left, and that were removed now; in a dry run, that would be. */
+  readonly removed: readonly string[]
+  /** Why some of those are there still. */
+  readonly left: readonly ReportedError[]
+  readonly warnings: readonly Finding[]
+}
+
+/** An archive that has outlived its retention, and what becomes of it, or would. */
+export interface PrunedArchiveReport {
+  readonly name: string
+  readonly location: string
+  readonly state: 'archived' | 'restored'
+  readonly archivedAt: string
+  /** Since when it may be pruned. */
+  readonly expiredAt: string
+  /** Of the policy's own table. */
+  readonly rows: number
+  /** Of all its CSVs, as stored. */
+  readonly bytes: number
+  /** Of the policy's own CSV. */
+  readonly sha256: string
+  /** Whether the ledger has it as pruned now; in a dry run, whether it would. */
+  readonly pruned: boolean
+  /** Whether its files were gone already: removed by a rule of the service's own, say. */
+  readonly gone: boolean
+  /** The legal holds that keep it. */
+  readonly holds: readonly Pick<Hold, 'id' | 'reason' | 'createdBy' | 'until'>[]
+  /** Why it was not pruned; or where it was, why its files are there still. */
+  readonly error?: ReportedError
+}
+
+/** What prune did for a policy, or would do. */
+export interface PrunedPolicyReport {
+  readonly policy: string
+  /** How long its archives are kept, as written; null: for ever. */
+  readonly expireAfter: string | null
+  /** When the next of its archives expires, of those that have not; null where none will. */
+  readonly nextExpiry: string | null
+  /** Those that have expired, the oldest first. */
+  readonly archives: readonly PrunedArchiveReport[]
+  /** How many of them were pruned, or would be, and their size in bytes. */
+  readonly pruned: number
+  readonly bytes: number
+  /** Files that a prune which was cut off had left, or an erasure or a move, and that were removed now; in a dry run, would be. */
+  readonly removed: readonly string[]
+  /** Why some of those are there still. */
+  readonly left: readonly ReportedError[]
+  /** Why nothing was done for the policy at all. */
+  readonly error?: ReportedError
+}
+
+/** What prune did, or would do. */
+export interface PruneReport {
+  readonly dryRun: boolean
+  readonly by: string
+  readonly policies: readonly PrunedPolicyReport[]
   readonly warnings: readonly Finding[]
 }
 
@@ -305,8 +404,11 @@ export interface QueryView {
 
 /** What is wrong with a file. */
 export interface VerifyFinding {
-  /** `returned`: rows of an archive are in the table as well. `erased`: rows were erased from it, and it is there still. */
-  readonly kind: 'missing' | 'changed' | 'orphan' | 'returned' | 'erased'
+  /**
+   * `returned`: rows of an archive are in the table as well. `erased`: rows were erased from it, and it is there still. `moved`: the
+   * archive is at another target, and this copy is there still. `pruned`: its archive was pruned, and it is there still.
+   */
+  readonly kind: 'missing' | 'changed' | 'orphan' | 'returned' | 'erased' | 'moved' | 'pruned'
   readonly name: string
   readonly location: string
   readonly text: string
@@ -317,8 +419,8 @@ export interface Repair {
   readonly name: string
   readonly location: string
   /**
-   * `adopt`: record it in the ledger. `set-aside`: move it to `set-aside` in its folder. `remove`: rows were erased from it, and
-   * only its removal was left to do. `leave`: it is for somebody to decide.
+   * `adopt`: record it in the ledger. `set-aside`: move it to `set-aside` in its folder. `remove`: rows were erased from it, or
+   * its archive is at another target or was pruned, and only its removal was left to do. `leave`: it is for somebody to decide.
    */
   readonly action: 'adopt' | 'set-aside' | 'remove' | 'leave'
   /** Why. */

@@ -32,9 +32,10 @@ export async function downRedacted(archive: FoundArchive, order: RestoreOrder): 
     const csv = metered(meter, await readCsv(archive))
     const old = await transaction.stageOld(redacted, archive.columns, csv)
     checkRead(archive, old.rows, meter)
-    const found = await old.compare()
+    const found = await old.compare(true)
     const { gone, changed } = found
-    if (gone.count + changed.count > 0 && onConflict === 'error') throw conflict(archive, table, found)
+    const later = await laterFindings(archive, transaction.db, ledger)
+    if (gone.count + changed.count > 0 && onConflict === 'error') throw conflict(archive, table, found, later)
     const rows = await old.put(onConflict).catch((error: unknown) => {
       throw unfit(archive, table, error)
     })
@@ -60,7 +61,7 @@ export async function downRedacted(archive: FoundArchive, order: RestoreOrder): 
       heldUntil: recorded?.heldUntil ?? null,
       state,
       redacted: Object.keys(redacted.set),
-      warnings: [...leftFindings(archive, found, order), ...(await laterFindings(archive, transaction.db, ledger))],
+      warnings: [...leftFindings(archive, found, order), ...later],
     }
   } catch (error) {
     await transaction.rollback()
@@ -68,7 +69,10 @@ export async function downRedacted(archive: FoundArchive, order: RestoreOrder): 
   }
   // 4. Commit: the values are back and the ledger knows, or neither.
   if (dryRun) await transaction.rollback()
-  else await commitRestore(archive, order, transaction, report)
+  else
+    await commitRestore(archive, order, transaction, report).catch((error: unknown) => {
+      throw unfit(archive, table, error)
+    })
   return report
 }
 
@@ -83,7 +87,12 @@ function checkOrder(archive: FoundArchive, { into, reshaping, selection }: Resto
   )
 }
 
-function conflict(archive: FoundArchive, table: RestoreTable, { gone, changed }: Compared): RetentionError {
+function conflict(
+  archive: FoundArchive,
+  table: RestoreTable,
+  { gone, changed }: Compared,
+  later: readonly Finding[],
+): RetentionError {
   const key = `(${table.key.join(', ')})`
   const some = ({ count, keys }: Unlike): string =>
     `${key} = ${keys.map((one) => `(${one})`).join(', ')}${count > keys.length ? ` and ${count - keys.length} more` : ''}`
@@ -98,6 +107,7 @@ function conflict(archive: FoundArchive, table: RestoreTable, { gone, changed }:
   ]
   return new RetentionError('RESTORE_CONFLICT', `${archive.name} was not restored:\n${lines.join('\n')}`, {
     hint: [
+      ...(changed.count > 0 ? later.map(({ text }) => `${text}. Restore those first.`) : []),
       ...(changed.count > 0
         ? [
             'Use --on-conflict skip to leave rows that have been changed, or --on-conflict overwrite to set them as well.',
@@ -114,8 +124,10 @@ function conflict(archive: FoundArchive, table: RestoreTable, { gone, changed }:
 function unfit(archive: FoundArchive, table: RestoreTable, error: unknown): unknown {
   if (!hasCode(error, 'DATABASE_FAILED') || error.hint !== undefined) return error
   const text = `What rows of ${archive.name} held does not fit ${formatTableName(table.name)} as it is now; nothing has been restored: ${error.message}`
-  const hint =
-    'Another row may have such a value now. Change that, or leave rows out by changing them and --on-conflict skip.'
+  const isForeign = /foreign key/i.test(error.message)
+  const hint = isForeign
+    ? 'What these rows referred to is not there any more. Put that back first.'
+    : 'Another row may have such a value now. Change that, or leave rows out by changing them and --on-conflict skip.'
   return new RetentionError('ROWS_UNFIT', text, { hint, cause: error })
 }
 

@@ -3,9 +3,10 @@ import type { Database, OnConflict } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { hasCode, RetentionError } from './errors.ts'
 import { milliseconds, parseTableName, type Duration, type TableName } from './config/fields.ts'
-import { checkBytes, checkKey, findArchive, type FoundArchive } from './find-archive.ts'
+import { checkBytes, checkKey, findArchive, type FoundArchive, type Place } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadConfig, nowOption, type ProjectOptions } from './config/project.ts'
+import { prunedError } from './pruned-files.ts'
 import type { RestoreReport } from './report.ts'
 import { downWhole } from './restore-children.ts'
 import { reshapeOptions, type ReshapeOptions } from './restore-options.ts'
@@ -52,10 +53,11 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
       options.dryRun === true
         ? await Ledger.forReading(database, config.ledger)
         : await Ledger.forWriting(database, config.ledger)
-    const archive = await findArchive(options.file, { config, database, ledger, cwd: options.cwd ?? '.' })
+    const place = { config, database, ledger, cwd: options.cwd ?? '.' }
+    const archive = await findArchive(options.file, place)
     const order = { database, ledger, now, into, hold, onConflict, ...wanted, dryRun: options.dryRun === true }
     try {
-      return await restoreLocked(archive, order)
+      return await restoreLocked(archive, order, place)
     } catch (error) {
       // A restore that works checks the bytes that it uses. Before anything else goes by what an archive seems to be,
       // it is asked whether it still is what it was.
@@ -68,7 +70,7 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
 }
 
 /** Restores an archive while nobody else can work on what its policy has archived. */
-async function restoreLocked(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
+async function restoreLocked(archive: FoundArchive, order: RestoreOrder, place: Place): Promise<RestoreReport> {
   const { database, ledger, into } = order
   checkRestorable(archive, database, into)
   await checkKey(archive)
@@ -79,11 +81,12 @@ async function restoreLocked(archive: FoundArchive, order: RestoreOrder): Promis
     })
   }
   try {
-    // Whoever had the lock before us may have restored it.
+    // Whoever had the lock before us may have restored it, or moved it.
     const entry = await database.read((db) => ledger.find(db, archive.name))
     const isSame = entry?.manifestSha256 === archive.entry?.manifestSha256
     if (!isSame && into === undefined) throw otherOfThatName(archive, entry)
-    const current = isSame ? { ...archive, entry } : archive
+    const hasMoved = isSame && entry !== undefined && entry.location !== archive.entry?.location
+    const current = isSame ? { ...(hasMoved ? await findArchive(archive.name, place) : archive), entry } : archive
     checkRestorable(current, database, into)
     return await restoreArchive(current, order, wayOf(current))
   } finally {
@@ -108,9 +111,7 @@ function checkRestorable(
       hint: 'To put its rows into another table, use --into.',
     })
   }
-  if (entry?.state === 'pruned') {
-    throw new RetentionError('ARCHIVE_NOT_FOUND', `${name} has been pruned: it had outlived its own retention`)
-  }
+  if (entry?.state === 'pruned') throw prunedError(entry)
   if (databaseKind !== undefined && databaseKind !== database.kind) {
     throw new RetentionError(
       'MANIFEST_INVALID',

@@ -3,6 +3,7 @@ import { refusalOf, warningsOf } from './database/findings.ts'
 import { openDatabase } from './database/open.ts'
 import { messageOf, RetentionError } from './errors.ts'
 import { formatTableName, parseTableName } from './config/fields.ts'
+import { expiriesOf } from './expired.ts'
 import { Ledger } from './ledger/ledger.ts'
 import { policyCutoff, type PlanContext } from './past.ts'
 import { fingerprint } from './plan.ts'
@@ -41,6 +42,7 @@ export async function status(options: StatusOptions = {}): Promise<StatusReport>
       policies: standings,
       archives: await ledger.entries(db, names),
       erasures: await ledger.erasures.all(db, names),
+      moves: await ledger.moves.files(db, names),
     }))
   } finally {
     await database.close()
@@ -52,16 +54,18 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
   const found = await surveyPolicy(policy, context).catch((error: unknown) => error)
   const survey = isSurvey(found) ? found : undefined
   const table = formatTableName(survey?.table?.name ?? policy.table)
-  const { summary, holds } = await database.read(async (db) => {
+  const { summary, holds, entries } = await database.read(async (db) => {
     const known = survey?.table ?? (await database.findTable(db, policy.table))
     const along = (survey?.children ?? []).flatMap(({ table: name }) => parseTableName(name) ?? [])
     const names = [...(known?.relatives ?? [policy.table]), ...along]
     return {
       summary: await ledger.summary(db, policy.name),
       holds: await ledger.holds.on(db, { policy: policy.name, names }, now),
+      entries: await ledger.entries(db, [policy.name]),
     }
   })
   const error = errorOf(found)
+  const { expireAfter, expired, next } = expiriesOf(policy, config, entries, now)
   return {
     policy: policy.name,
     table,
@@ -75,6 +79,9 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
     archived: summary.rows,
     archives: summary.archives,
     archivedBytes: summary.bytes,
+    expireAfter,
+    expired: expired.length,
+    nextExpiry: next,
     lastAppliedAt: summary.lastAppliedAt,
     changed: summary.lastFingerprint !== null && summary.lastFingerprint !== fingerprint(policy, config),
     holds,

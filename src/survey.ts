@@ -5,7 +5,7 @@ import { look, type Along, type ChildRows } from './children.ts'
 import { formatTableName } from './config/fields.ts'
 import type { Policy } from './config/policy.ts'
 import { countRows, firstTime, type Range } from './cut.ts'
-import type { Cutoff } from './cutoff.ts'
+import { expiryAt, type Cutoff } from './cutoff.ts'
 import type { Db, Finding, Inspection, RowSelection, SqlValue, Table, TimeColumn } from './database/database.ts'
 import { wherePredicate } from './database/where.ts'
 import { failsOnRows, type Hold } from './ledger/hold.ts'
@@ -101,7 +101,7 @@ export async function survey(db: Db, policy: Policy, context: PlanContext): Prom
   const request = { ...inspectRequest(policy, cutoff), hasWorked: lastAppliedAt !== null }
   const inspection = await context.database.inspect(db, request)
   const { table, time } = inspection
-  const findings = [...inspection.findings, ...ownFindings(policy, table, context)]
+  const findings = [...inspection.findings, ...ownFindings(policy, table, context), ...lockFindings(policy, context)]
   const none = { due: 0, held: 0, legal: [], undated: 0, oldest: undefined, oldestDue: undefined }
   const nothing: Survey = { policy, cutoff, table, time, findings, ...none }
   const rows = await (isRefused(nothing) ? undefined : pastRows(db, inspection, policy, cutoff, context))
@@ -170,6 +170,18 @@ function ownFindings(policy: Policy, table: Table | undefined, { ledger, databas
   if (table === undefined || !ledger.owns(table.name)) return []
   const text = `${formatTableName(table.name)} is one of the ledger's own tables`
   return [{ level: 'refusal', text, hint: 'What has been archived must stay known.' }]
+}
+
+/** An archive that is locked for longer than it is kept cannot be pruned in time. */
+function lockFindings(policy: Policy, { config, now }: PlanContext): Finding[] {
+  const { objectLock, expiry, expireAfter = config.archive.expireAfter } = policy.archive ?? config.archive
+  if (objectLock?.days === undefined || expiry === undefined) return []
+  const day = 24 * 60 * 60 * 1000
+  if (Date.parse(expiryAt(now.toISOString(), expiry)) >= now.getTime() + objectLock.days * day) return []
+  const text = `Archives are locked for ${objectLock.days} days and expire after ${expireAfter}: until the lock has ended, none can be pruned`
+  return [
+    { level: 'warning', text, hint: 'Leave "days" out of "objectLock": the lock then ends as the archive expires.' },
+  ]
 }
 
 async function keptFindings(db: Db, table: Table, held: RowSelection | undefined): Promise<Finding[]> {

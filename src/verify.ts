@@ -8,12 +8,13 @@ import type { Conflicts, Database, Redacted } from './database/database.ts'
 import { openDatabase } from './database/open.ts'
 import { formatTableName } from './config/fields.ts'
 import { hasCode, messageOf, RetentionError } from './errors.ts'
-import { erasedAmong, erasedFinding, repairErased, type LeftFile } from './erased-files.ts'
+import { leftAmong, leftFinding, oldFiles, pendingPlaces, repairLeft, type LeftFile } from './erased-files.ts'
 import { findEntry, targetOfEntry, type FoundArchive } from './find-archive.ts'
 import { Ledger, type LedgerEntry } from './ledger/ledger.ts'
 import { loadProject, type ProjectOptions } from './config/project.ts'
-import { listFiles, policiesRunning, unknownAmong, type StoredFile } from './orphans.ts'
+import { listFiles, policiesRunning, unknownAmong, type Place, type StoredFile } from './orphans.ts'
 import { stageCommon } from './placing-reshaped.ts'
+import { prunedError } from './pruned-files.ts'
 import { repairOrphans } from './repair.ts'
 import type { Repair, Unopened, VerifyFinding, VerifyReport } from './report.ts'
 import { fileNameOf, isAddress, openTarget, targetOfFile } from './target/open.ts'
@@ -53,7 +54,7 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
     const ledger = yes
       ? await Ledger.forWriting(database, config.ledger)
       : await Ledger.forReading(database, config.ledger)
-    const files = whole ? await listFiles(project, await readEntries(database, ledger)) : []
+    const files = whole ? await listFiles(project, await knownPlaces(database, ledger)) : []
     const running = await policiesRunning(files, database, ledger)
     // Read again once that is known: what a run that has ended since has left is in the ledger, or an orphan.
     const entries = await readEntries(database, ledger)
@@ -74,14 +75,14 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
     }
     // A name that was given away again is the new archive's.
     const strangers = await unknownAmong(files, entries, config)
-    const erased = await erasedAmong(strangers, await database.read((db) => ledger.erasures.files(db)), config)
-    const unknown = without(strangers, erased)
+    const left = await leftAmong(strangers, await database.read((db) => oldFiles(db, ledger)), config)
+    const unknown = without(strangers, left)
     const isRunning = ({ policy }: StoredFile): boolean => running.has(policy)
     const orphans = unknown.filter((file) => !isRunning(file))
-    const gone = erased.filter(({ stored }) => !isRunning(stored))
+    const unused = left.filter(({ stored }) => !isRunning(stored))
     const repairs = repair
       ? [
-          ...(await repairErased(gone, { config, database, ledger, yes, now: new Date() })),
+          ...(await repairLeft(unused, { config, database, ledger, yes, now: new Date() })),
           ...(await repairOrphans(orphans, { ...project, database, ledger, yes, decide })),
         ]
       : []
@@ -95,10 +96,10 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
       ...sum,
       findings: [
         ...findings,
-        ...gone.filter(({ stored }) => isLeft(stored)).map(erasedFinding),
+        ...unused.filter(({ stored }) => isLeft(stored)).map(leftFinding),
         ...orphans.filter(isLeft).map(orphanFinding),
       ],
-      inProgress: [...unknown, ...erased.map(({ stored }) => stored)]
+      inProgress: [...unknown, ...left.map(({ stored }) => stored)]
         .filter(isRunning)
         .map(({ target, name }) => target.locate(name)),
       repairs,
@@ -150,7 +151,7 @@ async function checkUnredacted(
   redacted: Redacted,
   database: Database,
 ): Promise<VerifyFinding[]> {
-  const same = await withCompared(archive, redacted, database, async (found) => found.same)
+  const same = await withCompared(archive, redacted, database, false, async (found) => found.same)
   if (same === undefined || same === 0) return []
   const text = `${same} of its rows in ${formatTableName(archive.table)} hold again what was redacted: ${Object.keys(redacted.set).join(', ')}`
   return [{ kind: 'returned', name: archive.name, location: entry.location, text }]
@@ -167,14 +168,22 @@ async function readEntries(database: Database, ledger: Ledger): Promise<LedgerEn
   return database.read((db) => ledger.entries(db))
 }
 
+/** Where files of ours may lie: those that are in use, and those that only their removal is left to do of. */
+async function knownPlaces(database: Database, ledger: Ledger): Promise<Place[]> {
+  const old = await database.read((db) => oldFiles(db, ledger))
+  // A target that had nothing but archives that are no more may be gone.
+  const stored = (await readEntries(database, ledger)).filter(({ state }) => state !== 'pruned')
+  return [...stored, ...pendingPlaces(old)]
+}
+
 async function isStored(database: Database, ledger: Ledger, { name }: LedgerEntry): Promise<boolean> {
   const entry = await database.read((db) => ledger.find(db, name))
   return entry !== undefined && entry.state !== 'pruned'
 }
 
-function without(files: readonly StoredFile[], erased: readonly LeftFile[]): StoredFile[] {
-  const left = new Set(erased.map(({ stored }) => stored))
-  return files.filter((file) => !left.has(file))
+function without(files: readonly StoredFile[], left: readonly LeftFile[]): StoredFile[] {
+  const known = new Set(left.map(({ stored }) => stored))
+  return files.filter((file) => !known.has(file))
 }
 
 /** An entry to check, and where its file is to be looked for: where somebody says, or else where it belongs. */
@@ -193,6 +202,8 @@ function select(entries: readonly LedgerEntry[], { files = [], cwd = '.' }: Veri
     if (entry !== undefined) {
       return { entry, target: written === file ? undefined : targetOfFile(file, cwd, [entry.target]) }
     }
+    const pruned = entries.find((candidate) => candidate.name === name)
+    if (pruned !== undefined) throw prunedError(pruned)
     throw new RetentionError(
       'ARCHIVE_NOT_FOUND',
       `The ledger has no archive "${file}"${didYouMean(

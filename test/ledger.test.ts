@@ -10,7 +10,9 @@ import {
   apply,
   erase,
   listHolds,
+  move,
   plan,
+  prune,
   releaseHold,
   restore,
   status,
@@ -20,6 +22,7 @@ import {
 } from '../src/index.ts'
 import { loadConfig } from '../src/config/project.ts'
 import { onCluster } from './support/database.ts'
+import { ledgerEntries } from './support/judge.ts'
 import type { TestProject } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
 
@@ -348,12 +351,31 @@ overDatabases(
       // Holds that have ended are forgotten.
       assert.is((await apply({ cwd: made.folder, now: new Date('2099-01-01') })).policies[0]?.error, undefined)
 
+      // What is pruned takes no rights of its own.
+      await db.run("update retention_ledger set archived_at = '2000-01-01' where state = 'restored'")
+      const archive = { to: './backups', durable: true, expireAfter: '20 years' }
+      made.configure({ database: as(role), archive })
+      const pruned = await prune({ cwd: made.folder, yes: true })
+      assert.is(
+        pruned.policies[0]?.archives.every((one) => one.pruned && one.error === undefined),
+        true,
+      )
+      assert.is(pruned.policies[0]?.pruned, 1)
+      made.configure({ database: as(role) })
+
       const wish = { cwd: made.folder, policy: 'log', where: 'id = 2', reason: 'x' }
       assert.is((await erase(wish)).erased, 1)
       const [denied] = (await erase({ ...wish, yes: true })).archives
       assert.match(denied?.error?.message ?? '', /permission denied for table retention_ledger_erasures/)
       await db.run(grants('erase', base, role))
       assert.is((await erase({ ...wish, yes: true })).erased, 1)
+
+      made.configure({ database: as(role), archive: { to: './vault', durable: true } })
+      const there = { cwd: made.folder, policy: 'log', to: './vault', yes: true }
+      const [unmoved] = (await move(there)).archives
+      assert.match(unmoved?.error?.message ?? '', /permission denied for table retention_ledger_moved_files/)
+      await db.run(grants('move', base, role))
+      assert.ok((await move(there)).archives.every(({ error }) => error === undefined))
 
       // Whoever archives may hold rows, and not release them.
       const held = await addHold({ cwd: made.folder, on: 'log', reason: 'x' })
@@ -367,7 +389,8 @@ overDatabases(
       await db.run(grants('hold', base, counsel))
       await releaseHold({ cwd: made.folder, id: held.hold.id })
       await addHold({ cwd: made.folder, on: 'log', where: 'id = 1', reason: 'x' })
-      await addHold({ cwd: made.folder, archive: file, reason: 'x' })
+      const [kept] = (await ledgerEntries(db)).filter(({ state }) => state === 'archived')
+      await addHold({ cwd: made.folder, archive: kept?.name ?? '', reason: 'x' })
       made.configure({ database: as(reader) })
       assert.is((await listHolds({ cwd: made.folder })).holds.filter(({ kind }) => kind === 'legal').length, 2)
     } finally {

@@ -202,6 +202,8 @@ overDatabases(
       await db.run(`begin; ${change}`)
       const passed = await applyOne(folder)
       assert.equal([passed.archived, passed.skipped], [3, 2])
+      // Looking waits for nobody.
+      assert.equal((await verify({ cwd: folder, deep: true })).findings, [])
       await db.run('commit')
       assert.is((await applyOne(folder)).archived, 1)
     } else {
@@ -293,7 +295,7 @@ overDatabases(
 
 overDatabases(
   test,
-  'triggers: one that changes other columns is warned of, one that undoes it stops it',
+  'triggers: one that changes other columns is warned of; one that undoes it, or starts the time anew, stops it',
   async ({ db, project }) => {
     await seed(db)
     const { folder } = project({ people })
@@ -311,6 +313,12 @@ overDatabases(
     assert.match(stopped.error?.hint ?? '', /undoes/)
     assert.equal(await db.dump('people'), before)
     await db.run(`drop trigger undoes ${db.kind === 'sqlite' ? '' : 'on people'}`)
+    await db.run(trigger('touches', "update people set at = '2026-06-01T00:00:00Z'"))
+    const anew = await applyOne(folder)
+    assert.equal([anew.status, anew.error?.code, anew.archived], ['failed', 'REFUSED', 0])
+    assert.match(anew.error?.message ?? '', /"at", which ages them, is not what it was/)
+    assert.equal(await db.dump('people'), before)
+    await db.run(`drop trigger touches ${db.kind === 'sqlite' ? '' : 'on people'}`)
     await db.run(trigger('notes', "update people set note = 'touched'"))
     const noted = await applyOne(folder)
     assert.equal([noted.status, noted.archived], ['applied', 5], noted.error?.message)

@@ -189,6 +189,7 @@ async function forget(db: TestDatabase): Promise<void> {
     'ledger_held_runs',
     'ledger_erasures',
     'ledger_erased_files',
+    'ledger_moved_files',
     'ledger_held_rows',
   ]) {
     await db.run(`drop table retention_${table}`)

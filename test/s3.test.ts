@@ -8,7 +8,18 @@ import * as assert from 'uvu/assert'
 import { store, storeText } from '../src/archive/store.ts'
 import { checkConfig } from '../src/config/config.ts'
 import { parseS3Address } from '../src/config/s3-address.ts'
-import { apply, erase, getArchive, query as ask, readArchive, restore, status, verify } from '../src/index.ts'
+import {
+  apply,
+  erase,
+  getArchive,
+  plan,
+  prune,
+  query as ask,
+  readArchive,
+  restore,
+  status,
+  verify,
+} from '../src/index.ts'
 import { openTarget } from '../src/target/open.ts'
 import { partSize } from '../src/target/s3-upload.ts'
 import type { Target } from '../src/target/target.ts'
@@ -153,6 +164,10 @@ test('an address says where, and never who; what is for S3 alone is refused of f
   }
   assert.match(mistakesIn({ to: './x', storageClass: 'STANDARD_IA' }), /a folder without storageClass/)
   assert.match(mistakesIn({ to: 's3://bucket', storageClass: 'GLACIER' }), /that can be read at once/)
+  assert.match(
+    mistakesIn({ to: 's3://bucket', objectLock: { mode: 'COMPLIANCE' } }),
+    /has no "days", and archives never/,
+  )
   assert.match(mistakesIn({ to: 's3://bucket', objectLock: { mode: 'NONE', days: 1 } }), /"GOVERNANCE" or "COMPLIANCE"/)
   const whole = { storageClass: 'STANDARD_IA', sseKmsKey: 'alias/x', objectLock: { mode: 'COMPLIANCE', days: 30 } }
   assert.is(mistakesIn({ to: 's3://bucket', ...whole }), '')
@@ -270,6 +285,10 @@ test('unfinished uploads are listed as such, and given up; a file is set aside w
   assert.equal([s3.uploads(), await target.list()], [[], ['other.csv']])
   // Whoever was at work on it is told.
   assert.match((await failureOf(draft.publish())).message, /NoSuchUpload/)
+  const again = await target.create('log_backup_20260516.csv')
+  for (const piece of pieces()) await again.write(piece)
+  for (const name of await target.list()) if (name.endsWith('.tmp')) await target.remove(name)
+  assert.equal([s3.uploads(), await target.list()], [[], ['other.csv']])
   await target.setAside('other.csv')
   await storeText(target, 'other.csv', 'y')
   await target.setAside('other.csv')
@@ -507,6 +526,75 @@ overDatabases(
     assert.is((await erase(wish)).removed.length, 2)
     assert.equal(here(), ['log_backup_20260516_0002.csv', 'log_backup_20260516_0002.csv.manifest.json'].map(key))
     assert.equal((await verify({ cwd: folder })).findings, [])
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'an archive is locked until it expires, is pruned then and no earlier, and may be gone by then',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore('2026-05-15T15:00:00Z', 4))
+    const locked = { objectLock: { mode: 'COMPLIANCE' }, expireAfter: '2 months' } as const
+    const archive = { to: s3.address(`f${folders}`), ...locked }
+    const policies = { log: { ...logPolicy, batch: 2, concurrency: 1 } }
+    const { folder } = project(policies, { archive, timezone: 'Asia/Seoul' })
+    const locks = new Set<unknown>()
+    s3.fault = ({ operation, headers, key: asked }) => {
+      if (operation === 'PUT' && here().every((file) => file !== asked))
+        locks.add(headers['x-amz-object-lock-retain-until-date'])
+      return undefined
+    }
+    await apply({ cwd: folder, now })
+    const stored = here()
+    const { archives, policies: standings } = await status({ cwd: folder })
+    const [next] = standings
+    const until = next?.nextExpiry ?? ''
+    assert.equal([archives.length, next?.expired, next?.warnings], [2, 0, []])
+    assert.ok(
+      [...locks].some((lock) => Date.parse(String(lock)) === Date.parse(until)),
+      `${[...locks].join()} ${until}`,
+    )
+    assert.equal(
+      (await prune({ cwd: folder, yes: true, now: new Date(Date.parse(until) - 1) })).policies[0]?.archives,
+      [],
+    )
+
+    s3.fault = ({ operation }) =>
+      operation === 'HEAD'
+        ? { status: 200, code: '', headers: { 'x-amz-object-lock-retain-until-date': '2091-01-01T00:00:00Z' } }
+        : undefined
+    const order = { cwd: folder, yes: true, now: new Date(Date.parse(until) + 86_400_000) }
+    const refused = await prune(order)
+    assert.match(refused.policies[0]?.archives[0]?.error?.message ?? '', /is locked until 2091-01-01T00:00:00/)
+    assert.equal(here(), stored)
+    s3.fault = undefined
+    // A lifecycle rule has removed one; a bucket that does not answer is no proof of that.
+    for (const file of stored.filter((one) => one.includes('0002')))
+      await newTarget().remove(file.slice(key('').length))
+    s3.fault = ({ operation }) => (operation === 'LIST' ? { status: 403, code: 'AccessDenied' } : undefined)
+    assert.is((await prune({ ...order, yes: false })).policies[0]?.archives[1]?.error?.code, 'TARGET_UNUSABLE')
+    s3.fault = undefined
+    const { policies: done } = await prune(order)
+    assert.equal(
+      done[0]?.archives.map((one) => [one.pruned, one.gone]),
+      [
+        [true, false],
+        [true, true],
+      ],
+    )
+    assert.equal([here(), (await verify({ cwd: folder })).findings], [[], []])
+    // Locked for longer than it is kept, it could not be pruned in time.
+    const days = {
+      to: s3.address(`f${folders}`),
+      expireAfter: '2 months',
+      objectLock: { mode: 'COMPLIANCE', days: 90 },
+    } as const
+    const warned = await plan({ cwd: project(policies, { archive: days }).folder, now })
+    assert.match(
+      warned.policies[0]?.warnings[0]?.text ?? '',
+      /^Archives are locked for 90 days and expire after 2 months/,
+    )
   },
   ['sqlite'],
 )

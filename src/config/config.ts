@@ -4,6 +4,7 @@ import path from 'node:path'
 import * as v from 'valibot'
 
 import { RetentionError } from '../errors.ts'
+import { expiryOf, lockMistake } from './expiry.ts'
 import {
   timeout,
   tableName,
@@ -146,10 +147,12 @@ export function checkConfig(input: unknown, file: string, folder: string, ask?: 
   const checked = check(schema, input, file, [...fields, ...targetFields, ...throttleFields])
   if ('mistakes' in checked) return checked
   const { policies, throttle: given, ...rest } = checked.value
-  const mistake = sealingMistake(rest.archive, {})
+  const expiry = expiryOf(rest.archive, {}, rest.timezone)
+  const mistake = sealingMistake(rest.archive, {}) ?? lockMistake(rest.archive, expiry)
   if (mistake !== undefined) return { mistakes: [{ file, text: mistake }] }
   const keys = new Keys(async () => [passwordVariable(rest.archive)], ask)
-  return { value: { ...rest, throttle: given, file, folder, policies: path.resolve(folder, policies), keys } }
+  const archive = expiry === undefined ? rest.archive : { ...rest.archive, expiry }
+  return { value: { ...rest, archive, throttle: given, file, folder, policies: path.resolve(folder, policies), keys } }
 }
 
 /** A config file's content, not yet checked, and where it lies. */

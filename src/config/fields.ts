@@ -2,7 +2,8 @@
 import ms, { type StringValue } from 'ms'
 import * as v from 'valibot'
 
-import { isTimezone } from '../cutoff.ts'
+import { isTimezone, type Expiry } from '../cutoff.ts'
+import { expireAfter } from './expiry.ts'
 import { isS3, parseS3Address, s3AddressAllowed } from './s3-address.ts'
 import { sealingEntries, sealingFields, type Sealing, type SealingInput } from './sealing.ts'
 
@@ -145,11 +146,20 @@ export interface TargetInput extends SealingInput {
   durable?: boolean
   /** Whether archives begin with a UTF-8 byte order mark, so that spreadsheets show every script right. Default true. */
   bom?: boolean
+  /**
+   * How long archives are kept: `'7 years'`, `'18 months'`, `'2 weeks'`, `'90 days'`; from the day on which the rows were archived,
+   * in the config's time zone. `prune` removes those that are older. In a policy, `'never'` sets the config's aside. Default: the
+   * config's, which is that they are kept for ever.
+   */
+  expireAfter?: string
   /** On S3: the storage class, such as `STANDARD_IA`. Default: the bucket's. */
   storageClass?: string
   /** On S3: the id, alias or ARN of the KMS key that the service encrypts with (SSE-KMS). Default: as the bucket does. */
   sseKmsKey?: string
-  /** On S3: nobody can remove or replace an archive for so many days. The bucket must have Object Lock. Default: none. */
+  /**
+   * On S3: nobody can remove or replace an archive for so many days, or where those are left out, until it expires. The bucket
+   * must have Object Lock. Default: none.
+   */
   objectLock?: ObjectLock
 }
 
@@ -157,7 +167,8 @@ export interface TargetInput extends SealingInput {
 export interface ObjectLock {
   /** `GOVERNANCE`: but for those with a special right. `COMPLIANCE`: whoever it is. */
   readonly mode: 'GOVERNANCE' | 'COMPLIANCE'
-  readonly days: number
+  /** Default: until the archive expires, by `expireAfter`. */
+  readonly days?: number | undefined
 }
 
 /** A target with its defaults filled in. */
@@ -165,6 +176,10 @@ export interface TargetConfig extends Sealing {
   readonly to: string
   readonly durable: boolean
   readonly bom: boolean
+  /** As written. */
+  readonly expireAfter?: string | undefined
+  /** What that comes to, with the config's; undefined: archives never expire. */
+  readonly expiry?: Expiry | undefined
   readonly storageClass?: string | undefined
   readonly sseKmsKey?: string | undefined
   readonly objectLock?: ObjectLock | undefined
@@ -173,7 +188,7 @@ export interface TargetConfig extends Sealing {
 const onlyOnS3 = ['storageClass', 'sseKmsKey', 'objectLock'] as const
 
 /** The fields of a target. */
-export const targetFields = ['to', 'durable', 'bom', ...sealingFields, ...onlyOnS3] as const
+export const targetFields = ['to', 'durable', 'bom', 'expireAfter', ...sealingFields, ...onlyOnS3] as const
 
 const targetAllowed = `a folder, such as "./backups", an address on S3, or { ${targetFields.join(', ')} }`
 const place = v.pipe(
@@ -194,6 +209,7 @@ export const target = v.lazy((input) =>
             to: place,
             durable: v.optional(v.boolean('true or false'), false),
             bom: v.optional(v.boolean('true or false'), true),
+            expireAfter: v.optional(expireAfter),
             ...sealingEntries,
             storageClass: v.optional(
               v.pipe(
@@ -209,9 +225,9 @@ export const target = v.lazy((input) =>
               v.strictObject(
                 {
                   mode: v.picklist(['GOVERNANCE', 'COMPLIANCE'], '"GOVERNANCE" or "COMPLIANCE"'),
-                  days: wholeNumber(1, 36_500),
+                  days: v.optional(wholeNumber(1, 36_500)),
                 },
-                '{ mode, days }',
+                '{ mode, days }, or { mode } beside "expireAfter"',
               ),
             ),
           },

@@ -5,6 +5,7 @@ import path from 'node:path'
 import * as v from 'valibot'
 
 import { codeOf, RetentionError } from '../errors.ts'
+import { expiryOf, lockMistake } from './expiry.ts'
 import {
   pause,
   sizeWithin,
@@ -195,7 +196,8 @@ const schema = v.strictObject(
 export interface PolicyDefaults {
   readonly gentle: boolean
   readonly throttle: CheckedThrottle | undefined
-  readonly archive: Sealing
+  readonly archive: Sealing & Pick<TargetConfig, 'expireAfter'>
+  readonly timezone: string
 }
 
 /** Checks what a policy file exports. */
@@ -214,6 +216,9 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
   if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
   const sealing = sealingMistake(checked.value.archive, defaults.archive)
   if (sealing !== undefined) named.push({ file, text: sealing })
+  const expiry = expiryOf(checked.value.archive ?? {}, defaults.archive, defaults.timezone)
+  const lock = lockMistake(checked.value.archive ?? {}, expiry)
+  if (lock !== undefined) named.push({ file, text: lock })
   if (named.length > 0) return { mistakes: named }
   const unfit = redactionMistakes(checked.value)
   if (unfit.length > 0) return { mistakes: unfit.map((mistake): Mistake => ({ file, text: mistake })) }
@@ -229,7 +234,7 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
       columnTimezone,
       partitions,
       reclaim,
-      archive: archive === undefined ? undefined : { ...archive, ...sealingOf(archive, defaults.archive) },
+      archive: archive === undefined ? undefined : { ...archive, ...sealingOf(archive, defaults.archive), expiry },
       where,
       action: own.action,
       set: own.set,

@@ -1,8 +1,11 @@
 /** A config and its policies, loaded together so that all mistakes are told at once. */
 import path from 'node:path'
 
+import * as v from 'valibot'
+
 import { checkConfig, findConfig, readConfig, type Config, type ConfigInput } from './config.ts'
 import { RetentionError } from '../errors.ts'
+import { target, type TargetConfig } from './fields.ts'
 import { Keys, type AskForKey } from './keys.ts'
 import { readPolicies, type Policy, type PolicyDefaults } from './policy.ts'
 import { passwordVariable } from './sealing.ts'
@@ -32,6 +35,20 @@ export function nowOption(now: Date | undefined): Date {
   if (now === undefined) return new Date()
   if (now instanceof Date && !Number.isNaN(now.getTime())) return now
   throw new RetentionError('USAGE', `"now" is ${String(now)}; allowed: a Date`)
+}
+
+/** A text that a call needs. @throws RetentionError `USAGE` where it is none, or an empty one */
+export function textOption(name: string, text: unknown): string {
+  if (typeof text === 'string' && text.trim() !== '' && !text.includes('\0')) return text
+  throw new RetentionError('USAGE', `"${name}" is ${text === undefined ? 'missing' : 'not a text, or empty'}`)
+}
+
+/** A target that a call names: what a config's `archive` may be as a text. @throws RetentionError `USAGE` where it is none */
+export function targetOption(name: string, to: unknown): TargetConfig {
+  const checked = v.safeParse(target, textOption(name, to))
+  if (checked.success) return checked.output
+  const [{ message }] = checked.issues
+  throw new RetentionError('USAGE', `"${name}" is ${JSON.stringify(to)}; allowed: ${message}`)
 }
 
 /** A checked config with its checked policies. */
@@ -70,7 +87,7 @@ function passwordVariables(config: Config, policies: readonly Policy[]): (string
   return [config.archive, ...policies.map(({ archive }) => archive ?? config.archive)].map(passwordVariable)
 }
 
-const noDefaults: PolicyDefaults = { gentle: false, throttle: undefined, archive: {} }
+const noDefaults: PolicyDefaults = { gentle: false, throttle: undefined, archive: {}, timezone: 'UTC' }
 
 /** Loads the config alone. @throws as `loadProject`. */
 export async function loadConfig(options: ProjectOptions): Promise<Config> {

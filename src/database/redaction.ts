@@ -116,3 +116,14 @@ export function notHeld(rows: number, triggers: readonly string[]): RetentionErr
     hint: `One of the triggers that run on update has a word in it: ${triggers.join(', ')}. Nothing has been changed.`,
   })
 }
+
+/** Rows whose time has become another one by being overwritten. */
+export function timeMoved(column: string, triggers: readonly string[]): RetentionError {
+  return new RetentionError(
+    'REFUSED',
+    `Rows were overwritten, and "${column}", which ages them, is not what it was: their time would begin anew, and a restore would not know them`,
+    {
+      hint: `One of the triggers that run on update sets it: ${triggers.join(', ')}. Let "column" be one that none sets, or let the trigger leave it where it is not the application that writes. Nothing has been changed.`,
+    },
+  )
+}

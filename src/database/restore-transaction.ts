@@ -157,11 +157,12 @@ export interface Unlike {
 export interface OldValues {
   readonly rows: number
   /**
-   * Looks at the table's rows, which cannot change any more then; to be called before the others.
+   * Looks at the table's rows; to be called before the others.
+   * @param lock whether they cannot change any more then: only where something is to be made of it
    * @returns those that are not there any more; those that hold neither what they were overwritten with nor what the archive
    *   has; and how many hold what the archive has
    */
-  compare(): Promise<{ readonly gone: Unlike; readonly changed: Unlike; readonly same: number }>
+  compare(lock: boolean): Promise<{ readonly gone: Unlike; readonly changed: Unlike; readonly same: number }>
   /** Puts the old values back where they are not held already. @param onConflict what to do with rows that have changed */
   put(onConflict: OnConflict): Promise<PlacedRows>
   /** The old values as they now are in the table, as the archive's CSV. Of rows that were left, they come as staged. */

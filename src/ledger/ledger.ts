@@ -7,6 +7,7 @@ import type { Database, Db, Partition, Redacted } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { Erasures } from './erasures.ts'
 import { Holds } from './holds.ts'
+import { Moves } from './moves.ts'
 import { columnNames, instant, LedgerNames } from './names.ts'
 import { isLedgerTable, migrateLedger, readVersion, type LedgerTable } from './schema.ts'
 
@@ -84,6 +85,11 @@ export interface LedgerEntry {
   readonly toolVersion: string
   readonly archivedAt: string
   readonly restoredAt: string | null
+  /** When it was pruned, having outlived its retention, and by whom; null where it was not. Of an erased one, see the erasure. */
+  readonly prunedAt: string | null
+  readonly prunedBy: string | null
+  /** When the files of a pruned one were removed; null as long as they may be there. */
+  readonly removedAt: string | null
 }
 
 /** A policy's history in a few numbers. */
@@ -102,6 +108,8 @@ export class Ledger {
   readonly holds: Holds
   /** What has been erased from archives. */
   readonly erasures: Erasures
+  /** What has been moved from one target to another. */
+  readonly moves: Moves
   readonly #database: Database
   readonly #name: TableName
   readonly #tables: LedgerNames
@@ -114,6 +122,7 @@ export class Ledger {
     this.#exists = exists
     this.holds = new Holds(database, this.#tables, exists)
     this.erasures = new Erasures(this.#tables, exists)
+    this.moves = new Moves(this.#tables, exists)
   }
 
   /** For commands that only read. @throws RetentionError `LEDGER_TOO_NEW` */
@@ -173,17 +182,34 @@ export class Ledger {
   }
 
   /**
-   * Moves an entry, with the holds on its archive, to the archive that has taken its place.
+   * Moves an entry, with the holds on its archive, to the archive that has taken its place; or to another place.
    * @throws RetentionError `ROWS_CHANGED` where it is not as it was any more
    */
   async move(db: Db, before: LedgerEntry, after: LedgerEntry): Promise<void> {
     await this.#change(db, before, rowOf(after))
-    await this.holds.moveTo(db, before.name, after.name)
+    if (after.name !== before.name) await this.holds.moveTo(db, before.name, after.name)
   }
 
-  /** Marks an archive as one that is no more. @throws as `move` */
-  async prune(db: Db, entry: LedgerEntry): Promise<void> {
-    await this.#change(db, entry, { state: 'pruned' })
+  /**
+   * Marks an archive as one that is no more.
+   * @param pruned who did that, as it had outlived its retention; undefined where nothing was left of it after an erasure
+   * @throws as `move`
+   */
+  async prune(db: Db, entry: LedgerEntry, pruned?: { readonly by: string; readonly at: Date }): Promise<void> {
+    const said = pruned === undefined ? {} : { pruned_at: pruned.at.toISOString(), pruned_by: pruned.by }
+    await this.#change(db, entry, { state: 'pruned', ...said })
+  }
+
+  /** Notes that the files of a pruned archive are gone. */
+  async markRemoved(db: Db, name: string, now: Date): Promise<void> {
+    await this.#tables
+      .in(db)
+      .updateTable(this.#tables.name('ledger'))
+      .set({ removed_at: now.toISOString() })
+      .where('name', '=', name)
+      .where('state', '=', 'pruned')
+      .where('removed_at', 'is', null)
+      .execute()
   }
 
   async #change(db: Db, before: LedgerEntry, after: Partial<LedgerTable>): Promise<void> {
@@ -194,6 +220,7 @@ export class Ledger {
       .where('name', '=', before.name)
       .where('state', '=', before.state)
       .where('manifest_sha256', '=', before.manifestSha256)
+      .where('target', '=', before.target)
       .executeTakeFirst()
     if (numUpdatedRows === 1n) return
     throw new RetentionError('ROWS_CHANGED', `${before.name} is not in the ledger any more as it was`)
@@ -351,6 +378,9 @@ function rowOf(entry: LedgerEntry): LedgerTable {
     toolVersion,
     archivedAt,
     restoredAt,
+    prunedAt,
+    prunedBy,
+    removedAt,
     ...same
   } = entry
   return {
@@ -367,6 +397,9 @@ function rowOf(entry: LedgerEntry): LedgerTable {
     tool_version: toolVersion,
     archived_at: archivedAt,
     restored_at: restoredAt,
+    pruned_at: prunedAt,
+    pruned_by: prunedBy,
+    removed_at: removedAt,
   }
 }
 
@@ -403,5 +436,8 @@ function entryOf(row: LedgerTable): LedgerEntry {
     toolVersion: row.tool_version,
     archivedAt: instant(row.archived_at),
     restoredAt: row.restored_at === null ? null : instant(row.restored_at),
+    prunedAt: row.pruned_at === null ? null : instant(row.pruned_at),
+    prunedBy: row.pruned_by,
+    removedAt: row.removed_at === null ? null : instant(row.removed_at),
   }
 }

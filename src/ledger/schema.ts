@@ -37,6 +37,9 @@ export type LedgerTable = {
   tool_version: string
   archived_at: string | Date
   restored_at: string | Date | null
+  pruned_at: string | Date | null
+  pruned_by: string | null
+  removed_at: string | Date | null
 }
 
 /** The tables of a ledger. Their real names begin with the ledger's, which the config chooses. */
@@ -107,6 +110,25 @@ export type LedgerTables = {
     /** When it was removed; null as long as it may be there. */
     removed_at: string | Date | null
   }
+  /** Files of archives that have moved, or were about to: those that are of no use, at the one place or at the other. */
+  moved_files: {
+    move: string
+    policy: string
+    archive: string
+    file: string
+    stored_sha256: string
+    from_target: string
+    to_target: string
+    /** Where it is of no use, and which place that is: the old one once the archive has moved, the new one until then. */
+    location: string
+    place: string
+    moved_by: string
+    begun_at: string | Date
+    /** When the ledger went over to the new place; null as long as it has not. */
+    moved_at: string | Date | null
+    removed_at: string | Date | null
+    tool_version: string
+  }
 }
 
 /** The table names of a ledger. */
@@ -121,6 +143,7 @@ export function ledgerTableNames(ledger: TableName): Record<keyof LedgerTables, 
     held_rows: named('_held_rows'),
     erasures: named('_erasures'),
     erased_files: named('_erased_files'),
+    moved_files: named('_moved_files'),
   }
 }
 
@@ -174,6 +197,9 @@ const migrations: readonly Migration[] = [
       .addColumn('tool_version', 'text', needed)
       .addColumn('archived_at', instant, needed)
       .addColumn('restored_at', instant)
+      .addColumn('pruned_at', instant)
+      .addColumn('pruned_by', 'text')
+      .addColumn('removed_at', instant)
       .execute()
     await create('names').addColumn('base', 'text', key).addColumn('last', 'integer', needed).execute()
     await create('holds')
@@ -236,6 +262,23 @@ const migrations: readonly Migration[] = [
       .addColumn('location', 'text', needed)
       .addColumn('removed_at', instant)
       .addPrimaryKeyConstraint(`${names.erased_files.name}_pkey`, ['erasure', 'file'])
+      .execute()
+    await create('moved_files')
+      .addColumn('move', 'text', needed)
+      .addColumn('policy', 'text', needed)
+      .addColumn('archive', 'text', needed)
+      .addColumn('file', 'text', needed)
+      .addColumn('stored_sha256', 'text', needed)
+      .addColumn('from_target', 'text', needed)
+      .addColumn('to_target', 'text', needed)
+      .addColumn('location', 'text', needed)
+      .addColumn('place', 'text', needed)
+      .addColumn('moved_by', 'text', needed)
+      .addColumn('begun_at', instant, needed)
+      .addColumn('moved_at', instant)
+      .addColumn('removed_at', instant)
+      .addColumn('tool_version', 'text', needed)
+      .addPrimaryKeyConstraint(`${names.moved_files.name}_pkey`, ['move', 'file'])
       .execute()
   },
 ]

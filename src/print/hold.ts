@@ -64,6 +64,13 @@ export function heldLine(holds: readonly Omit<HoldReport, 'where'>[]): string {
   return `${indent(style('dim', `legal hold ${each.join(', ')}`))}\n`
 }
 
+/** The legal holds that keep an archive, in one line; nothing where there are none. */
+export function keptBy(holds: readonly Pick<Hold, 'id' | 'reason' | 'createdBy'>[]): string {
+  if (holds.length === 0) return ''
+  const each = holds.map((hold) => `${shortId(hold)} (${oneLine(hold.reason)}, by ${oneLine(hold.createdBy)})`)
+  return `${indent(style('dim', `  kept by legal hold ${each.join(', ')}`))}\n`
+}
+
 function scope({ kind, table: name, archive, where }: Hold): string {
   if (archive !== null) return kind === 'legal' ? `archive ${archive}` : `restored rows of ${archive}`
   return where === null ? `all rows of ${name}` : `rows of ${name} where ${oneLine(where)}`

@@ -3,7 +3,7 @@ import type { LedgerEntry } from '../ledger/ledger.ts'
 import type { PolicyStanding, StatusReport } from '../report.ts'
 import { holdLine } from './hold.ts'
 import { errorLines } from './policy.ts'
-import { counted, day, moment, number, size, style, table, warnings } from './style.ts'
+import { counted, day, indent, moment, number, size, style, table, warnings } from './style.ts'
 
 export function printStatus({ policies, archives }: StatusReport, withArchives: boolean): string {
   const overview = table(
@@ -40,8 +40,19 @@ function printDetails(policy: PolicyStanding): string {
       text: holdLine(hold),
     })),
   ]
-  const text = `${policy.error === undefined ? '' : errorLines(policy.error)}${warnings(notes)}`
+  const text = `${expiryLine(policy)}${policy.error === undefined ? '' : errorLines(policy.error)}${warnings(notes)}`
   return text === '' ? '' : `\n${style('bold', policy.policy)}\n${text}`
+}
+
+/** How old archives become, and which are older; nothing where they are kept for ever. */
+function expiryLine({ expireAfter, expired, nextExpiry }: PolicyStanding): string {
+  if (expireAfter === null) return ''
+  const next = nextExpiry === null ? '' : `; the next expires ${day(nextExpiry)}`
+  const line =
+    expired === 0
+      ? style('dim', `archives are kept for ${expireAfter}${next}`)
+      : `${style('yellow', '!')} ${counted(expired, 'archive')} older than ${expireAfter}, for "retention prune"${next}`
+  return `${indent(line)}\n`
 }
 
 function printArchives(archives: readonly LedgerEntry[]): string {

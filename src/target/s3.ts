@@ -5,6 +5,7 @@ import type { HeadObjectCommandOutput, ListMultipartUploadsCommandOutput, S3 } f
 
 import type { TargetConfig } from '../config/fields.ts'
 import type { S3Address } from '../config/s3-address.ts'
+import { expiryAt } from '../cutoff.ts'
 import { RetentionError } from '../errors.ts'
 import { clientFor } from './s3-client.ts'
 import { download } from './s3-download.ts'
@@ -19,7 +20,7 @@ const asideFolder = 'set-aside/'
 const day = 24 * 60 * 60 * 1000
 
 /** What of a config is for S3 alone. */
-export type S3Settings = Pick<TargetConfig, 'storageClass' | 'sseKmsKey' | 'objectLock'>
+export type S3Settings = Pick<TargetConfig, 'storageClass' | 'sseKmsKey' | 'objectLock' | 'expiry'>
 
 export class S3Target implements Target {
   readonly name: string
@@ -101,6 +102,7 @@ export class S3Target implements Target {
 
   async remove(file: string): Promise<void> {
     const object = this.#object(file)
+    if (unfinishedName.test(file)) return this.#orUnusable(`give ${file} up`, (s3) => this.#abort(s3, file))
     await this.#orUnusable(`remove ${file}`, async (s3) => {
       const head = await headOf(s3, object)
       if (head === undefined) return
@@ -225,9 +227,17 @@ export class S3Target implements Target {
         ? {}
         : {
             ObjectLockMode: objectLock.mode,
-            ObjectLockRetainUntilDate: new Date(Date.now() + objectLock.days * day),
+            ObjectLockRetainUntilDate: this.#lockedUntil(objectLock.days),
           }),
     }
+  }
+
+  /** @param days undefined: until it expires, which the config makes sure that it does */
+  #lockedUntil(days: number | undefined): Date {
+    const now = new Date()
+    const { expiry } = this.#settings
+    if (days !== undefined || expiry === undefined) return new Date(now.getTime() + (days ?? 0) * day)
+    return new Date(expiryAt(now.toISOString(), expiry))
   }
 
   get #service(): string {

@@ -47,7 +47,7 @@ export interface Target {
   /** Removes a file that this process published in a step that was rolled back. */
   withdraw(file: string): Promise<void>
   /**
-   * Removes a file for good; one that is gone already is no mistake.
+   * Removes a file for good, be it an unfinished one; one that is gone already is no mistake.
    * @throws RetentionError `TARGET_UNUSABLE`, also where its bytes would stay: the file is there as before then
    */
   remove(file: string): Promise<void>

@@ -16,6 +16,8 @@ export type RowText = string
 interface Entry {
   readonly name: string
   readonly state: string
+  /** Where its file is. */
+  readonly location: string
   readonly sha256: string
   readonly rows: number
   /** Rows of other tables that went along. */
@@ -150,7 +152,7 @@ function cellsOf(row: RowText): Map<string, string> {
 }
 
 /** The rows of a stored file, whose CSV must be what was recorded of it. It may be compressed. */
-function fileRows(
+export function fileRows(
   kind: TestDatabase['kind'],
   folder: string,
   name: string,
@@ -190,10 +192,11 @@ export async function ledgerEntries(db: TestDatabase): Promise<Entry[]> {
       : "select count(*) from pg_class where relname = 'retention_ledger'",
   )
   if (Number(exists) === 0) return []
-  const rows = await db.rows('select name, state, sha256, rows, files from retention_ledger')
-  return rows.map(([name, state, sha256, count, files]) => ({
+  const rows = await db.rows('select name, state, location, sha256, rows, files from retention_ledger')
+  return rows.map(([name, state, location, sha256, count, files]) => ({
     name: String(name),
     state: String(state),
+    location: String(location),
     sha256: String(sha256),
     rows: Number(count),
     files: JSON.parse(String(files)) as Entry['files'],

@@ -1,10 +1,19 @@
 /** Kills the real command line at named points and at random moments, over and over, and has the judge look each time. */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { createDatabase, untilAlone, type Kind, type TestDatabase } from './database.ts'
-import { compareRows, judge, judgeChild, judgeRedacted, ledgerEntries, tableRows, type RowText } from './judge.ts'
+import {
+  compareRows,
+  fileRows,
+  judge,
+  judgeChild,
+  judgeRedacted,
+  ledgerEntries,
+  tableRows,
+  type RowText,
+} from './judge.ts'
 import type { Plan } from './points.ts'
 import { TestProject, type Run } from './project.ts'
 import type { TestS3 } from './s3.ts'
@@ -164,11 +173,14 @@ class Victim {
     }
     const compress = ([false, 'gzip', 'zstd'] as const)[Math.floor(random() * 3)] ?? false
     const config = { database: db.address, lockTimeout: '500ms' }
-    const archive = { to: './backups', durable: true, compress }
-    const project = new TestProject({ ...config, archive }, { log: policy })
+    const kept = { compress, expireAfter: '10 years' }
+    const archive = { to: './backups', durable: true, ...kept }
+    // Archives go to one folder, and are moved to the other and back.
+    const folders = { log: { ...policy, archive: { ...archive, to: './vault' } } }
+    const project = new TestProject({ ...config, archive }, s3 === undefined ? folders : { log: policy })
     const folder = path.basename(project.folder)
     const bucket = s3 === undefined ? undefined : { s3, folder }
-    if (s3 !== undefined) project.configure({ ...config, archive: { to: s3.address(folder), compress } })
+    if (s3 !== undefined) project.configure({ ...config, archive: { to: s3.address(folder), ...kept } })
     const hanging = children ? await tableRows(db, 'note') : undefined
     return new Victim(db, project, await tableRows(db, 'log'), hanging, redact, random, known, bucket)
   }
@@ -180,12 +192,28 @@ class Victim {
   /** Runs one command, and kills it. */
   async strike(): Promise<{ killed: boolean; at: string }> {
     const args = await this.#nextCommand()
+    if (args[0] === 'prune') return this.#strikePrune(args)
     if (args[0] !== 'erase') return this.#strikeWith(args)
     // What runs that were cut off have left is not looked into, and may have the row.
     await untilAlone(this.#db)
     await this.#run(['verify', '--repair', '--yes'], [])
     const struck = await this.#strikeWith(args)
     await this.#finishErasure(args)
+    return struck
+  }
+
+  /** Lets an archive be as old as they may become; from then on nobody may find its rows, and nobody else may go. */
+  async #strikePrune(args: string[]): Promise<{ killed: boolean; at: string }> {
+    const name = this.#pick(await this.#archived())
+    const entry = (await ledgerEntries(this.#db)).find((one) => one.name === name)
+    if (entry === undefined) throw new Error(`${name} is not in the ledger`)
+    const gone = new Set(fileRows(this.#db.kind, await this.#collect(), name, entry.sha256, entry.rows))
+    await this.#db.run(`update retention_ledger set archived_at = '2001-01-01T00:00:00Z' where name = '${name}'`)
+    const struck = await this.#strikeWith(args)
+    await untilAlone(this.#db)
+    if (this.#random() < 0.5) await this.#run(['verify', '--repair', '--yes'], [])
+    await this.#run(args, [])
+    this.#original = this.#original.filter((row) => !gone.has(row))
     return struck
   }
 
@@ -214,24 +242,42 @@ class Victim {
   /** Has the judge look; returns how many rows it saw. */
   async judge(): Promise<number> {
     await untilAlone(this.#db)
-    this.#fetch()
-    if (this.#children !== undefined) await judgeChild(this.#db, 'note', this.#project.path('backups'), this.#children)
-    const folder = this.#project.path('backups')
+    const folder = await this.#collect()
+    if (this.#children !== undefined) await judgeChild(this.#db, 'note', folder, this.#children)
     const verdict = this.#redacts
       ? await judgeRedacted(this.#db, 'log', folder, this.#original, setCells(this.#db.kind))
       : await judge(this.#db, 'log', folder, this.#original)
     return verdict.rows
   }
 
+  /** Puts all archives into one folder, which is returned. */
+  async #collect(): Promise<string> {
+    const folder = this.#project.path('judged')
+    rmSync(folder, { recursive: true, force: true })
+    mkdirSync(folder)
+    if (this.#bucket === undefined) await this.#gather(folder)
+    else this.#fetch(folder)
+    return folder
+  }
+
   /** Puts what is in the bucket where the judge looks. */
-  #fetch(): void {
+  #fetch(to: string): void {
     if (this.#bucket === undefined) return
     const { s3, folder } = this.#bucket
-    rmSync(this.#project.path('backups'), { recursive: true, force: true })
-    mkdirSync(this.#project.path('backups'))
     for (const key of s3.keys()) {
       const [first, name = '', ...below] = key.split('/')
-      if (first === folder && below.length === 0) writeFileSync(this.#project.path(`backups/${name}`), s3.read(key))
+      if (first === folder && below.length === 0) writeFileSync(path.join(to, name), s3.read(key))
+    }
+  }
+
+  /** Puts each archive where the judge looks, from where the ledger says that it is; nothing that lies elsewhere. */
+  async #gather(to: string): Promise<void> {
+    for (const { location } of await ledgerEntries(this.#db)) {
+      const [, start = ''] = /^(.*)\.csv[^/]*$/.exec(path.basename(location)) ?? []
+      const from = path.dirname(location)
+      const names = existsSync(from) ? readdirSync(from) : []
+      for (const name of names.filter((one) => one.startsWith(`${start}.`)))
+        cpSync(path.join(from, name), path.join(to, name))
     }
   }
 
@@ -278,6 +324,10 @@ class Victim {
     if (dice < 0.2 && this.#children === undefined && gone.length > 0)
       return ['erase', 'log', '--where', `id = ${this.#pick(gone)}`, '--reason', 'torture', '--yes']
     const archived = await this.#archived()
+    if (dice < 0.23 && this.#children === undefined && !this.#redacts && archived.length > 0)
+      return ['prune', 'log', '--yes']
+    if (dice < 0.3 && this.#bucket === undefined && archived.length > 0)
+      return ['move', 'log', '--to', this.#pick(['./backups', './vault']), '--yes']
     const isDue = (await this.#due()) > 0
     if (archived.length === 0 || (isDue && dice < 0.75)) return ['apply']
     const restore = ['restore', this.#pick(archived), '--hold', this.#random() < 0.2 ? '1s' : 'none']

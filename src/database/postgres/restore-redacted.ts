@@ -49,14 +49,15 @@ class PostgresOldValues implements OldValues {
     this.#columns = columns
   }
 
-  async compare(): Promise<{ gone: Unlike; changed: Unlike; same: number }> {
+  async compare(lock: boolean): Promise<{ gone: Unlike; changed: Unlike; same: number }> {
     const { db } = this.#transaction
     const found = this.own('found')
     const from = sql`${rowsOf(this.#table)} as t`
     // What has been looked at stays as it is until we have ended.
-    await sql`select count(*) from (
-      select 1 from ${from} where (${this.#key('t')}) in (select ${this.#key('s')} from ${old} as s) for no key update
-    ) as locked`.execute(db)
+    if (lock)
+      await sql`select count(*) from (
+        select 1 from ${from} where (${this.#key('t')}) in (select ${this.#key('s')} from ${old} as s) for no key update
+      ) as locked`.execute(db)
     await sql`
       update ${old} as s set ${found} = case
         when not ${this.#isRow()} then 'changed'

@@ -37,7 +37,7 @@ export async function beginStep(connections: Connections, request: InspectReques
     const family = table === undefined ? undefined : await readFamily(db, table)
     const look = (): Promise<PostgresInspection> => inspectTable(db, table, request, care)
     const inspection = await lockTree(db, await look(), look)
-    if (notes(inspection) && table !== undefined) await prepareNotes(db, table)
+    if (mayDiffer(inspection) && table !== undefined) await prepareNotes(db, table, inspection.column)
     return new PostgresStep(transaction, request, table, family, inspection)
   } catch (error) {
     await transaction.rollback()
@@ -51,8 +51,8 @@ async function columnsToSet(db: Db, { table, set }: InspectRequest): Promise<str
   return found === undefined || set === undefined ? undefined : setColumns(found, set).map(({ name }) => name)
 }
 
-/** Whether rows may come to hold something else than they are set to. */
-function notes({ redaction, triggers }: PostgresInspection): boolean {
+/** Whether rows may come to hold something else than what is written to them. */
+function mayDiffer({ redaction, triggers }: PostgresInspection): boolean {
   return redaction !== undefined && triggers.length > 0
 }
 
@@ -111,10 +111,12 @@ class PostgresStep implements StepTransaction {
     if (table === undefined) throw new TypeError('rows of a table that was found')
     const { inspection } = this
     const columns = redactionColumns(table.columns, table.key, inspection.column, redaction.set)
-    const update = redactRows(rows, table, redaction, columns, skipLocked, notes(inspection))
+    const { column, triggers } = inspection
+    const notes = mayDiffer(inspection) ? { time: column } : undefined
+    const update = redactRows(rows, table, redaction, columns, skipLocked, notes)
     const copy = copyOut(this.#transaction, copyCsv(update, columns), signal)
     const remove = async (): Promise<void> => {
-      if (notes(inspection)) await proveRedacted(this.db, rows, redaction, inspection.triggers)
+      if (notes !== undefined) await proveRedacted(this.db, rows, redaction, column, triggers)
       await this.#lookAgain()
     }
     return { columns, csv: copy, count: copy.rows, records: copy.records, remove }

@@ -48,6 +48,7 @@ class SqliteOldValues implements OldValues {
     this.#columns = columns
   }
 
+  /** A restore has the write lock from its first statement on. */
   async compare(): Promise<{ gone: Unlike; changed: Unlike; same: number }> {
     const { db } = this.#connection
     const every = (condition: (name: string) => Sql): Sql => sql`(${sql.join(this.#set.map(condition), sql` and `)})`
@@ -105,7 +106,7 @@ class SqliteOldValues implements OldValues {
 
   async #known(): Promise<KnownRows> {
     const cellsOfKey = sql.join(this.#redacted.key.map((name) => sql`s.${this.#cell(name)}`))
-    const key = sql.join(this.#redacted.key.map((name) => sql.id(name)))
+    const key = sql.join(this.#redacted.key.map((name) => sql`${sql.id(name)} collate binary`))
     const isOurs = sql`(${key}) in (select ${cellsOfKey} from ${old} as s where ${isWanted})`
     const [column = '', ...more] = this.#table.key
     const number = more.length === 0 ? this.#table.numberOf(column) : undefined
@@ -150,9 +151,10 @@ class SqliteOldValues implements OldValues {
     return sql`(t.${sql.id(name)} collate binary is s.${this.#cell(name)})`
   }
 
+  /** The key's index may have another collation than its column. */
   #sameKey(): Sql {
     return sql.join(
-      this.#redacted.key.map((name) => sql`t.${sql.id(name)} = s.${this.#cell(name)}`),
+      this.#redacted.key.map((name) => sql`t.${sql.id(name)} collate binary = s.${this.#cell(name)}`),
       sql` and `,
     )
   }

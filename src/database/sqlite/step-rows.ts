@@ -5,7 +5,7 @@ import { sql } from 'kysely'
 
 import { hasCode, RetentionError } from '../../errors.ts'
 import type { ExportedRows, RowSelection, Sql } from '../database.ts'
-import { notHeld, type Redaction } from '../redaction.ts'
+import { notHeld, timeMoved, type Redaction } from '../redaction.ts'
 import { attempt } from './driver.ts'
 import type { OpenStep, Version } from './open-step.ts'
 import { csvPieces } from './pieces.ts'
@@ -17,6 +17,8 @@ import { csvOf, csvQuery, type CsvColumn } from './rows.ts'
 /** How rows are overwritten, and what may have a word in it. */
 interface Redacting extends Redaction {
   readonly triggers: readonly string[]
+  /** The column that ages the rows. */
+  readonly time: string
 }
 
 export class SqliteRows implements ExportedRows {
@@ -77,6 +79,8 @@ export class SqliteRows implements ExportedRows {
       if (where !== undefined && this.#hasAny(where))
         throw changedMeanwhile('Rows of the step were held while they were archived')
     }
+    const asked = redacting !== undefined && redacting.triggers.length > 0 ? redacting : undefined
+    const times = asked && this.#digestOf(asked.time)
     const changed = change()
     if (changed !== this.#places.count) {
       const [verb, done] = redacting === undefined ? ['DELETE', 'deleted'] : ['UPDATE', 'updated']
@@ -88,9 +92,18 @@ export class SqliteRows implements ExportedRows {
         },
       )
     }
-    if (redacting === undefined || redacting.triggers.length === 0) return
-    const open = this.#countAny(redacting.isOpen)
-    if (open > 0) throw notHeld(open, redacting.triggers)
+    if (asked === undefined) return
+    const open = this.#countAny(asked.isOpen)
+    if (open > 0) throw notHeld(open, asked.triggers)
+    if (this.#digestOf(asked.time) !== times) throw timeMoved(asked.time, asked.triggers)
+  }
+
+  /** Of what the rows hold in a column. */
+  #digestOf(name: string): string {
+    const hash = createHash('sha256')
+    const columns = [{ name, value: sql.id(name) }]
+    for (const { bytes } of csvOf(this.#step.connection, this.#places.selection, columns)) hash.update(bytes)
+    return hash.digest('hex')
   }
 
   async *#readBeside(reader: Reader, rows: RowSelection, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {

@@ -55,7 +55,7 @@ class SqliteStep implements StepTransaction {
       redaction === undefined
         ? columns.filter(({ generated }) => !generated)
         : redactionColumns(columns, key, column, redaction.set)
-    const redacting = redaction === undefined ? undefined : { ...redaction, triggers }
+    const redacting = redaction === undefined ? undefined : { ...redaction, triggers, time: column }
     const reader = writesLines ? this.#reader : undefined
     return new SqliteRows(this.#step, reader, this.#version, rows, archived, redacting, signal)
   }

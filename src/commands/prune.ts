@@ -1,0 +1,40 @@
+/** `retention prune [policy...]` */
+import type { CommandModule } from 'yargs'
+
+import type { PruneReport } from '../report.ts'
+import { given, present, projectOptions, type CommonArguments } from './command.ts'
+
+interface PruneArguments extends CommonArguments {
+  policy: string[] | undefined
+  by: string | undefined
+  yes: boolean
+}
+
+export const pruneCommand: CommandModule<CommonArguments, PruneArguments> = {
+  command: 'prune [policy...]',
+  describe: 'Remove archives that have outlived their own retention',
+  builder: (parser) =>
+    parser
+      .positional('policy', { type: 'string', array: true, describe: 'The policies; by default all' })
+      .option('by', { type: 'string', describe: 'Who wants it; by default the user at this host', requiresArg: true })
+      .option('yes', { type: 'boolean', default: false, describe: 'Do it; without, say what would be pruned' }),
+  handler: async (argv) => {
+    const { countBar } = await import('../print/progress.ts')
+    const bar = countBar('archives', argv.quiet)
+    await present(
+      argv,
+      async () => {
+        const { prune } = await import('../prune.ts')
+        const { policy: policies = [], by, yes } = argv
+        return prune({ ...projectOptions(argv), ...given({ by }), policies, yes, onProgress: bar.update }).finally(
+          bar.stop,
+        )
+      },
+      async () => {
+        const { printPrune } = await import('../print/prune.ts')
+        const { codeOfPrune } = await import('../exit-codes.ts')
+        return { print: (report: PruneReport) => printPrune(report), code: codeOfPrune }
+      },
+    )
+  },
+}
