@@ -6,7 +6,7 @@ import { formatTableName, milliseconds, parseTableName, type TableName } from '.
 import type { Policy } from './config/policy.ts'
 import { loadConfig, loadProject, nowOption, type ProjectOptions } from './config/project.ts'
 import { didYouMean } from './config/validate.ts'
-import { countRows } from './cut.ts'
+import { countRows } from './plan/cut.ts'
 import { dayAfter } from './cutoff.ts'
 import type { Database, Db, Table } from './database/database.ts'
 import { openDatabase } from './database/open.ts'

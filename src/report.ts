@@ -1,7 +1,7 @@
 /** The reports that commands give: what `--json` prints, and what the library returns. */
 import { withoutSecrets, type RetentionError } from './errors.ts'
 import type { Finding, Space } from './database/database.ts'
-import type { ChildRows } from './children.ts'
+import type { ChildRows } from './plan/children.ts'
 import type { ErasedFile, Erasure } from './ledger/erasures.ts'
 import type { Hold } from './ledger/hold.ts'
 import type { ArchiveState, LedgerEntry } from './ledger/ledger.ts'

@@ -151,7 +151,7 @@ overDatabases(
       cwd: made.folder,
     })
     assert.equal([pipe.status, pipe.stderr.toString()], [0, ''])
-    assert.is((await made.cli(['cat', file, '--json'])).code, 2)
+    assert.is((await made.run(['cat', file, '--json'])).code, 2)
   },
   ['sqlite'],
 )

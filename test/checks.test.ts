@@ -205,7 +205,7 @@ overDatabases(
     const made = project(undefined, { archive: './backups' })
     const clean = { CI: '', GITHUB_ACTIONS: '', KUBERNETES_SERVICE_HOST: '' }
     for (const name of ['CI', 'GITHUB_ACTIONS', 'RENDER', 'FLY_APP_NAME', 'KUBERNETES_SERVICE_HOST']) {
-      const { stdout, code } = await made.cli(['apply'], { env: { ...clean, [name]: 'true' } })
+      const { stdout, code } = await made.run(['apply'], { env: { ...clean, [name]: 'true' } })
       assert.is(code, 1)
       assert.match(stdout, new RegExp(`thrown away \\(${name}\\)`))
       assert.match(stdout, /durable: true/)

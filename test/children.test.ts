@@ -227,7 +227,7 @@ overDatabases(test, 'the plan shows the tree, and the commands that make the ind
     ),
   )
   const made = project({ parent: policy })
-  const { stdout } = await made.cli(['plan'])
+  const { stdout } = await made.run(['plan'])
   assert.match(stdout, /1 row due, and 3 rows of 2 tables along with them/)
   assert.match(
     stdout,

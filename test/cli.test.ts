@@ -39,7 +39,7 @@ test('help, version, and mistakes in how it is called', async () => {
       [['hold', 'release'], /Name the hold: retention hold release <id>/],
       [['restore', 'x', '--on-conflict', 'maybe'], /Invalid values/],
     ] as const) {
-      const run = await made.cli(args)
+      const run = await made.run(args)
       assert.is(run.code, 2, args.join(' '))
       assert.match(run.stderr, message)
       assert.is(run.stdout, '')
@@ -62,7 +62,7 @@ overDatabases(test, 'options that a run cannot take are told before anything is 
     [['restore', 'x', '--hold', 'soon'], /--hold is "soon"/],
     [['restore', 'x', '--into', 'a.b.c'], /--into is "a\.b\.c"/],
   ] as const) {
-    const run = await made.cli(args)
+    const run = await made.run(args)
     assert.is(run.code, 2, args.join(' '))
     assert.match(run.stderr, message)
   }
@@ -72,9 +72,9 @@ overDatabases(test, 'options that a run cannot take are told before anything is 
 overDatabases(test, '--json: one document on stdout, and nothing else there', async ({ db, project }) => {
   await seedLog(db, minutesBefore('2020-01-01T00:00:00Z', 3))
   const made = project()
-  const planned = (await made.cli(['plan', '--json'])).json<ApplyReport>()
+  const planned = (await made.run(['plan', '--json'])).json<ApplyReport>()
   assert.is(planned.dryRun, true)
-  assert.equal((await made.cli(['apply', '--dry-run', '--json'])).json<ApplyReport>().policies, planned.policies)
+  assert.equal((await made.run(['apply', '--dry-run', '--json'])).json<ApplyReport>().policies, planned.policies)
   const run = await made.cli(['apply', '--json'])
   const applied = run.json<ApplyReport>()
   assert.equal(Object.keys(applied), ['run', 'dryRun', 'startedAt', 'finishedAt', 'policies'])
@@ -94,16 +94,16 @@ overDatabases(test, '--json: one document on stdout, and nothing else there', as
     assert.ok(policy !== undefined && field in policy, field)
   assert.equal(Object.keys(policy?.archives[0] ?? {}), ['name', 'location', 'rows', 'bytes', 'sha256', 'from', 'to'])
   assert.is(run.stderr, '')
-  const standing = (await made.cli(['status', '--json'])).json<StatusReport>()
+  const standing = (await made.run(['status', '--json'])).json<StatusReport>()
   for (const field of ['policy', 'table', 'cutoff', 'due', 'undated', 'oldest', 'archived', 'lastAppliedAt', 'holds'])
     assert.ok(field in (standing.policies[0] ?? {}), field)
   assert.is(standing.archives[0]?.sha256, policy?.archives[0]?.sha256)
-  const restored = (await made.cli(['restore', policy?.archives[0]?.name ?? '', '--json'])).json<RestoreReport>()
+  const restored = (await made.run(['restore', policy?.archives[0]?.name ?? '', '--json'])).json<RestoreReport>()
   assert.is(restored.restored, 3)
-  const failed = await made.cli(['restore', 'nothing', '--json'])
+  const failed = await made.run(['restore', 'nothing', '--json'])
   assert.is(failed.code, 1)
   assert.is(failed.json<{ error: { code: string } }>().error.code, 'ARCHIVE_NOT_FOUND')
-  const wrong = await made.cli(['plan', '--nonsense', '--json'])
+  const wrong = await made.run(['plan', '--nonsense', '--json'])
   assert.is(wrong.json<{ error: { code: string } }>().error.code, 'USAGE')
 })
 
@@ -118,22 +118,22 @@ overDatabases(test, 'to a pipe: no colour, no progress bar; --quiet: nothing but
   assert.not.ok((run.stdout + run.stderr).includes('\u001b'))
   assert.is(run.stderr, '')
   assert.match(run.stdout, /3 rows archived and deleted, 3 archives/)
-  const quiet = await made.cli(['status', '--quiet'])
+  const quiet = await made.run(['status', '--quiet'])
   assert.is(quiet.stdout + quiet.stderr, '')
-  assert.match((await made.cli(['restore', 'nothing', '--quiet'])).stderr, /There is no archive "nothing"/)
+  assert.match((await made.run(['restore', 'nothing', '--quiet'])).stderr, /There is no archive "nothing"/)
 })
 
 overDatabases(test, '--quiet: what is wrong is told on stderr, whatever the command', async ({ db, project }) => {
   await seedLog(db, minutesBefore('2020-01-01T00:00:00Z', 3))
   const made = project({ log: logPolicy, broken: { ...logPolicy, column: 'nope' } })
-  const due = await made.cli(['status', 'log', '--exit-code', '--quiet'])
+  const due = await made.run(['status', 'log', '--exit-code', '--quiet'])
   assert.equal([due.code, due.stdout], [3, ''])
   assert.match(due.stderr, /3 overdue/)
   const run = await made.cli(['apply', '--quiet'])
   assert.equal([run.code, run.stdout], [1, ''])
   assert.match(run.stderr, /has no column "nope"/)
   made.write('backups/log_backup_20200101_0002.csv', 'unknown')
-  const checked = await made.cli(['verify', '--quiet'])
+  const checked = await made.run(['verify', '--quiet'])
   assert.equal([checked.code, checked.stdout], [3, ''])
   assert.match(checked.stderr, /orphan +.*log_backup_20200101_0002\.csv/)
 })
@@ -173,8 +173,8 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     const left = Number(await db.value('select count(*) from log'))
     assert.ok(left > 0 && left < 50)
     assert.is(Number(await db.value('select sum(rows) from retention_ledger')), 50 - left)
-    assert.is((await made.cli(['verify'])).code, 0)
-    assert.is((await made.cli(['apply', '--max-time', '0s'])).code, 4)
+    assert.is((await made.run(['verify'])).code, 0)
+    assert.is((await made.run(['apply', '--max-time', '0s'])).code, 4)
   })
 }
 
@@ -236,7 +236,7 @@ overDatabases(
         : "create table visits (id serial primary key, ts date); insert into visits (ts) values ('2017-07-14')",
     )
     const made = project({})
-    const run = await made.cli(['init', '--json'])
+    const run = await made.run(['init', '--json'])
     assert.is(run.code, 0, run.stderr)
     const { candidates, written } = run.json<InitReport>()
     assert.equal(written, [])
@@ -250,7 +250,7 @@ overDatabases(
     ])
     assert.equal(candidates.map(({ table }) => table.name).toSorted(), ['log', 'visits'])
     assert.match(candidates.find(({ table }) => table.name === 'visits')?.oldest ?? '', /^2017-07-14/)
-    assert.match((await made.cli(['init'])).stdout, /retention init --yes --table/)
+    assert.match((await made.run(['init'])).stdout, /retention init --yes --table/)
   },
 )
 
@@ -270,10 +270,10 @@ overDatabases(
       mkdirSync(made.path('node_modules'))
       symlinkSync(repository, made.path('node_modules/retention'))
       const env = { DATABASE_URL: db.address, CI: '', GITHUB_ACTIONS: '' }
-      const wrong = await made.cli(['init', '--yes', '--table', 'lgo', '--days', '7'], { env })
+      const wrong = await made.run(['init', '--yes', '--table', 'lgo', '--days', '7'], { env })
       assert.is(wrong.code, 2)
       assert.match(wrong.stderr, /There is no table "lgo" \(did you mean "log"\?\)/)
-      const column = await made.cli(['init', '--yes', '--table', 'log', '--column', 'body'], { env })
+      const column = await made.run(['init', '--yes', '--table', 'log', '--column', 'body'], { env })
       assert.is(column.code, 2)
       assert.match(column.stderr, db.kind === 'sqlite' ? /body/ : /"body" of public\.log is of type text/)
       assert.not.ok(existsSync(made.path('retention.config.ts')))
@@ -288,7 +288,7 @@ overDatabases(
       assert.match(made.read('policies/log.ts'), /days: Number\(process\.env\.LOG_RETENTION_DAYS \|\| 7\)/)
       assert.not.match(made.read('retention.config.ts'), /password/)
 
-      const again = await made.cli(['init', '--yes', '--table', 'log'], { env })
+      const again = await made.run(['init', '--yes', '--table', 'log'], { env })
       assert.is(again.code, 2)
       assert.match(again.stderr, /policies\/log\.ts is there already; it is left as it is/)
 

@@ -71,13 +71,13 @@ overDatabases(test, 'a policy that another run holds is left to it: exit 11', as
   const database = await openDatabase(await loadConfig({ cwd: made.folder }), 'write')
   try {
     const lock = await database.lock('retention_ledger log')
-    const locked = await made.cli(['apply', '--json'])
+    const locked = await made.run(['apply', '--json'])
     assert.is(locked.code, 11)
     assert.is(locked.json<ApplyReport>().policies[0]?.status, 'locked')
-    assert.is((await made.cli(['restore', file])).code, 11)
+    assert.is((await made.run(['restore', file])).code, 11)
     assert.is(Number(await db.value('select count(*) from log')), 2)
     await lock?.release()
-    assert.is((await made.cli(['apply'])).code, 0)
+    assert.is((await made.run(['apply'])).code, 0)
   } finally {
     await database.close()
   }
@@ -96,7 +96,7 @@ overDatabases(
     assert.is(policy?.archived, 8)
     assert.is(policy?.skipped, 2)
     assert.is(policy?.remaining, 2)
-    const cli = await made.cli(['apply'])
+    const cli = await made.run(['apply'])
     assert.is(cli.code, 4)
     assert.match(cli.stdout, /2 rows skipped: another transaction holds them/)
     await other.run('commit')
@@ -377,7 +377,7 @@ overDatabases(
     assert.is(made.list().length, 2)
     await other.run('rollback')
     await other.end()
-    assert.is((await made.cli(['apply'])).code, 0)
+    assert.is((await made.run(['apply'])).code, 0)
   },
   ['sqlite'],
 )
@@ -386,7 +386,7 @@ overDatabases(test, 'restore and apply of the same rows at once: each row is in 
   await seedLog(db, minutesBefore(cutoff, 60))
   const made = project({ log: { ...logPolicy, batch: 20 } })
   const all = await db.dump('log')
-  await made.cli(['apply'])
+  await made.run(['apply'])
   const names = (await status({ cwd: made.folder })).archives.map(({ name }) => name)
   const runs = await Promise.all([
     ...names.map((name) => made.cli(['restore', name, '--hold', 'none'])),

@@ -202,7 +202,7 @@ withProject('tells every mistake of every file at once, with file, field, value 
   ]) {
     assert.match(text, expected)
   }
-  const run = await made.cli(['plan'])
+  const run = await made.run(['plan'])
   assert.is(run.code, 2)
   assert.not.match(run.stderr, /\n\s+at /)
 })
@@ -240,8 +240,8 @@ withProject('no config, no policies, no folder of them', async (made) => {
   assert.match(await mistakesOf(made), /The policies folder .* does not exist/)
   rmSync(made.path('retention.config.ts'))
   assert.match(await mistakesOf(made), /No retention\.config\.ts in/)
-  assert.is((await made.cli(['status'])).code, 2)
-  assert.is((await made.cli(['status', '--config', 'nowhere.ts'])).code, 2)
+  assert.is((await made.run(['status'])).code, 2)
+  assert.is((await made.run(['status', '--config', 'nowhere.ts'])).code, 2)
 })
 
 withProject('a config that fails to read a file of its own is a mistake, not a missing config', async (made) => {
@@ -253,7 +253,7 @@ withProject('a config that fails to read a file of its own is a mistake, not a m
 })
 
 withProject('a policy that nobody has: names the near miss', async (made) => {
-  const run = await made.cli(['plan', 'lgo'])
+  const run = await made.run(['plan', 'lgo'])
   assert.is(run.code, 2)
   assert.match(run.stderr, /No policy is called "lgo" \(did you mean "log"\?\)/)
 })
@@ -267,12 +267,12 @@ withProject('a config given as an object, and one given by its path', async (mad
 })
 
 withProject('a database that is not there is an error, and never made', async (made) => {
-  const run = await made.cli(['apply'])
+  const run = await made.run(['apply'])
   assert.is(run.code, 1)
   assert.match(run.stderr, /There is no SQLite file .*local\.db/)
   assert.equal(made.list('.'), ['package.json', 'policies', 'retention.config.ts'])
   made.write('local.db', 'this is no database, though it is long enough to be read as one')
-  assert.match((await made.cli(['apply'])).stderr, /Cannot open .*local\.db: file is not a database/)
+  assert.match((await made.run(['apply'])).stderr, /Cannot open .*local\.db: file is not a database/)
 })
 
 withProject('no secret in any message', async (made) => {
@@ -284,7 +284,7 @@ withProject('no secret in any message', async (made) => {
   ]) {
     made.configure({ database })
     for (const args of [['plan'], ['apply', '--json'], ['init']]) {
-      const { stdout, stderr, code } = await made.cli(args)
+      const { stdout, stderr, code } = await made.run(args)
       assert.ok(code === 1 || code === 2, `${args.join(' ')}: ${code}`)
       assert.not.match(stdout + stderr, /S3C/)
     }
@@ -393,7 +393,7 @@ test('an address that could be read in two ways is refused, and no part of its p
   try {
     for (const address of addresses) {
       made.configure({ database: address })
-      const { code, stdout, stderr } = await made.cli(['status', '--json'])
+      const { code, stdout, stderr } = await made.run(['status', '--json'])
       assert.is(code, 2, address)
       assert.match(stdout, /written as %2F, %3F and %23/)
       assert.not.match(stdout + stderr, /hunter2|1234/)
@@ -414,7 +414,7 @@ test('an empty config is not passed over for one further up', async () => {
       ['.retentionrc', ''],
     ] as const) {
       made.write(`child/${name}`, text)
-      const { code, stderr } = await made.cli(['status'], { cwd: made.path('child') })
+      const { code, stderr } = await made.run(['status'], { cwd: made.path('child') })
       assert.is(code, 2, `${name}: ${stderr}`)
       assert.match(stderr, /exports nothing/)
       rmSync(made.path(`child/${name}`))

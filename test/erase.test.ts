@@ -429,6 +429,115 @@ overDatabases(
   },
 )
 
+overDatabases(
+  test,
+  'predicates and foreign keys compare as the columns did, and can name nothing of ours',
+  async ({ db, project }) => {
+    const isSqlite = db.kind === 'sqlite'
+    const [key, time, ci, plain] = isSqlite
+      ? ['integer primary key autoincrement', 'text', 'collate nocase', 'collate rtrim']
+      : ['bigint primary key', 'timestamptz', 'collate "Any Case"', 'collate "C"']
+    if (!isSqlite)
+      await db.run(`create collation "Any Case" (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`)
+    // On SQLite the child compares otherwise, on Postgres it may not: there another pair of columns does.
+    const [code, zip] = isSqlite ? ['', plain] : [ci, '']
+    await db.run(`create table parent (id ${key}, at ${time}, email text ${ci}, code text ${ci}, zip text ${plain}, unique (code, zip));
+      create table child (id varchar(9) primary key not null, code text ${code}, zip text ${zip}, foreign key (code, zip) references parent (code, zip));
+      insert into parent values (10, '2020-01-01', 'Bob@x.org', 'AbC', '1'), (2, '2020-01-02', 'ann@x.org', 'DEF', '1'), (5, '2020-01-03', 'Cid@x.org', 'g', '1');
+      insert into child values ('a', '${isSqlite ? 'abc' : 'ABC'}', '1'), ('b', 'def', '1')`)
+    const made = project({ parent: { table: 'parent', column: 'at', days: 30, children: 'archive' } })
+    const [report] = (await apply({ cwd: made.folder, now })).policies
+    assert.is(report?.archived, 3, report?.error?.message)
+    const erased = async (where: string, yes = false): Promise<number[][]> =>
+      (await eraseIn(made, { policy: 'parent', where, yes })).archives.flatMap((archive) =>
+        archive.files.map(({ erased: went, held }) => [went, held]),
+      )
+    const hold = async (on: string, where: string): Promise<string> =>
+      (await addHold({ cwd: made.folder, now, on, where, reason: 'x' })).hold.id
+
+    assert.equal(await erased("email in ('ANN@x.org', 'cid@X.org')"), [
+      [2, 0],
+      [1, 0],
+    ])
+    const bob = await hold('parent', "email = 'BOB@x.org'")
+    assert.equal(await erased('id in (2, 10)'), [
+      [1, 1],
+      [1, 1],
+    ])
+    await releaseHold({ cwd: made.folder, id: bob, now })
+    // A child that stays keeps its parent.
+    const child = await hold('child', "id = 'a'")
+    assert.equal(await erased('true'), [
+      [2, 1],
+      [1, 1],
+    ])
+    await releaseHold({ cwd: made.folder, id: child, now })
+
+    for (const where of ['retention_n = 1', 'n = 1', 'c0 is not null'])
+      await fails(erased(where), 'USAGE', /cannot be used on rows of/)
+    if (isSqlite) {
+      for (const name of ['rowid', 'parent.oid', '"_rowid_"'])
+        assert.equal(
+          [await erased(`${name} = 1`), await erased(`${name} = 10`)],
+          [
+            [],
+            [
+              [1, 0],
+              [1, 0],
+            ],
+          ],
+        )
+      // The child's rows had numbers that are not in its archive.
+      const numbered = await hold('child', 'rowid = 99')
+      const kept = await eraseIn(made, { policy: 'parent', where: 'id = 2', yes: false })
+      assert.equal([kept.erased, kept.held], [0, 2])
+      assert.match(kept.warnings[0]?.text ?? '', /cannot be asked of them, and so are on all: .*no such column: rowid/)
+      await releaseHold({ cwd: made.folder, id: numbered, now })
+    } else {
+      await fails(erased("ctid = '(0,1)'"), 'USAGE', /cannot be used on rows of/)
+      assert.equal(await erased("parent::text like '(10,%,1)'"), [
+        [1, 0],
+        [1, 0],
+      ])
+    }
+
+    assert.equal(await erased("email = 'BOB@X.ORG'", true), [
+      [1, 0],
+      [1, 0],
+    ])
+    const rest = await restore({ cwd: made.folder, file: 'parent_backup_20260516_0002.csv', now })
+    assert.is(rest.restored, 2)
+    assert.equal(await db.rows('select id from child'), [['b']])
+  },
+)
+
+overDatabases(
+  test,
+  'restored by the collations of then; by one that is gone, nothing is asked',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore(cutoff, 3))
+    if (db.kind === 'postgres')
+      await db.run(`create collation any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`)
+    const collation = db.kind === 'sqlite' ? 'nocase' : 'any_case'
+    await db.run(`alter table log add column email text collate ${collation}`)
+    await db.run("update log set email = 'Ann' || id")
+    const made = project()
+    await apply({ cwd: made.folder, now })
+    const chosen = await restore({ cwd: made.folder, file: first, now, where: "email = 'ANN2'" })
+    assert.equal([chosen.restored, (await db.rows('select email from log')).flat()], [1, ['Ann2']])
+    if (db.kind === 'sqlite') {
+      await fails(restore({ cwd: made.folder, file: first, now, where: 'retention_n = 1' }), 'USAGE', /no such column/)
+      const none = await restore({ cwd: made.folder, file: first, now, where: 'rowid = 4', dryRun: true })
+      assert.is(none.selected, 0)
+      return
+    }
+    await db.run('alter table log alter column email type text collate "default"; drop collation any_case')
+    const gone = /column "email" had the collation public\.any_case, which is not there/
+    await fails(eraseIn(made, { where: 'id = 1' }), 'USAGE', gone)
+    await fails(restore({ cwd: made.folder, file: first, now, where: 'id = 1' }), 'USAGE', gone)
+  },
+)
+
 overDatabases(test, 'what stands against it: nothing is touched then', async (scene) => {
   const { db } = scene
   const { made } = await archived(scene)

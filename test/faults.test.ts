@@ -458,7 +458,7 @@ overDatabases(test, 'a full disk for the archives: the step fails, and goes on w
     await judge(scene.db, 'log', backups, original)
     assert.not.ok(made.list('backups').some((name) => name.endsWith('.tmp')))
     made.configure({ database: scene.db.address, archive: { to: './more', durable: true } })
-    assert.is((await made.cli(['apply'])).code, 0)
+    assert.is((await made.run(['apply'])).code, 0)
     assert.is(Number(await scene.db.value('select count(*) from log')), 0)
     assert.equal((await verify({ cwd: made.folder })).findings, [])
   } finally {
@@ -520,7 +520,7 @@ overDatabases(test, 'a database that can only be read: apply fails, plan and sta
     made.configure({ database: `sqlite:${database}` })
     assert.is((await plan({ cwd: made.folder, now })).policies[0]?.due, 6)
     assert.is((await status({ cwd: made.folder, now })).policies[0]?.due, 6)
-    const run = await made.cli(['apply', '--json'])
+    const run = await made.run(['apply', '--json'])
     assert.is(run.code, 1)
     assert.match(run.stdout, /readonly|read-only/)
     assert.not.match(run.stderr, / at /)

@@ -79,14 +79,14 @@ overDatabases(
     assert.equal({ rows, unknown, archives }, { rows: 3, unknown: 1, archives: [] })
     const short = placed.id.slice(0, 8)
 
-    const applied = await made.cli(['apply'])
+    const applied = await made.run(['apply'])
     assert.is(applied.code, 0, applied.stderr)
     assert.match(applied.stdout, /3 rows held/)
     assert.match(applied.stdout, new RegExp(`legal hold ${short} \\(Smith v\\. Acme\\): 3 rows`))
     // By the clock, the newest is due as well.
     assert.equal(await ids(db), [2, 3, 5])
     assert.match(
-      (await made.cli(['status'])).stdout,
+      (await made.run(['status'])).stdout,
       /Rows of (public\.)?log where customer = 42 are held until released/,
     )
 
@@ -109,10 +109,10 @@ overDatabases(
       byRange: false,
     })
 
-    const released = await made.cli(['hold', 'release', placed.id.slice(0, 5), '--reason', 'settled'])
+    const released = await made.run(['hold', 'release', placed.id.slice(0, 5), '--reason', 'settled'])
     assert.is(released.code, 0, released.stderr)
     assert.match(released.stdout, new RegExp(`${short} released`))
-    assert.match((await made.cli(['hold', 'list', '--all'])).stdout, /released .* by .*@.*: settled/)
+    assert.match((await made.run(['hold', 'list', '--all'])).stdout, /released .* by .*@.*: settled/)
     await fails(releaseHold({ cwd: made.folder, id: short }), 'HOLD_UNKNOWN', /was released at/)
     assert.is((await applyIn(made, new Date())).archived, 3)
     assert.equal(await ids(db), [])
@@ -376,7 +376,7 @@ overDatabases(test, 'what cannot be a hold is told, and nothing is held', async 
     [['hold', 'add', 'log'], /Missing required argument: reason/],
     [['hold', 'add', 'logg', '--reason', 'x'], /neither a policy nor a table/],
   ] as const) {
-    const run = await made.cli(args)
+    const run = await made.run(args)
     assert.is(run.code, 2, args.join(' '))
     assert.match(run.stderr, message)
   }

@@ -56,7 +56,7 @@ overDatabases(test, 'refuses to work under the ledger of a newer version', async
   await scene.db.run('update retention_ledger_version set version = 99')
   const before = await scene.db.dump('log')
   for (const args of [['apply'], ['plan'], ['status'], ['verify'], ['restore', file]]) {
-    const run = await made.cli(args)
+    const run = await made.run(args)
     assert.is(run.code, 1, args.join(' '))
     assert.match(run.stderr, /has version 99; this version of retention knows versions up to 1/)
     assert.match(run.stderr, /Upgrade retention/)
@@ -68,7 +68,7 @@ overDatabases(test, 'a table of that name that is not ours is in the way', async
   await seedLog(db, minutesBefore(cutoff, 2))
   await db.run('create table retention_ledger (mine integer)')
   const made = project()
-  const run = await made.cli(['apply'])
+  const run = await made.run(['apply'])
   assert.is(run.code, 1)
   assert.match(run.stderr, /ledger retention_ledger cannot be set up/)
   assert.is(Number(await db.value('select count(*) from log')), 2)
@@ -118,7 +118,7 @@ overDatabases(test, 'status shows a policy that has changed since it last archiv
   const changed = { ...logPolicy, days: 7 }
   const other = scene.project({ log: changed })
   assert.is((await status({ cwd: other.folder, now })).policies[0]?.changed, true)
-  assert.match((await other.cli(['status'])).stdout, /Policy "log" has changed since/)
+  assert.match((await other.run(['status'])).stdout, /Policy "log" has changed since/)
 })
 
 overDatabases(test, 'status of one policy lists its archives, and no other', async ({ db, project }) => {
@@ -134,12 +134,12 @@ overDatabases(test, 'status of one policy lists its archives, and no other', asy
 overDatabases(test, 'status --exit-code: 3 when something is due, or a policy cannot work', async ({ db, project }) => {
   await seedLog(db, ['2020-01-01T00:00:00Z'])
   const made = project()
-  assert.is((await made.cli(['status'])).code, 0)
-  assert.is((await made.cli(['status', '--exit-code'])).code, 3)
-  await made.cli(['apply'])
-  assert.is((await made.cli(['status', '--exit-code'])).code, 0)
+  assert.is((await made.run(['status'])).code, 0)
+  assert.is((await made.run(['status', '--exit-code'])).code, 3)
+  await made.run(['apply'])
+  assert.is((await made.run(['status', '--exit-code'])).code, 0)
   const broken = project({ log: { ...logPolicy, column: 'nope' } })
-  const run = await broken.cli(['status', '--exit-code', '--json'])
+  const run = await broken.run(['status', '--exit-code', '--json'])
   assert.is(run.code, 3)
   assert.match(run.json<StatusReport>().policies[0]?.error?.message ?? '', /no column "nope"/)
 })
@@ -150,7 +150,7 @@ overDatabases(test, 'verify: all is well, and what is missing, changed or unknow
   assert.equal(good.findings, [])
   assert.is(good.checked, 3)
   assert.is(good.rows, 5)
-  assert.is((await made.cli(['verify'])).code, 0)
+  assert.is((await made.run(['verify'])).code, 0)
 
   const [one = '', , two = '', , three = ''] = made.list()
   rmSync(made.path(`backups/${one}`))
@@ -170,7 +170,7 @@ overDatabases(test, 'verify: all is well, and what is missing, changed or unknow
       'orphan log_backup_20200101.csv',
     ].toSorted(),
   )
-  const run = await made.cli(['verify', '--json'])
+  const run = await made.run(['verify', '--json'])
   assert.is(run.code, 3)
   assert.is(run.json<VerifyReport>().findings.length, 5)
   // Named, only these are looked at.
@@ -178,7 +178,7 @@ overDatabases(test, 'verify: all is well, and what is missing, changed or unknow
     (await verify({ cwd: made.folder, files: [one] })).findings.map(({ kind }) => kind),
     ['missing'],
   )
-  assert.is((await made.cli(['verify', 'nothing.csv'])).code, 1)
+  assert.is((await made.run(['verify', 'nothing.csv'])).code, 1)
 })
 
 overDatabases(test, 'verify: rows that do not add up, a manifest that was changed', async (scene) => {
@@ -286,7 +286,7 @@ overDatabases(
         database: db.address.replace('postgres:password@', `${role}:x@`),
         lockTimeout: '200ms',
       })
-      const refused = await made.cli(['apply'])
+      const refused = await made.run(['apply'])
       assert.is(refused.code, 1)
       assert.match(refused.stderr, /permission denied for schema public/)
 
@@ -305,10 +305,10 @@ overDatabases(
       await db.run('rollback')
       assert.is((await apply({ cwd: made.folder, now })).policies[0]?.archived, 1)
 
-      const noInsert = await made.cli(['restore', file])
+      const noInsert = await made.run(['restore', file])
       assert.match(noInsert.stderr, /may not read and insert rows of public\.log/)
       await db.run(grants('restore', base, role))
-      const restored = await made.cli(['restore', file])
+      const restored = await made.run(['restore', file])
       assert.is(restored.code, 0, restored.stderr)
     } finally {
       await db.run(`drop owned by "${role}"`)
@@ -337,15 +337,15 @@ overDatabases(
 
       made.configure({ database: as(reader) })
       for (const args of [['status'], ['verify'], ['plan']]) {
-        const run = await made.cli(args)
+        const run = await made.run(args)
         assert.is(run.code, 0, run.stderr)
       }
       assert.is((await status({ cwd: made.folder, now })).policies[0]?.error, undefined)
-      assert.match((await made.cli(['apply'])).stderr, /permission denied for table retention_ledger_held_runs/)
+      assert.match((await made.run(['apply'])).stderr, /permission denied for table retention_ledger_held_runs/)
 
       made.configure({ database: as(role) })
       for (const args of [['apply'], ['restore', file], ['status', '--exit-code'], ['verify']]) {
-        const run = await made.cli(args)
+        const run = await made.run(args)
         assert.is(run.code, 0, run.stdout + run.stderr)
       }
       // Holds that have ended are forgotten.
@@ -389,7 +389,7 @@ overDatabases(
       await db.run(grants('hold', base, counsel))
       await releaseHold({ cwd: made.folder, id: held.hold.id })
       await addHold({ cwd: made.folder, on: 'log', where: 'id = 1', reason: 'x' })
-      const [kept] = (await ledgerEntries(db)).filter(({ state }) => state === 'archived')
+      const kept = (await ledgerEntries(db)).find(({ state }) => state === 'archived')
       await addHold({ cwd: made.folder, archive: kept?.name ?? '', reason: 'x' })
       made.configure({ database: as(reader) })
       assert.is((await listHolds({ cwd: made.folder })).holds.filter(({ kind }) => kind === 'legal').length, 2)
@@ -417,7 +417,7 @@ overDatabases(
       const [policy] = (await apply({ cwd: made.folder, now })).policies
       assert.is(policy?.status, 'refused')
       assert.match(policy?.error?.message ?? '', /Row-level security hides rows of public\.log/)
-      assert.match((await made.cli(['restore', file])).stderr, /Row-level security on public\.log applies/)
+      assert.match((await made.run(['restore', file])).stderr, /Row-level security on public\.log applies/)
     } finally {
       await db.run(`drop owned by "${role}"`)
       await onCluster(`drop role "${role}"`)

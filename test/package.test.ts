@@ -122,10 +122,15 @@ console.log(JSON.stringify([planned.policies[0]?.due, policy?.status, findings.l
     const refused = await run(bin, ['plan'], { cwd: folder }).catch((error: { stdout?: string }) => error)
     assert.match(refused.stdout ?? '', /npm install age-encryption/)
     // What not everybody needs is asked for by whoever needs it.
-    const config = `export default { database: '${db.address}', archive: 's3://bucket' }`
-    writeFileSync(path.join(folder, 'retention.config.ts'), config)
-    const error = await run(bin, ['apply'], { cwd: folder }).catch((reason: unknown) => reason)
-    assert.match(inspect(error), /need the package @aws-sdk\/client-s3[^]*npm install @aws-sdk\/client-s3/)
+    for (const [archive, name] of [
+      ['s3://bucket', '@aws-sdk/client-s3'],
+      ['gdrive://1234567890', 'google-auth-library'],
+    ] as const) {
+      const config = `export default { database: '${db.address}', archive: '${archive}' }`
+      writeFileSync(path.join(folder, 'retention.config.ts'), config)
+      const error = await run(bin, ['apply'], { cwd: folder }).catch((reason: unknown) => reason)
+      assert.match(inspect(error), new RegExp(`need the package ${name}[^]*npm install ${name}`))
+    }
   } finally {
     await db.drop()
   }

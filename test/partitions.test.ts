@@ -293,7 +293,7 @@ overPostgres('killed at any point, each row is in one place', async ({ db, proje
     await untilAlone(db)
     await judge(db, 'log', made.path('backups'), before.rows)
   }
-  const { stdout } = await made.cli(['apply'])
+  const { stdout } = await made.run(['apply'])
   assert.match(stdout, /\(partition public\.log_202/)
   await judge(db, 'log', made.path('backups'), before.rows)
   assert.equal(await partitionsOf(db), ['log_2026'])

@@ -1,5 +1,5 @@
 /** verify --repair and --deep: what a crash or a lost ledger left is told apart, and put right without removing anything. */
-import { readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import path from 'node:path'
 
 import { suite } from 'uvu'
@@ -10,6 +10,7 @@ import { openDatabase } from '../src/database/open.ts'
 import { apply, restore, status, verify, type Repair, type VerifyReport } from '../src/index.ts'
 import { createDatabase, untilAlone, type TestDatabase } from './support/database.ts'
 import { compareRows, judge, tableRows, type RowText } from './support/judge.ts'
+import { atPoints } from './support/points.ts'
 import type { TestProject } from './support/project.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene } from './support/scene.ts'
 
@@ -18,21 +19,46 @@ const test = suite('repair')
 const cutoff = '2026-05-16T00:00:00Z'
 const points = path.join(import.meta.dirname, 'support/points.ts')
 
-/** A log of three due rows, and a run that was cut off just before its commit: its files are there, the ledger knows none. */
+/** A log of three due rows, and a run that was killed at a point: its files are there, the ledger knows none. */
 async function cutOff(
   { db, project }: Scene,
   point = 'commit step',
 ): Promise<{ made: TestProject; original: RowText[] }> {
-  await seedLog(db, [...minutesBefore(cutoff, 3), '2099-01-01T00:00:00Z'])
-  const original = await tableRows(db, 'log')
-  const made = project()
-  await apply({ cwd: made.folder, now, before: '2000-01-01' })
+  const { made, original } = await seeded({ db, project })
   const { signal } = await made.cli(['apply'], {
     node: ['--import', points],
     env: { RETENTION_WATCH: db.kind, RETENTION_POINTS: JSON.stringify([{ point }]) },
   })
   assert.is(signal, 'SIGKILL')
   await untilAlone(db)
+  return { made, original }
+}
+
+/** The same without a process, for what is not about the kill: the files of a step whose commit has failed, put back. */
+async function leftBehind(scene: Scene): Promise<{ made: TestProject; original: RowText[] }> {
+  const { made, original } = await seeded(scene)
+  const [files, kept] = [made.path('backups'), made.path('kept')]
+  const commit = { point: 'commit step', with: `cp -a '${files}' '${kept}'` }
+  const { result } = await atPoints(
+    [
+      { ...commit, act: 'run' },
+      { ...commit, act: 'fail' },
+    ],
+    () => apply({ cwd: made.folder }),
+  )
+  assert.is(result.policies[0]?.status, 'failed')
+  assert.equal(made.list(), [])
+  rmSync(files, { recursive: true })
+  renameSync(kept, files)
+  assert.is(made.list().length, 2)
+  return { made, original }
+}
+
+async function seeded({ db, project }: Scene): Promise<{ made: TestProject; original: RowText[] }> {
+  await seedLog(db, [...minutesBefore(cutoff, 3), '2099-01-01T00:00:00Z'])
+  const original = await tableRows(db, 'log')
+  const made = project()
+  await apply({ cwd: made.folder, now, before: '2000-01-01' })
   return { made, original }
 }
 
@@ -51,12 +77,12 @@ overDatabases(test, 'rows that have not left the table: proposed, then set aside
   assert.match(proposed.repairs[0]?.text ?? '', /all of its rows are in the table/)
   assert.equal(made.list(), before)
   assert.is(proposed.findings.length, 2)
-  const run = await made.cli(['verify', '--repair'])
+  const run = await made.run(['verify', '--repair'])
   assert.is(run.code, 3)
   assert.match(run.stdout, /"retention verify --repair --yes" does what is safe/)
 
   const bytes = readFileSync(made.path(`backups/${before[0]}`))
-  const done = await made.cli(['verify', '--repair', '--yes'])
+  const done = await made.run(['verify', '--repair', '--yes'])
   assert.is(done.code, 0, done.stdout)
   assert.match(done.stdout, /set aside/)
   assert.equal(made.list(), ['set-aside'])
@@ -66,10 +92,10 @@ overDatabases(test, 'rows that have not left the table: proposed, then set aside
 })
 
 overDatabases(test, 'rows that a later run has archived: set aside, over nothing', async (scene) => {
-  const { made, original } = await cutOff(scene)
+  const { made, original } = await leftBehind(scene)
   const before = made.list()
   for (const name of before) made.write(`backups/set-aside/${name}`, 'set aside before')
-  assert.is((await made.cli(['apply'])).code, 0)
+  assert.is((await made.run(['apply'])).code, 0)
   assert.match(
     (await verify({ cwd: made.folder, repair: true })).repairs[0]?.text ?? '',
     /all of its rows are in other archives/,
@@ -103,9 +129,9 @@ overDatabases(test, 'a ledger that was lost: its archives are adopted, and come 
 })
 
 overDatabases(test, 'rows that are nowhere else, of a step that never was: somebody is asked', async (scene) => {
-  const { made } = await cutOff(scene)
+  const { made } = await leftBehind(scene)
   await scene.db.run("delete from log where at < '2099-01-01'")
-  const left = await made.cli(['verify', '--repair', '--yes', '--json'])
+  const left = await made.run(['verify', '--repair', '--yes', '--json'])
   assert.is(left.code, 3, left.stdout + left.stderr)
   assert.equal(words(left.json<VerifyReport>()), ['adopt?'])
   assert.is(await ledgerRows(scene.db), 0)
@@ -128,7 +154,7 @@ overDatabases(
   test,
   'some rows here and some gone, or an archive that cannot be trusted: left, and told why',
   async (scene) => {
-    const { made } = await cutOff(scene)
+    const { made } = await leftBehind(scene)
     const [name = ''] = made.list()
     await scene.db.run('delete from log where id = 2')
     const why = async (): Promise<string> => {
@@ -218,8 +244,8 @@ overDatabases(test, 'keys that are in use by other rows make an archive no copy 
 
 overDatabases(test, 'a row in two places does not stand for one in none', async (scene) => {
   const { db } = scene
-  const { made } = await cutOff(scene)
-  assert.is((await made.cli(['apply'])).code, 0)
+  const { made } = await leftBehind(scene)
+  assert.is((await made.run(['apply'])).code, 0)
   const [archive] = (await status({ cwd: made.folder, now })).archives
   // Of the first archive's rows one is in the table and in another archive, and one is in neither.
   await db.run(`update retention_ledger set state = 'restored', restored_at = archived_at`)
@@ -248,8 +274,8 @@ overDatabases(test, 'equal rows are counted: three in an archive are not one in 
 })
 
 overDatabases(test, 'an archive that was damaged is no other place for its rows', async (scene) => {
-  const { made } = await cutOff(scene)
-  assert.is((await made.cli(['apply'])).code, 0)
+  const { made } = await leftBehind(scene)
+  assert.is((await made.run(['apply'])).code, 0)
   const [archive] = (await status({ cwd: made.folder, now })).archives
   const name = `backups/${archive?.name ?? ''}`
   made.write(name, `${made.read(name)}x`)
@@ -311,10 +337,10 @@ overDatabases(
       findings.map(({ kind, name }) => `${kind} ${name}`),
       [`missing ${csv}`, `missing ${manifest}`],
     )
-    const run = await made.cli(['restore', csv])
+    const run = await made.run(['restore', csv])
     assert.is(run.code, 1)
     assert.match(run.stderr, /There is no file .*\.csv/)
-    assert.is((await made.cli(['status'])).code, 0)
+    assert.is((await made.run(['status'])).code, 0)
   },
 )
 
@@ -328,7 +354,7 @@ overDatabases(test, '--deep: rows of an archive that are in the table as well', 
   const [first, second] = archives.toSorted((a, b) => (a.from < b.from ? -1 : 1))
   assert.equal((await verify({ cwd: made.folder, deep: true })).findings, [])
   await db.run("insert into log (id, at, body) values (1, '2099-01-01', 'a number used again')")
-  const run = await made.cli(['verify', '--deep', '--json'])
+  const run = await made.run(['verify', '--deep', '--json'])
   assert.is(run.code, 3)
   const [finding, ...more] = run.json<VerifyReport>().findings
   assert.is(finding?.kind, 'returned')

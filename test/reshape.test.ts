@@ -95,7 +95,7 @@ overDatabases(test, 'all that is in the way is told at once, with the options th
     /--map body=content if that is its name now; --drop body leaves its values in the archive/,
     /--set must=…/,
   ])
-  const wrong = await made.cli(
+  const wrong = await made.run(
     [
       'restore',
       file,
@@ -178,7 +178,7 @@ overDatabases(test, 'added, renamed, dropped and set columns', async (scene) => 
   assert.equal(changes(dry), [...expected, '>twice generated'])
   assert.is(dry.state, 'archived')
   assert.is(await rows(scene, 'id'), '[]')
-  const text = await made.cli(
+  const text = await made.run(
     [
       'restore',
       file,
@@ -479,7 +479,7 @@ overDatabases(test, 'some rows only: by predicate, and by key', async (scene) =>
   await fails(scene, made, 'RESTORE_CONFLICT', [/1 of the 3 rows/])
   assert.equal((await verify({ cwd: made.folder, deep: true })).findings, [])
   made.write('keys.txt', '3\r\n\n')
-  const second = await made.cli(['restore', file, '--keys', `@${made.path('keys.txt')}`, '--where', 'n > 0'])
+  const second = await made.run(['restore', file, '--keys', `@${made.path('keys.txt')}`, '--where', 'n > 0'])
   assert.is(second.code, 0, second.stderr)
   assert.match(second.stdout, /1 row of 3 restored into (public\.)?log, byte for byte/)
   assert.is(await rows(scene, 'id, n, body'), '[[1,1,"one"],[3,3,"three"]]')
@@ -500,7 +500,7 @@ overDatabases(
     const made = project()
     await apply({ cwd: made.folder, now })
     const args = ['--keys', String.raw`[1,"a,\"b\""],["2","b"]`, '--keys', '[2,"a"]', '--json']
-    const run = await made.cli(['restore', file, ...args, '--hold', 'none'])
+    const run = await made.run(['restore', file, ...args, '--hold', 'none'])
     assert.is(run.code, 0, run.stderr)
     const report = run.json<RestoreReport>()
     assert.equal([report.selected, report.restored], [2, 2])
@@ -554,7 +554,8 @@ test('a plan has one source for each column and one fate for each of the archive
   fc.assert(
     fc.property(archive, table, map, fc.uniqueArray(name, { maxLength: 2 }), set, (from, to, mapped, drop, given) => {
       const wanted = { map: new Map(Object.entries(mapped)), drop, set: new Map(Object.entries(given)) }
-      const form = { table: { schema: undefined, name: 't' }, columns: from, key: [] }
+      const columns = from.map((column) => ({ ...column, collation: null, isRowid: false }))
+      const form = { table: { schema: undefined, name: 't' }, columns, key: [] }
       const plan = planShape('x.csv', form, { name: 't', columns: to }, wanted)
       // What is wrong, looked at column by column.
       const targets = from

@@ -26,7 +26,8 @@ const concurrency = 3
 
 const folder = import.meta.dirname
 const words = process.argv.slice(2)
-const isLong = (file: string): boolean => /^(torture|traffic|trial|throttle|space)\./.test(file)
+const isLong = (file: string): boolean =>
+  /^(cli|concurrency|faults|repair|space|throttle|torture|traffic|trial)\./.test(file)
 const files = globSync('*.test.ts', { cwd: folder })
   .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
   // The longest first, so that at the end no core waits for one file.

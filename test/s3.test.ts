@@ -23,6 +23,15 @@ import {
 import { openTarget } from '../src/target/open.ts'
 import { partSize } from '../src/target/s3-upload.ts'
 import type { Target } from '../src/target/target.ts'
+import {
+  archivesAndRestores,
+  bytesOf,
+  failureOf,
+  overwritesNothing,
+  piecesOf,
+  storesAndReads,
+  type Place,
+} from './support/places.ts'
 import { credentials, startS3, type Fault, type TestS3 } from './support/s3.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog } from './support/scene.ts'
 
@@ -47,96 +56,41 @@ const newTarget = (settings: object = {}): Target =>
 const key = (file: string): string => `f${folders}/${file}`
 const here = (): string[] => s3.keys().filter((name) => name.startsWith(key('')))
 
-const bytesOf = async (source: AsyncIterable<Buffer>): Promise<Buffer> => {
-  const chunks: Buffer[] = []
-  for await (const chunk of source) chunks.push(Buffer.from(chunk))
-  return Buffer.concat(chunks)
-}
-const failureOf = async (work: Promise<unknown>): Promise<{ code?: string; message: string; hint?: string }> =>
-  work.then(
-    () => ({ message: 'no failure' }),
-    (error: unknown) => error as Error,
-  )
+/** The folder that is new in each test, as a place. */
+const herePlace = (): Place => ({
+  to: s3.address(`f${folders}`),
+  locate: (file) => `s3://archives/${key(file)}`,
+  newTarget,
+  names: () => here().map((name) => name.slice(key('').length)),
+  read: (file) => s3.read(key(file)),
+})
 
 /** Two parts: a whole one and a rest. */
 const large = Buffer.alloc(5_600_000, 'row of a table\n')
-const pieces = (): Buffer[] => [large.subarray(0, 700_000), large.subarray(700_000, 700_001), large.subarray(700_001)]
+const pieces = (): Buffer[] => piecesOf(large)
 
-overDatabases(test, 'archives, verifies and restores, by name and by address', async ({ db, project }) => {
-  await seedLog(db, minutesBefore('2026-05-16T00:00:00Z', 60))
-  const before = await db.dump('log')
-  const to = s3.address(`f${folders}`)
-  const { folder } = project({ log: { ...logPolicy, batch: 40 } }, { archive: to })
-  const [policy] = (await apply({ cwd: folder, now })).policies
-  assert.is(policy?.status, 'applied', JSON.stringify(policy))
-  const names = ['log_backup_20260516.csv', 'log_backup_20260516_0002.csv']
-  const files = names.flatMap((name) => [name, `${name}.manifest.json`])
-  assert.equal(here(), files.map(key).toSorted())
-  assert.equal(
-    policy?.archives.map(({ location }) => location),
-    names.map((name) => `s3://archives/${key(name)}`),
-  )
-  for (const { location, sha256 } of policy?.archives ?? []) {
-    const stored = s3.read(location.replace('s3://archives/', ''))
-    assert.is(createHash('sha256').update(stored).digest('hex'), sha256)
-  }
-  const [again] = (await apply({ cwd: folder, now })).policies
-  assert.is(again?.status, 'nothing-due', JSON.stringify(again))
-  const { findings, checked } = await verify({ cwd: folder, deep: true })
-  assert.equal([findings, checked], [[], 2])
-  assert.is((await verify({ cwd: folder, files: [`s3://archives/${key(names[0] ?? '')}`] })).checked, 1)
-  // A service that is down has lost nothing; what may not be looked for is not said to be missing.
-  breaks('LIST UPLOADS', { status: 403, code: 'AccessDenied' })
-  assert.match((await failureOf(verify({ cwd: folder }))).message, /cannot be listed: access is denied/)
-  breaks('LIST UPLOADS', { status: 501, code: 'NotImplemented' }, 99)
-  assert.equal((await verify({ cwd: folder })).findings, [])
-  s3.fault = () => ({ status: 403, code: 'AccessDenied' })
-  assert.is((await failureOf(verify({ cwd: folder }))).code, 'TARGET_UNUSABLE')
-  s3.fault = undefined
-  const [first = '', second = ''] = names
-  assert.is((await restore({ cwd: folder, file: `s3://archives/${key(first)}`, hold: 'none' })).restored, 40)
-  assert.is((await restore({ cwd: folder, file: second, hold: 'none' })).restored, 20)
-  assert.equal(await db.dump('log'), before)
-  assert.equal(
-    (await status({ cwd: folder, now })).archives.map(({ state, target }) => ({ state, target })),
-    names.map(() => ({ state: 'restored', target: to })),
-  )
+overDatabases(test, 'archives, verifies and restores, by name and by address', async (scene) => {
+  await archivesAndRestores(scene, herePlace(), async (folder) => {
+    // A service that is down has lost nothing; what may not be looked for is not said to be missing.
+    breaks('LIST UPLOADS', { status: 403, code: 'AccessDenied' })
+    assert.match((await failureOf(verify({ cwd: folder }))).message, /cannot be listed: access is denied/)
+    breaks('LIST UPLOADS', { status: 501, code: 'NotImplemented' }, 99)
+    assert.equal((await verify({ cwd: folder })).findings, [])
+    s3.fault = () => ({ status: 403, code: 'AccessDenied' })
+    assert.is((await failureOf(verify({ cwd: folder }))).code, 'TARGET_UNUSABLE')
+    s3.fault = undefined
+  })
 })
 
 test('stores small and large files, and reads them back', async () => {
-  const target = newTarget()
-  await target.prepare()
-  assert.equal([here(), s3.uploads(), await target.list()], [[], [], []])
-  const twice = Buffer.concat([large, large])
-  const { sha256 } = await store(target, 'large.csv', [...pieces(), large])
-  assert.is(sha256, createHash('sha256').update(twice).digest('hex'))
-  await storeText(target, 'small.csv', 'x\n')
-  await storeText(target, 'empty.csv', '')
-  assert.is(s3.log.filter((line) => line === `UPLOAD PART ${key('large.csv')}`).length, 3)
-  assert.ok((await bytesOf(await target.read('large.csv'))).equals(twice))
-  assert.is((await bytesOf(await target.read('empty.csv'))).length, 0)
   s3.pageSize = 2
-  assert.equal(await target.list(), ['empty.csv', 'large.csv', 'small.csv'])
-  assert.equal([await target.has('small.csv'), await target.has('none.csv')], [true, false])
-  assert.is((await failureOf(target.read('none.csv'))).code, 'ARCHIVE_NOT_FOUND')
-  for (const name of ['../out', '..', '', 'a/b'])
-    assert.match((await failureOf(target.has(name))).message, /is not the name/)
-  await target.withdraw('large.csv')
-  await target.withdraw('none.csv')
-  assert.equal(await target.list(), ['empty.csv', 'small.csv'])
+  await storesAndReads(herePlace(), large)
+  assert.is(s3.log.filter((line) => line === `UPLOAD PART ${key('large.csv')}`).length, 3)
+  assert.equal(s3.uploads(), [])
 })
 
 test('publishing overwrites nothing; of several at once one wins', async () => {
-  const target = newTarget()
-  await storeText(target, 'a.csv', 'mine')
-  assert.is((await failureOf(storeText(target, 'a.csv', 'yours'))).code, 'ARCHIVE_EXISTS')
-  assert.is((await failureOf(store(target, 'a.csv', pieces()))).code, 'ARCHIVE_EXISTS')
-  assert.is(String(s3.read(key('a.csv'))), 'mine')
-  const all = await Promise.allSettled(
-    Array.from({ length: 6 }, (_, index) => storeText(target, 'b.csv', `${index}`.repeat(99))),
-  )
-  assert.is(all.filter(({ status: outcome }) => outcome === 'fulfilled').length, 1)
-  assert.match(String(s3.read(key('b.csv'))), /^(\d)\1{98}$/)
+  await overwritesNothing(herePlace(), large)
   assert.equal(s3.uploads(), [])
 })
 

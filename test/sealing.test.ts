@@ -280,7 +280,7 @@ overDatabases(
     }
     assert.equal(made.list(), [])
     const secret = 'tr0ub4dor&3'
-    const run = await made.cli(['apply', '--json'], { env: { LOG_PASSWORD: secret } })
+    const run = await made.run(['apply', '--json'], { env: { LOG_PASSWORD: secret } })
     assert.is(run.code, 0, run.stderr)
     const entries = JSON.stringify(await db.rows('select * from retention_ledger'), (_, value: unknown) =>
       String(value),

@@ -75,7 +75,7 @@ overDatabases(
     await fill(db, 4000, 'n <= 2000')
     const before = await tableBytes(db)
     const made = project()
-    const run = await made.cli(['apply'])
+    const run = await made.run(['apply'])
     assert.is(run.code, 0)
     assert.match(
       run.stdout,
@@ -98,7 +98,7 @@ overDatabases(
     await fill(db, 4000, 'n <= 2000')
     const before = await tableBytes(db)
     const made = project({ log: { ...reclaimPolicy, batch: 300 } })
-    const { space, warnings } = policyOf(await made.cli(['apply', '--json']))
+    const { space, warnings } = policyOf(await made.run(['apply', '--json']))
     assert.equal(
       warnings.filter(({ text }) => !text.includes('index')),
       [],
@@ -128,7 +128,7 @@ for (const reclaim of [false, true]) {
       await fill(db, 4000, 'n > 2000')
       const before = await tableBytes(db)
       const made = project({ log: { ...logPolicy, reclaim } })
-      const { space } = policyOf(await made.cli(['apply', '--json']))
+      const { space } = policyOf(await made.run(['apply', '--json']))
       if (!reclaim) {
         assert.is(space?.bytes, before)
         assert.is(space?.reclaimed, undefined)
@@ -151,7 +151,7 @@ overDatabases(
     await fill(db, 1000, 'true')
     await db.run('alter table log set (vacuum_truncate = false)')
     const before = await tableBytes(db)
-    const { space } = policyOf(await project({ log: reclaimPolicy }).cli(['apply', '--json']))
+    const { space } = policyOf(await project({ log: reclaimPolicy }).run(['apply', '--json']))
     assert.equal(space?.reclaimed, { bytes: 0, deadRows: 1000 })
     assert.is(await tableBytes(db), before)
   },
@@ -170,7 +170,7 @@ overDatabases(
     const before = await size()
     const policy: PolicyInput = { ...logPolicy, table: '"a""b"."lo""g; --"', partitions: 'rows' }
     const made = project({ log: policy, more: { ...policy, days: 1, where: 'id = 1500', reclaim: true } })
-    const { space } = policyOf(await made.cli(['apply', 'log', '--json']))
+    const { space } = policyOf(await made.run(['apply', 'log', '--json']))
     assert.is(space?.deadRows, 1000)
     assert.is(space?.returnable, before)
     assert.is(space?.command, 'VACUUM (ANALYZE) "a""b"."lo""g; --";')
@@ -179,7 +179,7 @@ overDatabases(
     assert.is(await deadRows(db), 0)
 
     await db.run(`insert into "a""b"."lo""g; --" values (1500, '2020-01-01', 'x')`)
-    const again = policyOf(await made.cli(['apply', 'more', '--json']))
+    const again = policyOf(await made.run(['apply', 'more', '--json']))
     assert.equal(again.space?.reclaimed, { bytes: 8192, deadRows: 1 })
     assert.is(await size(), 0)
   },
@@ -197,7 +197,7 @@ overDatabases(
       await db.run(`grant create on schema public to "${role}"; grant select, delete on log to "${role}"`)
       const address = db.address.replace('postgres:password@', `${role}:x@`)
       const made = project({ log: { ...reclaimPolicy, where: 'id <= 20' } }, { database: address })
-      const policy = policyOf(await made.cli(['apply', '--json']))
+      const policy = policyOf(await made.run(['apply', '--json']))
       assert.is(policy.archived, 20)
       assert.is(policy.space?.reclaimed, undefined)
       assert.is(policy.space?.deadRows, 20)
@@ -214,7 +214,7 @@ overDatabases(
       )
       await db.run(grant ?? '')
       made.policy('log', reclaimPolicy)
-      const allowed = policyOf(await made.cli(['apply', '--json']))
+      const allowed = policyOf(await made.run(['apply', '--json']))
       assert.is(texts(allowed).includes('MAINTAIN'), false)
       assert.is(allowed.space?.reclaimed?.deadRows, 50)
     } finally {
@@ -233,7 +233,7 @@ overDatabases(
     const made = project({ log: reclaimPolicy })
     // Deletes go on beside this lock; VACUUM does not.
     await db.run('begin; lock table log in share update exclusive mode')
-    const policy = policyOf(await made.cli(['apply', '--json']))
+    const policy = policyOf(await made.run(['apply', '--json']))
     await db.run('rollback')
     assert.match(texts(policy), /skipping vacuum of "log" --- lock not available Somebody else is at work on it/)
     assert.is(policy.space?.reclaimed, undefined)
@@ -250,7 +250,7 @@ overDatabases(
     const made = project({ log: reclaimPolicy })
     const other = await connectTo(db.address)
     await other.run('begin isolation level repeatable read; select from log')
-    const run = await made.cli(['apply'])
+    const run = await made.run(['apply'])
     await other.drop()
     assert.is(run.code, 0)
     assert.match(run.stdout, /VACUUM made room of 0 dead rows, 50 rows left that an open transaction may still see/)
@@ -355,7 +355,7 @@ for (const mode of ['delete', 'wal']) {
       const original = await tableRows(db, 'log')
       const before = statSync(fileOf(db)).size
       const made = project({ log: reclaimPolicy })
-      const { space, warnings } = policyOf(await made.cli(['apply', '--json']))
+      const { space, warnings } = policyOf(await made.run(['apply', '--json']))
       const after = statSync(fileOf(db)).size
       assert.ok(after < before * 0.5, `${before} → ${after}`)
       assert.equal(
@@ -383,7 +383,7 @@ overDatabases(
     const name = `it's "here" $HOME.db`
     const made = project({ log: logPolicy }, { database: `sqlite:./${name}` })
     await db.run(`vacuum into '${made.path(name).replaceAll("'", "''")}'`)
-    const run = await made.cli(['apply'])
+    const run = await made.run(['apply'])
     assert.match(run.stdout, /1\.\d MB of the file's [23]\.\d MB are free for new rows, or can be given back/)
     const command = run.stdout.split('\n').find((line) => line.includes('incremental_vacuum')) ?? ''
     // The sqlite3 shell, as far as the command goes.
@@ -416,7 +416,7 @@ for (const [mode, said] of [
       const run = await made.cli(['apply'])
       assert.match(/^.*file's.*$/m.exec(run.stdout)?.[0] ?? '', said)
       made.policy('log', reclaimPolicy)
-      const policy = policyOf(await made.cli(['apply', '--json']))
+      const policy = policyOf(await made.run(['apply', '--json']))
       assert.is(policy.space?.autoVacuum, mode)
       assert.is(policy.space?.command, null)
       const after = statSync(fileOf(db)).size
@@ -442,7 +442,7 @@ overDatabases(
     await fill(db, 5000, 'n <= 3000')
     const reader = new Sqlite(fileOf(db))
     reader.exec('begin; select 1 from log')
-    const policy = policyOf(await project({ log: reclaimPolicy }).cli(['apply', '--json']))
+    const policy = policyOf(await project({ log: reclaimPolicy }).run(['apply', '--json']))
     assert.match(texts(policy), /The file shrinks at a later checkpoint/)
     const before = statSync(fileOf(db)).size
     reader.exec('commit')
@@ -502,8 +502,8 @@ for (const phase of ['before', 'during'] as const) {
       assert.is(signal, 'SIGKILL')
       await untilAlone(db)
       await judge(db, 'log', made.path('backups'), original)
-      assert.is((await made.cli(['apply'])).code, 0)
-      assert.is((await made.cli(['verify'])).code, 0)
+      assert.is((await made.run(['apply'])).code, 0)
+      assert.is((await made.run(['verify'])).code, 0)
       if (db.kind === 'sqlite') assert.is(await db.value('pragma integrity_check'), 'ok')
     },
     kinds,

@@ -230,7 +230,7 @@ scene(
     try {
       const made = project({ walBacklog: '2MB', maxWait: 10 })
       made.policy('other', { ...logPolicy, throttle: { walBacklog: '2MB', maxWait: day } })
-      const run = await made.cli(['apply', '--json'])
+      const run = await made.run(['apply', '--json'])
       assert.is(run.code, 4, run.stderr)
       const [log, other] = run.json<ApplyReport>().policies
       assert.is(log?.status, 'partial')
@@ -249,7 +249,7 @@ scene(
       assert.is(lines.length, 2)
       assert.equal(made.list(), [])
 
-      const quiet = await made.cli(['apply', 'log', '--quiet'])
+      const quiet = await made.run(['apply', 'log', '--quiet'])
       assert.is(quiet.code, 4)
       assert.not.match(quiet.stderr, /^log: wait/m)
 

@@ -76,12 +76,14 @@ for (const action of ['write', 'migrate']) {
     test,
     `apply while others ${action}: every row is in one place, as it was last`,
     async ({ db, project }) => {
-      await seedLog(db, minutesBefore(cutoff, 400), "''")
+      // While a table's form changes, hardly any step comes to its end.
+      const count = action === 'write' ? 400 : 200
+      await seedLog(db, minutesBefore(cutoff, count), "''")
       if (db.kind === 'sqlite') await db.run('pragma journal_mode = wal')
       const made = project({ log: { ...logPolicy, batch: 20, pause: '5ms' } }, { lockTimeout: '200ms' })
       const writers = action === 'write' ? [startWriter(db, 1), startWriter(db, 2)] : [startWriter(db, 1, action)]
       const reports: ApplyReport[] = []
-      for (let round = 0; round < (action === 'write' ? 3 : 2); round += 1) {
+      for (let round = 0; round < 2; round += 1) {
         const runs = await Promise.all([made.cli(['apply', '--json']), made.cli(['apply', '--json'])])
         for (const run of runs) {
           assert.ok([0, 1, 4, 11].includes(run.code ?? -1), `exit ${run.code}: ${run.stderr}`)
@@ -94,10 +96,10 @@ for (const action of ['write', 'migrate']) {
         const expected = ['POLICY_LOCKED', 'DATABASE_BUSY', 'ROWS_CHANGED']
         assert.ok(error === undefined || expected.includes(error.code), `${error?.code}: ${error?.message}`)
       }
-      const last = await made.cli(['apply', '--json'])
+      const last = await made.run(['apply', '--json'])
       assert.is(last.code, 0, last.stdout)
 
-      const expected = new Set(Array.from({ length: 400 }, (_, index) => index + 1))
+      const expected = new Set(Array.from({ length: count }, (_, index) => index + 1))
       for (const { inserted } of written) for (const id of inserted) expected.add(id)
       for (const { deleted } of written) for (const id of deleted) expected.delete(id)
       const found = await places(db, made)
@@ -181,7 +183,7 @@ overDatabases(
     await killing
     for (const { code, stderr } of runs) assert.ok([0, 1, 4, 11].includes(code ?? -1), `exit ${code}: ${stderr}`)
     await judge(db, 'log', made.path('backups'), original)
-    assert.is((await made.cli(['apply'])).code, 0)
+    assert.is((await made.run(['apply'])).code, 0)
     await judge(db, 'log', made.path('backups'), original)
     assert.equal(
       (await verify({ cwd: made.folder })).findings.filter(({ kind }) => kind !== 'orphan'),

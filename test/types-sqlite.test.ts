@@ -2,12 +2,14 @@
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 
+import Sqlite from 'better-sqlite3'
 import fc from 'fast-check'
 import { sql } from 'kysely'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { formatRows, InvalidText, type Cell } from '../src/archive/csv.ts'
+import { declaredCollations } from '../src/database/sqlite/collations.ts'
 import { connect, sqliteFile } from '../src/database/sqlite/connection.ts'
 import { csvPieces } from '../src/database/sqlite/pieces.ts'
 import { csvQuery } from '../src/database/sqlite/rows.ts'
@@ -381,6 +383,57 @@ for (const [name, [rows, message]] of Object.entries(refused)) {
     ['sqlite'],
   )
 }
+
+test("columns' collations are those that SQLite itself reads in a table's statement", () => {
+  const collate = fc.constantFrom(
+    'collate nocase',
+    'COLLATE "RTRIM"',
+    'collate[binary]',
+    "collate'NoCase'",
+    'Collate/*,*/`rtrim`',
+  )
+  const other = fc.constantFrom(
+    'not null',
+    "default 'x, collate nocase'",
+    "default ('a' collate nocase = 'A')",
+    "check ('a' collate rtrim <> ',')",
+    'constraint "collate nocase" unique',
+    'references other (a) on delete set null',
+    '-- collate nocase, )\n',
+    '/* ( */',
+  )
+  const name = fc.constantFrom('"collate', '[b, collate c', '`(', '"it\'s)', '"q""uo,te', 'é')
+  const type = fc.constantFrom('', 'text', 'varchar(9, 2)', '"collate" [nocase]', 'unsigned big int')
+  const column = fc.tuple(name, type, fc.array(fc.oneof(collate, other), { maxLength: 4 }))
+  const named = (start: string, at: number): string => {
+    const [quote = ''] = start
+    return `${start}${at}${quote === '[' ? ']' : quote === 'é' ? '' : quote}`
+  }
+  const raw = new Sqlite(':memory:')
+  fc.assert(
+    fc.property(fc.array(column, { minLength: 1, maxLength: 4 }), (columns) => {
+      // What was made for the last statement goes first: also where that one failed.
+      if (raw.inTransaction) raw.exec('rollback')
+      const parts = columns.map(([start, kind, rest], at) => [named(start, at), kind, ...rest].join(' '))
+      const key = named(columns[0]?.[0] ?? '', 0)
+      raw.exec(`begin; create table "t (" (${parts.join(', ')}\n, unique (${key} collate nocase))`)
+      const statement = String(raw.prepare('select sql from sqlite_schema where name = ?').pluck().get('t ('))
+      const found = columns.map(([start], at) => {
+        raw.exec(`create index i${at} on "t (" (${named(start, at)})`)
+        return raw.prepare('select upper(coll) from pragma_index_xinfo(?) where key').pluck().get(`i${at}`)
+      })
+      assert.equal(
+        declaredCollations(statement)
+          .slice(0, columns.length)
+          .map((one) => one?.toUpperCase() ?? 'BINARY'),
+        found,
+        statement,
+      )
+    }),
+    { numRuns: timesOf(200) },
+  )
+  raw.close()
+})
 
 test.run()
 

@@ -11,6 +11,10 @@ const column = v.object({
   name: v.string(),
   type: v.string(),
   nullable: v.boolean(),
+  /** Its collation, where that is not its type's own, or on SQLite BINARY: predicates over its values ask by it. */
+  collation: v.optional(v.string()),
+  /** On SQLite, that predicates may call it `rowid` as well. */
+  rowid: v.optional(v.literal(true)),
 })
 
 const table = v.object({ schema: v.optional(v.string()), name: v.string() })

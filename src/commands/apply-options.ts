@@ -1,5 +1,5 @@
 /** The options that `retention apply` and `retention plan` share. */
-import type { ApplyOptions } from '../apply.ts'
+import type { ApplyOptions } from '../apply/apply.ts'
 import { given, numberOption, projectOptions, type CommonArguments } from './command.ts'
 
 /** The arguments of apply and plan. */

@@ -30,7 +30,7 @@ export const applyCommand: CommandModule<CommonArguments, ApplyArguments> = {
     await present(
       argv,
       async () => {
-        const { apply } = await import('../apply.ts')
+        const { apply } = await import('../apply/apply.ts')
         const told = { onProgress: progress.update, onWait: progress.wait }
         return apply({ ...applyOptions(argv), ...interruption.signals, ...told }).finally(progress.stop)
       },

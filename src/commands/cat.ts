@@ -24,7 +24,7 @@ export const catCommand: CommandModule<CommonArguments, CatArguments> = {
   handler: async (argv) => {
     try {
       if (argv.json) throw new RetentionError('USAGE', 'cat prints CSV, and takes no --json')
-      const { readArchive } = await import('../read-archive.ts')
+      const { readArchive } = await import('../stored/read-archive.ts')
       const options = { ...projectOptions(argv), ...given({ table: argv.table }), file: argv.archive }
       for await (const chunk of readArchive(options)) {
         if (!(await write(chunk))) return

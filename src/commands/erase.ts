@@ -42,7 +42,7 @@ export const eraseCommand: CommandModule<CommonArguments, EraseArguments> = {
     present(
       argv,
       async () => {
-        const { erase } = await import('../erase.ts')
+        const { erase } = await import('../erase/erase.ts')
         const { policy, where, reason, table, by, yes } = argv
         return erase({ ...projectOptions(argv), ...given({ table, by }), policy, where, reason, yes })
       },

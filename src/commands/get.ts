@@ -27,7 +27,7 @@ export const getCommand: CommandModule<CommonArguments, GetArguments> = {
     present(
       argv,
       async () => {
-        const { getArchive } = await import('../get-archive.ts')
+        const { getArchive } = await import('../stored/get-archive.ts')
         return getArchive({
           ...projectOptions(argv),
           ...given({ folder: argv.folder }),

@@ -31,7 +31,7 @@ export const moveCommand: CommandModule<CommonArguments, MoveArguments> = {
     await present(
       argv,
       async () => {
-        const { move } = await import('../move.ts')
+        const { move } = await import('../move/move.ts')
         const { policy, to, by, yes } = argv
         return move({ ...projectOptions(argv), ...given({ by }), policy, to, yes, onProgress: bar.update }).finally(
           bar.stop,

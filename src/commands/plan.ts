@@ -16,7 +16,7 @@ export const planCommand: CommandModule<CommonArguments, ApplyArguments> = {
     present(
       argv,
       async () => {
-        const { plan } = await import('../apply.ts')
+        const { plan } = await import('../apply/apply.ts')
         return plan(applyOptions(argv))
       },
       async () => {

@@ -24,7 +24,7 @@ export const pruneCommand: CommandModule<CommonArguments, PruneArguments> = {
     await present(
       argv,
       async () => {
-        const { prune } = await import('../prune.ts')
+        const { prune } = await import('../prune/prune.ts')
         const { policy: policies = [], by, yes } = argv
         return prune({ ...projectOptions(argv), ...given({ by }), policies, yes, onProgress: bar.update }).finally(
           bar.stop,

@@ -41,7 +41,7 @@ export const queryCommand: CommandModule<CommonArguments, QueryArguments> = {
     try {
       if (argv.limit !== undefined && !(Number.isSafeInteger(argv.limit) && argv.limit > 0))
         throw new RetentionError('USAGE', `--limit is ${argv.limit}; allowed: a whole number, at least 1`)
-      const [{ streamQuery }, { printAnswer }] = [await import('../query.ts'), await import('../print/query.ts')]
+      const [{ streamQuery }, { printAnswer }] = [await import('../query/query.ts'), await import('../print/query.ts')]
       await streamQuery(argv.sql, { ...options, signal: interruption.signal }, async (answer) => {
         if (!argv.quiet) for (const note of answer.notes) process.stderr.write(`! ${note}\n`)
         for await (const text of printAnswer(answer, format, argv.limit)) {
@@ -61,12 +61,12 @@ export const queryCommand: CommandModule<CommonArguments, QueryArguments> = {
 
 async function list(
   argv: CommonArguments,
-  options: Parameters<typeof import('../query.ts').listViews>[0],
+  options: Parameters<typeof import('../query/query.ts').listViews>[0],
 ): Promise<void> {
   await present(
     argv,
     async () => {
-      const { listViews } = await import('../query.ts')
+      const { listViews } = await import('../query/query.ts')
       return { views: await listViews(options) }
     },
     async () => {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import type { Options } from 'yargs'
 
 import { messageOf, RetentionError } from '../errors.ts'
-import type { RestoreKey } from '../restore-options.ts'
+import type { RestoreKey } from '../restore/restore-options.ts'
 
 type Given = string | readonly string[]
 

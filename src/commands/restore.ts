@@ -3,7 +3,7 @@ import type { CommandModule } from 'yargs'
 
 import { exitCode } from '../exit-codes.ts'
 import type { RestoreReport } from '../report.ts'
-import type { RestoreKey } from '../restore-options.ts'
+import type { RestoreKey } from '../restore/restore-options.ts'
 import { given, missing, present, projectOptions, type CommonArguments } from './command.ts'
 import { dropOption, keysOption, lastOf, mapOption, setOption } from './restore-options.ts'
 
@@ -56,7 +56,7 @@ export const restoreCommand: CommandModule<CommonArguments, RestoreArguments> = 
     present(
       argv,
       async () => {
-        const { restore } = await import('../restore.ts')
+        const { restore } = await import('../restore/restore.ts')
         return restore({
           ...projectOptions(argv),
           ...given({

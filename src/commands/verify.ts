@@ -34,7 +34,7 @@ export const verifyCommand: CommandModule<CommonArguments, VerifyArguments> = {
     await present(
       argv,
       async () => {
-        const { verify } = await import('../verify.ts')
+        const { verify } = await import('../verify/verify.ts')
         return verify({
           ...projectOptions(argv),
           ...given({ files: argv.files, decide: await decider(argv) }),

@@ -4,6 +4,7 @@ import * as v from 'valibot'
 
 import { isTimezone, type Expiry } from '../cutoff.ts'
 import { expireAfter } from './expiry.ts'
+import { gdriveAddressAllowed, isGdrive, parseGdriveAddress } from './gdrive-address.ts'
 import { isS3, parseS3Address, s3AddressAllowed } from './s3-address.ts'
 import { sealingEntries, sealingFields, type Sealing, type SealingInput } from './sealing.ts'
 
@@ -136,12 +137,12 @@ export const tableName = v.pipe(
 export interface TargetInput extends SealingInput {
   /**
    * A folder, where a relative path starts at the config's folder; or a folder of a bucket on S3,
-   * `s3://bucket/prefix?region=…&endpoint=…`.
+   * `s3://bucket/prefix?region=…&endpoint=…`; or one of Google Drive, `gdrive://folder-id`.
    */
   to: string
   /**
    * Says that the folder outlives the process, where the environment suggests otherwise (CI, Kubernetes and the
-   * like). Default false. A bucket always does.
+   * like). Default false. An address always does.
    */
   durable?: boolean
   /** Whether archives begin with a UTF-8 byte order mark, so that spreadsheets show every script right. Default true. */
@@ -190,11 +191,15 @@ const onlyOnS3 = ['storageClass', 'sseKmsKey', 'objectLock'] as const
 /** The fields of a target. */
 export const targetFields = ['to', 'durable', 'bom', 'expireAfter', ...sealingFields, ...onlyOnS3] as const
 
-const targetAllowed = `a folder, such as "./backups", an address on S3, or { ${targetFields.join(', ')} }`
+const targetAllowed = `a folder, such as "./backups", an address on S3 or Google Drive, or { ${targetFields.join(', ')} }`
 const place = v.pipe(
-  text('a folder, such as "./backups", or an address on S3'),
-  v.check((to) => isS3(to) || !/^[a-z][a-z0-9+.-]+:\/\//i.test(to), 'a folder, or an address that begins with s3://'),
+  text('a folder, such as "./backups", or an address on S3 or Google Drive'),
+  v.check(
+    (to) => isS3(to) || isGdrive(to) || !/^[a-z][a-z0-9+.-]+:\/\//i.test(to),
+    'a folder, or an address that begins with s3:// or gdrive://',
+  ),
   v.check((to) => !isS3(to) || parseS3Address(to) !== undefined, s3AddressAllowed),
+  v.check((to) => !isGdrive(to) || parseGdriveAddress(to) !== undefined, gdriveAddressAllowed),
 )
 
 const storageClassAllowed =

@@ -10,7 +10,7 @@ export interface ChoiceFile extends ArchiveForm {
 }
 
 /** A foreign key between two files of an archive. */
-interface FileReference {
+export interface FileReference {
   readonly columns: readonly string[]
   /** The file that is referred to, by its place. */
   readonly file: number

@@ -2,14 +2,22 @@
 import { sql } from 'kysely'
 
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
-import type { Choice, ChoiceFile, Chosen, FilePredicate } from './choice.ts'
-import type { Db, Sql } from './database.ts'
+import type { Choice, ChoiceFile, Chosen, FilePredicate, FileReference } from './choice.ts'
+import type { ArchiveColumn, Db, Sql } from './database.ts'
 import { heldPredicate, predicateTest, wherePredicate } from './where.ts'
+
+/** What is a database's own about it. */
+export interface Dialect {
+  /** Where temporary tables are. */
+  readonly schema: 'pg_temp' | 'temp'
+  /** A column, for a comparison with the one that it refers to by a foreign key, by the key's own way of comparing. */
+  asReferred(column: ArchiveColumn, to: ArchiveColumn): Sql
+}
 
 /** The rows of a file, laid out. */
 export interface LaidOut {
   readonly rows: number
-  /** The column with their numbers. */
+  /** The column with their numbers, which no predicate can name. */
   readonly n: Sql
   /** To select from: they go by the name of their table, and the columns by theirs. */
   readonly from: Sql
@@ -20,17 +28,16 @@ const pageRows = 50_000
 
 /**
  * Chooses rows, with all that refers to them in the same archive, at any depth.
- * @param schema where temporary tables are
  * @throws RetentionError `USAGE` where the predicate cannot be used on the rows, `REFUSED` where an exception cannot
  */
 export async function choose(
   db: Db,
-  schema: 'pg_temp' | 'temp',
+  dialect: Dialect,
   files: readonly ChoiceFile[],
   laidOut: readonly LaidOut[],
   choice: Choice,
 ): Promise<Chosen> {
-  const chooser = new Chooser(db, schema, files, laidOut)
+  const chooser = new Chooser(db, dialect, files, laidOut)
   await chooser.choose(choice)
   const all = await chooser.counts('chosen')
   const excepted: number[] = []
@@ -51,14 +58,14 @@ export async function choose(
 /** Two temporary tables of numbers for each file: the rows that are chosen, and those that are not to be. */
 class Chooser {
   readonly #db: Db
-  readonly #schema: string
+  readonly #dialect: Dialect
   readonly #files: readonly ChoiceFile[]
   readonly #laidOut: readonly LaidOut[]
   #isMade = false
 
-  constructor(db: Db, schema: string, files: readonly ChoiceFile[], laidOut: readonly LaidOut[]) {
+  constructor(db: Db, dialect: Dialect, files: readonly ChoiceFile[], laidOut: readonly LaidOut[]) {
     this.#db = db
-    this.#schema = schema
+    this.#dialect = dialect
     this.#files = files
     this.#laidOut = laidOut
   }
@@ -73,10 +80,11 @@ class Chooser {
           where ${wherePredicate(where)} and not ${this.#isIn('excepted', at)}`.execute(this.#db)
       })
     }
-    await this.#spread(({ file, columns, to }, child) => {
+    await this.#spread((reference, child) => {
+      const { file, to } = reference
       const [rows, parents] = [this.#rows(child), this.#rows(file)]
       return sql`insert into ${this.#set('chosen', child)} select ${rows.n} from ${rows.from}
-        where not ${this.#isIn('chosen', child)} and ${tuple(columns)} in (
+        where not ${this.#isIn('chosen', child)} and (${this.#referring(reference, child)}) in (
           select ${list(to)} from ${parents.from} where ${this.#isIn('chosen', file)})`
     })
   }
@@ -100,12 +108,13 @@ class Chooser {
 
   /** Excepts the chosen rows that excepted ones refer to, at any height. */
   async spreadUp(): Promise<void> {
-    await this.#spread(({ file, columns, to }, child) => {
+    await this.#spread((reference, child) => {
+      const { file, to } = reference
       const [rows, parents] = [this.#rows(child), this.#rows(file)]
       return sql`insert into ${this.#set('excepted', file)} select ${parents.n} from ${parents.from}
         where ${this.#isIn('chosen', file)}
-          and not ${this.#isIn('excepted', file)} and ${tuple(to)} in (
-          select ${list(columns)} from ${rows.from} where ${this.#isIn('excepted', child)})`
+          and not ${this.#isIn('excepted', file)} and (${list(to)}) in (
+          select ${this.#referring(reference, child)} from ${rows.from} where ${this.#isIn('excepted', child)})`
     })
   }
 
@@ -148,7 +157,7 @@ class Chooser {
   }
 
   /** Follows foreign keys until nothing more is found. */
-  async #spread(step: (reference: ChoiceFile['references'][number], child: number) => Sql): Promise<void> {
+  async #spread(step: (reference: FileReference, child: number) => Sql): Promise<void> {
     for (let isMore = true; isMore;) {
       isMore = false
       for (const [child, { references }] of this.#files.entries()) {
@@ -181,20 +190,34 @@ class Chooser {
     return rows
   }
 
+  /** The columns of a reference, for a comparison with what they refer to. */
+  #referring({ columns, file, to }: FileReference, child: number): Sql {
+    return sql.join(
+      columns.map((name, index) =>
+        this.#dialect.asReferred(this.#column(child, name), this.#column(file, to[index] ?? '')),
+      ),
+    )
+  }
+
+  #column(at: number, name: string): ArchiveColumn {
+    const columns = this.#files[at]?.columns ?? []
+    // On SQLite a foreign key may write names in another letter case.
+    const found =
+      columns.find((column) => column.name === name) ??
+      columns.find((column) => column.name.toLowerCase() === name.toLowerCase())
+    return found ?? { name, type: undefined, collation: null, isRowid: false }
+  }
+
   /** True for the rows of a file that are in a set. */
   #isIn(set: 'chosen' | 'excepted', at: number): Sql<boolean> {
     return sql<boolean>`exists (select 1 from ${this.#set(set, at)} as retention_set where retention_set.n = ${this.#rows(at).n})`
   }
 
   #set(set: 'chosen' | 'excepted', at: number): Sql {
-    return sql.id(this.#schema, `retention_${set}_${at}`)
+    return sql.id(this.#dialect.schema, `retention_${set}_${at}`)
   }
 }
 
 function list(columns: readonly string[]): Sql {
   return sql.join(columns.map((name) => sql.id(name)))
-}
-
-function tuple(columns: readonly string[]): Sql {
-  return sql`(${list(columns)})`
 }

@@ -92,15 +92,20 @@ export interface RestoreTransaction {
 export interface ArchiveForm {
   /** The table that it is from. */
   readonly table: TableName
-  /** The CSV's columns, in its order; their types where they are known. */
-  readonly columns: readonly { readonly name: string; readonly type: string | undefined }[]
+  /** The CSV's columns, in its order; their types and collations where they are known. */
+  readonly columns: readonly ArchiveColumn[]
   /** The columns that tell its rows apart; empty where none are known to. */
   readonly key: readonly string[]
 }
 
+/** What is recorded of a column; of one that nothing is recorded of, only the name is known. */
+export interface ArchiveColumn extends Pick<Column, 'name' | 'collation' | 'isRowid'> {
+  readonly type: string | undefined
+}
+
 /** Which rows of an archive are wanted; without either, all. */
 export interface Selection {
-  /** A predicate over the archive's columns, under their names and of their types then. */
+  /** A predicate over the archive's columns, under their names and with their types and collations of then. */
   readonly where: string | undefined
   /** The values of the archive's key, as text. */
   readonly keys: readonly (readonly string[])[] | undefined

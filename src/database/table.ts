@@ -33,6 +33,10 @@ export interface Column {
   readonly generated: boolean
   /** Filled by the database where a new row brings no value: a default, an identity, SQLite's row number. */
   readonly hasDefault: boolean
+  /** How it compares text, where not as its type (Postgres) or any column (SQLite) does: a collation's name. */
+  readonly collation: string | null
+  /** On SQLite, whether it is another name for the row's number. */
+  readonly isRowid: boolean
 }
 
 /** One of the expressions that order a table's rows: the time column, then the key. */

@@ -1,6 +1,9 @@
 /** Predicates of users' own, of policies and of holds, as a part of our queries. */
+import { randomBytes } from 'node:crypto'
+
 import { sql } from 'kysely'
 
+import { RetentionError } from '../errors.ts'
 import type { Sql } from './database.ts'
 
 /** The predicate in brackets, or `true` for a policy without one; the line break ends a comment it may end with. */
@@ -16,6 +19,20 @@ export function heldPredicate(where: string): Sql<boolean> {
 /** True for rows that a predicate is unknown for. */
 export function unknownPredicate(where: string): Sql<boolean> {
   return sql<boolean>`(${wherePredicate(where)} is null)`
+}
+
+/** A name for a column or a table of ours within reach of a predicate, which no predicate can mean. */
+export function privateName(): string {
+  return `retention_${randomBytes(8).toString('hex')}`
+}
+
+/** What is asked of a column with a collation that is not there could only be answered by another one. */
+export function collationGone(column: string, collation: string): RetentionError {
+  return new RetentionError(
+    'USAGE',
+    `column ${JSON.stringify(column)} had the collation ${collation}, which is not there`,
+    { hint: 'Without it nobody can tell which of its values are the same.' },
+  )
 }
 
 /**

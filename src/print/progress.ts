@@ -1,7 +1,7 @@
 /** Progress bars on stderr, where that is a terminal. */
 import { SingleBar } from 'cli-progress'
 
-import type { Progress, WaitNotice } from '../apply.ts'
+import type { Progress, WaitNotice } from '../apply/apply.ts'
 import { seconds } from './style.ts'
 
 interface Bar<Update extends (...values: never[]) => void> {

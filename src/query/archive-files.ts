@@ -1,7 +1,7 @@
 /** The archives that a query needs: which of those that the ledger knows, and what is recorded of them. */
 import type { Config } from '../config/config.ts'
 import { RetentionError } from '../errors.ts'
-import { findRecorded, type FoundArchive } from '../find-archive.ts'
+import { findRecorded, type FoundArchive } from '../stored/find-archive.ts'
 import type { LedgerEntry } from '../ledger/ledger.ts'
 import { Turns } from '../turns.ts'
 import { mayHave, type ParsedQuery, type TimeBounds } from './time-bounds.ts'

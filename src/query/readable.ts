@@ -5,8 +5,8 @@ import path from 'node:path'
 
 import { Meter, readCsv } from '../archive/store.ts'
 import { RetentionError } from '../errors.ts'
-import type { FoundArchive } from '../find-archive.ts'
-import { changedArchive } from '../read-archive.ts'
+import type { FoundArchive } from '../stored/find-archive.ts'
+import { changedArchive } from '../stored/read-archive.ts'
 import { LocalTarget } from '../target/local.ts'
 
 /** Lends a folder of one's own, mode 0700, for as long as some work takes. */

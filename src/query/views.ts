@@ -1,5 +1,5 @@
 /** Views: the archives of a policy, and those of each table whose rows went along, as one table. */
-import type { FoundArchive } from '../find-archive.ts'
+import type { FoundArchive } from '../stored/find-archive.ts'
 import type { LedgerEntry } from '../ledger/ledger.ts'
 import type { QueryView } from '../report.ts'
 import { commonType, conversion, duckdbType } from './column-types.ts'

@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import Sqlite from 'better-sqlite3'
 import { Client } from 'pg'
 
+import { keepEmptied, takeAllEmptied, takeEmptied } from './emptied.ts'
+
 /** A database that a test may do anything to. */
 export interface TestDatabase {
   readonly kind: 'postgres' | 'sqlite'
@@ -83,17 +85,29 @@ function dumpSqlite(db: Sqlite.Database, table: string): string[] {
 const { TEST_POSTGRES: clusterAddress = '' } = process.env
 
 async function createPostgres(): Promise<TestDatabase> {
-  const name = `test_${randomBytes(6).toString('hex')}`
-  await onCluster(`create database ${name} template template0`)
-  const db = await connectTo(clusterAddress.replace(/\/postgres$/, `/${name}`))
+  const address = takeEmptied() ?? (await newPostgres())
+  const db = await connectTo(address)
   return {
     ...db,
     drop: async () => {
       await db.drop()
-      await onCluster(`drop database if exists ${name} with (force)`)
+      if (!(await keepEmptied(address))) await dropPostgres(address)
     },
   }
 }
+
+async function newPostgres(): Promise<string> {
+  const name = `test_${randomBytes(6).toString('hex')}`
+  await onCluster(`create database ${name} template template0`)
+  return clusterAddress.replace(/\/postgres$/, `/${name}`)
+}
+
+async function dropPostgres(address: string): Promise<void> {
+  await onCluster(`drop database if exists ${new URL(address).pathname.slice(1)} with (force)`)
+}
+
+// The server may be somebody's own.
+process.once('beforeExit', () => void Promise.all(takeAllEmptied().map(dropPostgres)))
 
 /** A Postgres database that is there already; dropping it ends the connection. */
 export async function connectTo(address: string): Promise<TestDatabase> {

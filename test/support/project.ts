@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 
 import type { ConfigInput, PolicyInput } from '../../src/index.ts'
+import { runInside } from './inside.ts'
 
 const bin = path.join(import.meta.dirname, '../../src/bin.ts')
 
@@ -29,6 +30,8 @@ export interface CliOptions {
   fileLimit?: number
   /** Kills it, without notice, when it has run for so many milliseconds. */
   killAfter?: number
+  /** Kills it, without notice, when this says so. */
+  killOn?: AbortSignal
 }
 
 /** A folder with a config and policies. */
@@ -71,6 +74,15 @@ export class TestProject {
     return existsSync(this.path(folder)) ? readdirSync(this.path(folder)).toSorted() : []
   }
 
+  /** Runs `retention` with these arguments, in this folder, within this process: for all but what a process is needed for. */
+  async run(
+    args: readonly string[],
+    { env = {}, cwd = this.folder }: Pick<CliOptions, 'env' | 'cwd'> = {},
+  ): Promise<Run> {
+    const run = await runInside(args, cwd, env)
+    return { ...run, signal: null, json: <T>() => JSON.parse(run.stdout) as T }
+  }
+
   /** Runs `retention` with these arguments, in this folder, as a process of its own. */
   async cli(args: readonly string[], options: CliOptions = {}): Promise<Run> {
     return new Promise((resolve, reject) => {
@@ -88,6 +100,7 @@ export class TestProject {
       child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
       child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
       child.on('error', reject)
+      options.killOn?.addEventListener('abort', () => child.kill('SIGKILL'))
       const timer = setTimeout(() => child.kill('SIGKILL'), options.killAfter ?? 2 ** 30)
       child.on('close', (code, signal) => {
         clearTimeout(timer)

@@ -1,7 +1,8 @@
 /** An archive's rows as text in a temporary table, and the same with the types that they had. */
 import { sql } from 'kysely'
 
-import type { ArchiveForm, Sql } from '../database.ts'
+import type { ArchiveForm, Db, Sql } from '../database.ts'
+import { collationGone, privateName } from '../where.ts'
 import type { Transaction } from './connection.ts'
 import { oldTypes, type OldType } from './conversion.ts'
 import { copyIn } from './copy.ts'
@@ -32,27 +33,48 @@ export async function stageText(
   return { rows, types }
 }
 
-/** The rows of such a table to select from, under the names and with the types of then. */
-export function typedRows(
+/**
+ * The rows of such a table to select from, under the names and with the types and collations of then.
+ * @throws RetentionError `USAGE` where a collation is not there any more
+ */
+export async function typedRows(
+  db: Db,
   archive: ArchiveForm,
   types: readonly OldType[],
   table: Sql,
-): {
-  /** Their order: a name that none of the columns has. */
+): Promise<{
+  /** Their order. */
   readonly n: Sql
   /** They go by the name of the table that they are from. */
   readonly from: Sql
-} {
-  const n = sql.id(freeName(archive, 'retention_n'))
-  const columns = archive.columns.map(
-    ({ name }, index) =>
-      sql`cast(${sql.id(`c${index}`)} as ${sql.raw(types[index]?.type ?? 'text')}) as ${sql.id(name)}`,
-  )
-  return { n, from: sql`(select n as ${n}, ${sql.join(columns)} from ${table}) as ${sql.id(archive.table.name)}` }
+}> {
+  await checkCollations(db, archive)
+  // The row that goes by the table's name has the archive's columns alone: a predicate may be about it as a whole.
+  const own = privateName()
+  const n = `${own}_n`
+  const cells = archive.columns.map((_, index) => `${own}_${index}`)
+  const given = cells.map((cell, index) => sql`${sql.id(`c${index}`)} as ${sql.id(cell)}`)
+  const columns = archive.columns.map(({ name, collation }, index) => {
+    const value = sql`cast(${sql.id(cells[index] ?? '')} as ${sql.raw(types[index]?.type ?? 'text')})`
+    return sql`${collated(value, collation)} as ${sql.id(name)}`
+  })
+  return {
+    n: sql.id(n),
+    from: sql`(select n as ${sql.id(n)}, ${sql.join(given)} from ${table}) as ${sql.id(own)}
+      cross join lateral (select ${sql.join(columns)}) as ${sql.id(archive.table.name)}`,
+  }
 }
 
-function freeName({ columns }: ArchiveForm, name: string): string {
-  let free = name
-  while (columns.some((column) => column.name === free)) free += '_'
-  return free
+/** A value with a column's collation. @param collation the catalog's own, quoted, name of it; null for its type's */
+export function collated(value: Sql, collation: string | null): Sql {
+  return collation === null ? value : sql`${value} collate ${sql.raw(collation)}`
+}
+
+async function checkCollations(db: Db, { columns }: ArchiveForm): Promise<void> {
+  const { rows } = await sql<{ gone: string }>`
+    select name as gone from unnest(${columns.map(({ collation }) => collation)}::text[]) as given(name)
+    where name is not null and to_regcollation(name) is null
+  `.execute(db)
+  const gone = columns.find(({ collation }) => collation !== null && collation === rows[0]?.gone)
+  if (gone !== undefined) throw collationGone(gone.name, gone.collation ?? '')
 }

@@ -2,8 +2,8 @@
 import { sql } from 'kysely'
 
 import { choose, type LaidOut } from '../choose.ts'
-import type { Choice, ChoiceFile, Chosen } from '../database.ts'
-import { stageText, typedRows } from './archived-text.ts'
+import type { ArchiveColumn, Choice, ChoiceFile, Chosen, Sql } from '../database.ts'
+import { collated, stageText, typedRows } from './archived-text.ts'
 import { Transaction, type Connections } from './connection.ts'
 
 export async function chooseRecords(
@@ -21,10 +21,16 @@ export async function chooseRecords(
       const table = sql`${sql.id('pg_temp', name)}`
       // Nobody else does: the transaction ends before the server's own would.
       await sql`analyze ${table}`.execute(db)
-      laidOut.push({ rows, ...typedRows(file, types, table) })
+      laidOut.push({ rows, ...(await typedRows(db, file, types, table)) })
     }
-    return await choose(db, 'pg_temp', files, laidOut, choice)
+    return await choose(db, { schema: 'pg_temp', asReferred }, files, laidOut, choice)
   } finally {
     await transaction.rollback()
   }
+}
+
+/** A foreign key compares by what it refers to. Between two collations, neither of them said, Postgres does not choose. */
+function asReferred(column: ArchiveColumn, to: ArchiveColumn): Sql {
+  const isSame = column.collation === to.collation
+  return collated(sql.id(column.name), isSame ? null : (to.collation ?? 'pg_catalog."default"'))
 }

@@ -6,7 +6,7 @@ import type { ArchivedRows, ArchiveForm, ColumnSource, Db, Selection, Sql, Stage
 import { rowsUnfit, shownCharacters, shownRow, shownRows, type Unfit } from '../unfit.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
 import type { Transaction } from './connection.ts'
-import { stageText, typedRows } from './archived-text.ts'
+import { collated, stageText, typedRows } from './archived-text.ts'
 import { conversionOf, type Conversion, type OldType } from './conversion.ts'
 import { failingRows } from './failing-rows.ts'
 import { stageQuery } from './restore-staged.ts'
@@ -54,7 +54,7 @@ class PostgresArchived implements ArchivedRows {
   async select({ where, keys }: Selection): Promise<{ rows: number; missing: string[] }> {
     if (where === undefined && keys === undefined) return { rows: this.rows, missing: [] }
     // Under the table's own name, as a predicate may say it with its columns.
-    const { n, from: typed } = typedRows(this.#archive, this.#types, archived)
+    const { n, from: typed } = await typedRows(this.#db, this.#archive, this.#types, archived)
     const wanted = [
       ...(where === undefined ? [] : [wherePredicate(where)]),
       ...(keys === undefined ? [] : [this.#hasKey(keys)]),
@@ -230,7 +230,8 @@ class PostgresArchived implements ArchivedRows {
   }
 
   #typed(name: string): Sql {
-    return sql`cast(${this.#cell(name, '')} as ${sql.raw(this.#typeOf(name).type)})`
+    const { collation = null } = this.#archive.columns[this.#index(name)] ?? {}
+    return collated(sql`cast(${this.#cell(name, '')} as ${sql.raw(this.#typeOf(name).type)})`, collation)
   }
 
   #typeOf(name: string): OldType {

@@ -117,15 +117,20 @@ async function readColumns(db: Db, oid: string): Promise<CatalogColumn[]> {
       a.attgenerated <> '' as generated,
       a.attgenerated = '' and (a.atthasdef or a.attidentity <> '' or type.typdefault is not null) as "hasDefault",
       case a.attidentity when 'a' then 'always' when 'd' then 'by default' else '' end as identity,
-      (
-        with recursive base(oid) as (
-          select a.atttypid
-          union all
-          select t.typbasetype from base join pg_type t on t.oid = base.oid where t.typtype = 'd'
-        )
-        select format_type(t.oid, null) from base join pg_type t on t.oid = base.oid where t.typtype <> 'd'
-      ) as base
+      format_type(base.oid, null) as base,
+      case when c.oid is not null then format('%I.%I', n.nspname, c.collname) end as collation,
+      false as "isRowid"
     from pg_attribute a join pg_type type on type.oid = a.atttypid
+    cross join lateral (
+      with recursive base(oid) as (
+        select a.atttypid
+        union all
+        select t.typbasetype from base join pg_type t on t.oid = base.oid where t.typtype = 'd'
+      )
+      select t.oid, t.typcollation from base join pg_type t on t.oid = base.oid where t.typtype <> 'd'
+    ) base
+    left join pg_collation c on c.oid = a.attcollation and c.oid <> base.typcollation
+    left join pg_namespace n on n.oid = c.collnamespace
     where a.attrelid = ${oid}::oid and a.attnum > 0 and not a.attisdropped
     order by a.attnum
   `.execute(db)

@@ -2,8 +2,9 @@
 import { sql } from 'kysely'
 
 import { choose, type LaidOut } from '../choose.ts'
-import type { Choice, ChoiceFile, Chosen } from '../database.ts'
-import { stageCells, stageTyped } from './archived-cells.ts'
+import type { ArchiveColumn, Choice, ChoiceFile, Chosen, Sql } from '../database.ts'
+import { collationOf, stageCells, stageTyped } from './archived-cells.ts'
+import { affinityOf } from './cells.ts'
 import type { Connection } from './connection.ts'
 
 /** To be called in a transaction that is undone. */
@@ -19,5 +20,14 @@ export async function chooseRecords(
     const typed = await stageTyped(connection.db, file, sql`${sql.id('temp', name)}`, `retention_typed_${at}`)
     laidOut.push({ rows, ...typed })
   }
-  return choose(connection.db, 'temp', files, laidOut, choice)
+  return choose(connection.db, { schema: 'temp', asReferred }, files, laidOut, choice)
+}
+
+/**
+ * A foreign key compares with collation and affinity of what it refers to. By `+`, a column has no affinity of its own.
+ * https://www.sqlite.org/foreignkeys.html#fk_basics
+ */
+function asReferred(column: ArchiveColumn, to: ArchiveColumn): Sql {
+  const isSame = affinityOf(column.type ?? '') === affinityOf(to.type ?? '')
+  return sql`${sql.raw(isSame ? '' : '+')}${sql.id(column.name)} collate ${collationOf(to)}`
 }

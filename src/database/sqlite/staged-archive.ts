@@ -5,7 +5,7 @@ import { messageOf, RetentionError } from '../../errors.ts'
 import type { ArchivedRows, ArchiveForm, ColumnSource, Db, Selection, Sql, StagedRows } from '../database.ts'
 import { rowsUnfit, shownCharacters, shownRow, shownRows, type Unfit } from '../unfit.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
-import { stageCells, stageTyped } from './archived-cells.ts'
+import { collationOf, stageCells, stageTyped } from './archived-cells.ts'
 import { affinityOf, cell } from './cells.ts'
 import type { Connection } from './connection.ts'
 import { stageQuery } from './restore-staged.ts'
@@ -164,7 +164,12 @@ class SqliteArchived implements ArchivedRows {
   }
 
   #keyTexts(): Sql {
-    return sql.join(this.#archive.key.map((name) => sql`cast(${this.#cell(name)} as text)`))
+    return sql.join(
+      this.#archive.key.map((name) => {
+        const column = this.#archive.columns.find((candidate) => candidate.name === name)
+        return sql`cast(${this.#cell(name)} as text)${column === undefined ? sql`` : sql` collate ${collationOf(column)}`}`
+      }),
+    )
   }
 
   #keyValues(): Sql {

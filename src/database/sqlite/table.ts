@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 
 import type { TableName } from '../../config/fields.ts'
 import type { Column, Db, OrderPart, Sql, SqlValue, Table } from '../database.ts'
+import { declaredCollations } from './collations.ts'
 
 /** What the schema says of a table, beyond `Table`. */
 export interface SchemaTable extends Table {
@@ -26,10 +27,16 @@ export async function findTable(db: Db, name: TableName): Promise<SchemaTable | 
   `.execute(db)
   const [found] = rows
   if (found === undefined) return undefined
-  const columns = await readColumns(db, found.name)
+  const declared = await readColumns(db, found.name)
   const primaryKey = await readPrimaryKey(db, found.name)
-  const rowid = found.withoutRowid === 1n ? undefined : rowidName(columns)
-  const isRowid = found.withoutRowid === 0n && (await primaryKeyIsRowid(db, found.name, columns, primaryKey))
+  const rowid = found.withoutRowid === 1n ? undefined : rowidName(declared)
+  const isRowid = found.withoutRowid === 0n && (await primaryKeyIsRowid(db, found.name, declared, primaryKey))
+  const collations = found.type === 'table' ? declaredCollations(found.ddl ?? '') : []
+  const columns = declared.map((column, at) => ({
+    ...column,
+    collation: collations[at] ?? null,
+    isRowid: isRowid && primaryKey.includes(column.name),
+  }))
   const key =
     isRowid || found.withoutRowid === 1n ? primaryKey : await readUniqueKey(db, found.name, columns, primaryKey)
   // With its schema: a temporary table of ours may have the same name.
@@ -80,7 +87,10 @@ export function textOf(values: readonly Sql[]): Sql<string> {
   return sql<string>`json_array(${sql.join(parts)})`
 }
 
-async function readColumns(db: Db, table: string): Promise<Column[]> {
+/** What the schema's own pragmas say of a column. */
+type DeclaredColumn = Omit<Column, 'collation' | 'isRowid'>
+
+async function readColumns(db: Db, table: string): Promise<DeclaredColumn[]> {
   const { rows } = await sql<{
     name: string
     type: string
@@ -114,7 +124,7 @@ async function readPrimaryKey(db: Db, table: string): Promise<string[]> {
 async function primaryKeyIsRowid(
   db: Db,
   table: string,
-  columns: readonly Column[],
+  columns: readonly DeclaredColumn[],
   primaryKey: readonly string[],
 ): Promise<boolean> {
   const [name, ...more] = primaryKey
@@ -129,7 +139,7 @@ async function primaryKeyIsRowid(
 async function readUniqueKey(
   db: Db,
   table: string,
-  columns: readonly Column[],
+  columns: readonly DeclaredColumn[],
   primaryKey: readonly string[],
 ): Promise<string[]> {
   if (primaryKey.length > 0 && (await isNeverNull(db, table, columns, primaryKey))) return [...primaryKey]
@@ -147,7 +157,7 @@ async function readUniqueKey(
 async function isNeverNull(
   db: Db,
   table: string,
-  columns: readonly Column[],
+  columns: readonly DeclaredColumn[],
   key: readonly string[],
 ): Promise<boolean> {
   const nullable = columns.filter((column) => key.includes(column.name) && column.nullable)
@@ -166,7 +176,7 @@ function withoutNames(ddl: string): string {
   return ddl.replaceAll(/--[^\n]*|\/\*[\s\S]*?\*\/|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]/g, ' ')
 }
 
-function rowidName(columns: readonly Column[]): string | undefined {
+function rowidName(columns: readonly DeclaredColumn[]): string | undefined {
   const taken = new Set(columns.map((column) => column.name.toLowerCase()))
   return ['rowid', '_rowid_', 'oid'].find((name) => !taken.has(name))
 }
