@@ -32,6 +32,8 @@ const server = createServer((request, response) => {
     () => response.destroy(),
   )
 })
+// It does not outlive the bench.
+process.stdin.on('end', () => process.exit()).resume()
 server.listen(0, '127.0.0.1', () => {
   const address = server.address()
   process.stdout.write(`${typeof address === 'object' ? address?.port : ''}\n`)

@@ -16,7 +16,7 @@ export const credentials = { AWS_ACCESS_KEY_ID: 'bench', AWS_SECRET_ACCESS_KEY: 
 /** Starts one, and waits until it listens. @throws Error when it does not */
 export async function startS3(): Promise<S3Service> {
   const child = spawn(process.execPath, [path.join(import.meta.dirname, 's3-service.ts')], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   })
   child.stdout.setEncoding('utf8')
   const [port] = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')])
