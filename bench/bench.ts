@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 
 import { about } from './about.ts'
+import { askArchives } from './asked.ts'
 import { besideApply } from './beside.ts'
 import { tasks } from './contenders.ts'
 import { openPostgres, openSqlite, type Database } from './databases.ts'
@@ -22,7 +23,7 @@ import { marksTable } from './report.ts'
 import type { Results } from './results.ts'
 import { startup } from './startup.ts'
 
-const { rows, runs, kinds, growth, rewrite, folder } = readOptions()
+const { rows, runs, kinds, parts, rewrite, folder } = readOptions()
 if (rewrite) {
   save(folder, load(folder))
   process.exit()
@@ -36,6 +37,7 @@ for (const kind of kinds) databases.push(kind === 'sqlite' ? sqlite : await open
 const results: Results = {
   about: about(databases, runs),
   races: [],
+  asked: [],
   beside: [],
   overviews: [],
   growth: [],
@@ -47,30 +49,39 @@ try {
     await measureBase(database)
     await measureLarge(database)
   }
-  say('start-up')
-  results.startup = await startup(sqlite)
-  save(folder, results)
+  if (parts.includes('startup')) {
+    say('start-up')
+    results.startup = await startup(sqlite)
+    save(folder, results)
+  }
 } finally {
   for (const database of databases) await database.close()
 }
 process.stdout.write(`${marksTable(results)}\nAll figures: ${path.relative('.', folder)}/RESULTS.md\n`)
 process.exit()
 
-/** Races, and a writer beside apply, each on copies of one log. */
+/** Races, queries, and a writer beside apply, each on copies of one log. */
 async function measureBase(database: Database): Promise<void> {
   say(`${titles[database.kind]}: making ${rows} rows`)
   const source = await database.make(rows)
-  for (const task of tasks[database.kind]) {
+  for (const task of tasks[database.kind].filter(({ name }) => parts.includes(name))) {
     say(`${titles[database.kind]}: ${task.name}`)
     results.races.push(await race(database, source, rows, task, runs))
     save(folder, results)
   }
-  say(`${titles[database.kind]}: a writer beside apply`)
-  for (const gentle of [false, true]) {
-    results.beside.push(await besideApply(database, source, rows, gentle))
+  if (parts.includes('query')) {
+    say(`${titles[database.kind]}: query`)
+    results.asked.push(await askArchives(database, source, rows, runs))
     save(folder, results)
   }
-  if (database.kind === 'postgres') {
+  if (parts.includes('beside')) {
+    say(`${titles[database.kind]}: a writer beside apply`)
+    for (const gentle of [false, true]) {
+      results.beside.push(await besideApply(database, source, rows, gentle))
+      save(folder, results)
+    }
+  }
+  if (database.kind === 'postgres' && parts.includes('partitions')) {
     say('Postgres: a partition that is past')
     results.partitioned = await dropPartition(database, source, rows, runs)
     save(folder, results)
@@ -81,7 +92,7 @@ async function measureBase(database: Database): Promise<void> {
 /** What needs ten times the rows. The log is made once, and apply empties it last. */
 async function measureLarge(database: Database): Promise<void> {
   const large = rows * 10
-  const lack = growth ? lackOfSpace(work, large) : 'as --no-growth says'
+  const lack = parts.includes('large') ? lackOfSpace(work, large) : 'as the options say'
   if (lack !== undefined) {
     results.skipped.push(`${large} rows on ${titles[database.kind]}: ${lack}`)
     return

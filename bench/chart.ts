@@ -11,11 +11,11 @@ const style = `
   text { paint-order: stroke; stroke: #ffffff; stroke-width: 4px; stroke-linejoin: round }
   .title { font-size: 17px; font-weight: 600 } .group { font-weight: 600 } .faint { fill: #59636e }
   .paper { fill: #ffffff; stroke: #d1d9e0 } .line { stroke: #d1d9e0 }
-  .retention { fill: #0969da } .gzip, .zstd, .zip { fill: #54aeff } .floor { fill: #8c959f } .everyday { fill: #c4cad0 }
+  .retention { fill: #0969da } .gzip, .zstd, .zip, .s3 { fill: #54aeff } .floor { fill: #8c959f } .everyday { fill: #c4cad0 }
   @media (prefers-color-scheme: dark) {
     text { fill: #f0f6fc; stroke: #0d1117 } .faint { fill: #9198a1 }
     .paper { fill: #0d1117; stroke: #3d444d } .line { stroke: #3d444d }
-    .retention { fill: #4493f8 } .gzip, .zstd, .zip { fill: #1f6feb } .floor { fill: #7d8590 } .everyday { fill: #4b535d }
+    .retention { fill: #4493f8 } .gzip, .zstd, .zip, .s3 { fill: #1f6feb } .floor { fill: #7d8590 } .everyday { fill: #4b535d }
   }`
 
 /** Draws the races as an SVG, readable on light and on dark paper. */

@@ -7,6 +7,7 @@ import { due } from './data.ts'
 import type { Copy, Kind } from './databases.ts'
 import type { Command } from './measure.ts'
 import { retention, writeProject } from './project.ts'
+import { credentials, type S3Service } from './s3.ts'
 
 /** How archives are stored, where they are not the CSV as it is. */
 type Sealed = 'gzip' | 'zstd' | 'zip'
@@ -19,16 +20,17 @@ export interface Contender {
   readonly name: string
   /**
    * What its time is compared with: the fastest way that there is without any care, or what people really do. And retention
-   * with archives that are compressed or sealed.
+   * with archives that are compressed or sealed, or on S3.
    */
-  readonly role: 'retention' | 'floor' | 'everyday' | Sealed
+  readonly role: 'retention' | 'floor' | 'everyday' | Sealed | 's3'
   /** The program that it needs. */
   readonly needs?: Program
   /** Races only where this program is absent, in its place. */
   readonly insteadOf?: Program
   /** What is to be done first, which is not measured. */
   readonly first?: (copy: Copy) => Command
-  readonly command: (copy: Copy) => Command
+  /** @param s3 a service of its own, for what has that role */
+  readonly command: (copy: Copy, s3?: S3Service) => Command
 }
 
 /** What is raced for, and what shows that the work was done. */
@@ -53,6 +55,16 @@ const sealed: readonly Contender[] = (['gzip', 'zstd', 'zip'] as const).map((rol
     return { ...retention(['apply'], copy), env: { RETENTION_ZIP_PASSWORD: 'bench' } }
   },
 }))
+
+const onS3: Contender = {
+  name: 'retention apply, S3',
+  role: 's3',
+  command: (copy, s3) => {
+    if (s3 === undefined) throw new Error('no S3 service was started')
+    writeProject(copy, {}, { to: s3.address })
+    return { ...retention(['apply'], copy), env: credentials, server: s3.process }
+  },
+}
 
 /** Archiving and deleting the due half; then putting all of it back from one archive, into the table with its indexes. */
 export const tasks: Readonly<Record<Kind, readonly Task[]>> = {
@@ -79,6 +91,7 @@ export const tasks: Readonly<Record<Kind, readonly Task[]>> = {
         },
         { name: 'retention apply', role: 'retention', command: apply },
         ...sealed,
+        onS3,
         { name: 'the everyday script', role: 'everyday', command: everyday },
       ],
     },
@@ -121,6 +134,7 @@ export const tasks: Readonly<Record<Kind, readonly Task[]>> = {
         },
         { name: 'retention apply', role: 'retention', command: apply },
         ...sealed,
+        onS3,
         { name: 'the everyday script', role: 'everyday', command: everyday },
       ],
     },

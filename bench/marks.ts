@@ -30,6 +30,8 @@ export function marksOf(results: Results): Mark[] {
     atMost('restore, Postgres', 1.2, 'the time of psql `\\copy from`', against(races, 'postgres', 'restore', 'floor')),
     atMost('restore, SQLite', 1.5, 'the time of sqlite3 `.import`', against(races, 'sqlite', 'restore', 'floor')),
     ...kinds.flatMap((kind) => [sealed(results, kind, 'gzip', 1.15), sealed(results, kind, 'zip', 1.6)]),
+    ...kinds.map((kind) => onS3(results, kind)),
+    ...kinds.map((kind) => query(results, kind)),
     memory(results),
     ...kinds.map((kind) => sameMemory(results, kind)),
     ...kinds.map((kind) => growth(results, kind)),
@@ -83,6 +85,26 @@ export function memoryOf({ runs }: Pick<Entry, 'runs'>): number | undefined {
 function sealed({ races }: Results, kind: Kind, how: 'gzip' | 'zip', limit: number): Mark {
   const what = `apply with ${how === 'zip' ? 'an AES-256 zip' : how}, ${titles[kind]}`
   return atMost(what, limit, 'the time with plain CSV', against(races, kind, 'apply', 'retention', how))
+}
+
+/** What it costs to store archives on S3, with the service on the same machine. */
+function onS3({ races }: Results, kind: Kind): Mark {
+  const what = `apply to S3 on the same machine, ${titles[kind]}`
+  return atMost(what, 1.15, 'the time with a folder', against(races, kind, 'apply', 'retention', 's3'))
+}
+
+function query({ asked }: Results, kind: Kind): Mark {
+  const found = asked.find((one) => one.kind === kind)
+  const [own, alone] = [found && secondsOf({ runs: found.runs.query }), found && secondsOf({ runs: found.runs.duckdb })]
+  return {
+    what: `\`query\` counts the rows of gzip archives, ${titles[kind]}`,
+    mark: '≤ 3 s for 1,000,000 rows',
+    measured:
+      found === undefined
+        ? 'skipped: not measured'
+        : `${own?.toFixed(2)} s for ${found.rows.toLocaleString('en')} (DuckDB alone: ${alone?.toFixed(2)} s)`,
+    met: verdict(own, (seconds) => seconds <= 3),
+  }
 }
 
 /** Whether it is retention that was measured, in whichever form it stores archives. */

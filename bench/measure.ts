@@ -9,8 +9,12 @@ export interface Command {
   readonly env?: Record<string, string>
   /** The exit codes that are no failure. Default: 0 alone. */
   readonly mayEndWith?: readonly number[]
+  /** What it must say, else it has failed. Default: nothing. */
+  readonly mustSay?: string
   /** Written to its stdin. */
   readonly input?: string
+  /** Another process that works for it. */
+  readonly server?: number
 }
 
 /** What a run took. */
@@ -18,14 +22,25 @@ export interface Measured {
   readonly seconds: number
   /** The most memory that the process itself held at a time, in MB; undefined where the system does not tell. */
   readonly megabytes: number | undefined
+  /** Of the processors, what its server took meanwhile, in seconds; undefined where it has none. */
+  readonly serverSeconds?: number
 }
 
 /** How often the system is asked for the memory: what it tells is the greatest so far, so that the last answer counts. */
 const pollMilliseconds = 20
 
 /** Runs a command. @throws Error when it fails, with what it said. */
-export async function measure({ words, cwd, env, mayEndWith = [0], input }: Command): Promise<Measured> {
+export async function measure({
+  words,
+  cwd,
+  env,
+  mayEndWith = [0],
+  mustSay = '',
+  input,
+  server,
+}: Command): Promise<Measured> {
   const [command = '', ...args] = words
+  const before = processorSecondsOf(server)
   const started = process.hrtime.bigint()
   const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
   let said = ''
@@ -43,9 +58,25 @@ export async function measure({ words, cwd, env, mayEndWith = [0], input }: Comm
   })
   clearInterval(poll)
   const seconds = Number(process.hrtime.bigint() - started) / 1e9
-  if (code === null || !mayEndWith.includes(code))
+  if (code === null || !mayEndWith.includes(code) || !said.includes(mustSay))
     throw new Error(`${words.slice(0, 3).join(' ')} … ended with ${code}:\n${said}`)
-  return { seconds, megabytes }
+  const after = processorSecondsOf(server)
+  const serverSeconds = before === undefined || after === undefined ? {} : { serverSeconds: after - before }
+  return { seconds, megabytes, ...serverSeconds }
+}
+
+/** What a process has had of the processors, in its own code and in the system's. Linux counts hundredths. */
+function processorSecondsOf(pid: number | undefined): number | undefined {
+  if (pid === undefined) return undefined
+  try {
+    // Behind the name, which may have spaces, they are the 12th and 13th fields.
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .split(' ')
+    return (Number(fields[11]) + Number(fields[12])) / 100
+  } catch {
+    return undefined
+  }
 }
 
 /** The high-water mark of a process's memory. https://www.kernel.org/doc/html/latest/filesystems/proc.html */

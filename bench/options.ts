@@ -4,6 +4,10 @@ import { parseArgs } from 'node:util'
 
 import type { Kind } from './databases.ts'
 
+/** What the bench measures. */
+const parts = ['apply', 'restore', 'query', 'beside', 'partitions', 'large', 'startup'] as const
+type Part = (typeof parts)[number]
+
 export interface Options {
   /** The log's rows, half of them due. Default 2 000 000. */
   readonly rows: number
@@ -11,8 +15,8 @@ export interface Options {
   readonly runs: number
   /** Default both. */
   readonly kinds: readonly Kind[]
-  /** Whether to measure ten times the rows as well. Default yes. */
-  readonly growth: boolean
+  /** Default all; without `--growth`, all but `large`: ten times the rows. */
+  readonly parts: readonly Part[]
   /** Measures nothing: makes page and chart anew from results.json. */
   readonly rewrite: boolean
   /** Where the results go. */
@@ -31,6 +35,7 @@ export function readOptions(): Options {
       runs: { type: 'string', default: '3' },
       database: { type: 'string', default: 'postgres,sqlite' },
       growth: { type: 'boolean', default: true },
+      only: { type: 'string', default: parts.join(',') },
       rewrite: { type: 'boolean', default: false },
     },
   })
@@ -43,7 +48,10 @@ export function readOptions(): Options {
   }
   if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs "${values.runs}": a whole number, at least 1`)
   if (kinds.length === 0) throw new Error(`--database "${values.database}": postgres, sqlite, or both with a comma`)
-  const full = rows === mostRows && kinds.length === 2 && values.growth
+  const only = values.only.split(',')
+  const chosen = parts.filter((part) => only.includes(part) && (values.growth || part !== 'large'))
+  if (chosen.length === 0) throw new Error(`--only "${values.only}": some of ${parts.join(', ')}, with a comma`)
+  const full = rows === mostRows && kinds.length === 2 && chosen.length === parts.length
   const folder = path.join(import.meta.dirname, full || values.rewrite ? '.' : 'short')
-  return { rows, runs, kinds, growth: values.growth, rewrite: values.rewrite, folder }
+  return { rows, runs, kinds, parts: chosen, rewrite: values.rewrite, folder }
 }

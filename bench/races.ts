@@ -3,6 +3,7 @@ import { has, type Contender, type Task } from './contenders.ts'
 import { due } from './data.ts'
 import type { Copy, Database, Kind } from './databases.ts'
 import { measure, say, type Measured } from './measure.ts'
+import { startS3 } from './s3.ts'
 
 /** What a contender took in each of its runs. */
 export interface Entry {
@@ -39,7 +40,8 @@ export async function race(database: Database, source: Copy, rows: number, task:
         await measure(contender.first(copy))
         await database.settle()
       }
-      const result = await measure(contender.command(copy))
+      const s3 = contender.role === 's3' ? await startS3() : undefined
+      const result = await measure(contender.command(copy, s3)).finally(() => s3?.stop())
       measured.push(result)
       const [left] = await database.ask(copy, `select count(*) from conversation_log where ${due}`)
       const expected = task.leaves === 'none' ? 0 : rows / 2

@@ -1,4 +1,5 @@
 /** RESULTS.md: the marks first, then all figures. */
+import type { Asked } from './asked.ts'
 import type { Beside } from './beside.ts'
 import type { Growth } from './growth.ts'
 import { marksOf, memoryOf, secondsOf, titles } from './marks.ts'
@@ -20,13 +21,14 @@ export function marksTable(results: Results): string {
 
 /** The whole page. */
 export function report(results: Results): string {
-  const { about, races, beside, overviews, growth, partitioned, startup } = results
+  const { about, races, asked, beside, overviews, growth, partitioned, startup } = results
   return [
     `# Results\n\nMade by \`npm run bench\`: whole processes, measured from outside. Ratios are of medians.\n`,
     about.map((line) => `- ${line}\n`).join(''),
     `## Marks\n\n${marksTable(results)}`,
     '![How long apply and restore take](results.svg)\n',
     ...races.map(raceSection),
+    askedSection(asked),
     growthSection(growth, races),
     partitioned === undefined ? '' : partitionSection(partitioned),
     overviewSection(overviews),
@@ -52,7 +54,28 @@ function raceSection({ kind, task, due, entries }: Race): string {
     ]
   })
   const head = ['', 'median', 'shortest to longest', 'rows/s', 'peak memory', 'retention takes, of its time']
-  return `## ${task}, ${titles[kind]}, ${whole(due)} rows\n\n${table(head, lines)}`
+  const served = entries.flatMap(({ runs }) => runs.flatMap(({ serverSeconds }) => serverSeconds ?? []))
+  const note =
+    served.length === 0
+      ? ''
+      : `\nThe S3 service is another process on the same processors, of which it took ${median(served).toFixed(2)} s.\n`
+  return `## ${task}, ${titles[kind]}, ${whole(due)} rows\n\n${table(head, lines)}${note}`
+}
+
+function askedSection(asked: readonly Asked[]): string {
+  if (asked.length === 0) return ''
+  const lines = asked.flatMap(({ kind, rows, runs }) => {
+    const line = (name: string, all: Entry['runs']): string[] => [
+      name,
+      whole(rows),
+      `${secondsOf({ runs: all }).toFixed(2)} s`,
+      spread(all.map(({ seconds }) => seconds)),
+      megabytes(memoryOf({ runs: all })),
+    ]
+    return [line(`\`retention query\`, ${titles[kind]}`, runs.query), line(`DuckDB alone, the same files`, runs.duckdb)]
+  })
+  const head = ['', 'rows', 'median', 'shortest to longest', 'peak memory']
+  return `## Counting the rows of gzip archives\n\n${table(head, lines)}`
 }
 
 function growthSection(growth: readonly Growth[], races: readonly Race[]): string {

@@ -1,4 +1,5 @@
 /** What a run of the bench has measured, as results.json keeps it. */
+import type { Asked } from './asked.ts'
 import type { Beside } from './beside.ts'
 import type { Growth } from './growth.ts'
 import type { Overview } from './overview.ts'
@@ -11,6 +12,7 @@ export interface Results {
   /** What was measured, and on what: programs with their versions, databases with their settings, the machine. */
   readonly about: readonly string[]
   readonly races: Race[]
+  readonly asked: Asked[]
   readonly beside: Beside[]
   readonly overviews: Overview[]
   readonly growth: Growth[]

@@ -26,21 +26,26 @@ export class Cipher {
   #blocks = 0
   #stream = Buffer.alloc(0)
   #used = 0
+  /** What comes out, and the cipher's stream for it, used again and again: by words, as by bytes XOR took a third of the time. */
+  #changed = new Uint32Array(0)
+  #mask = new Uint32Array(0)
 
   constructor(key: Buffer, codeKey: Buffer) {
     this.#ecb = createCipheriv('aes-256-ecb', key, null).setAutoPadding(false)
     this.#code = createHmac('sha1', codeKey)
   }
 
+  /** What it returns is valid until the next call. */
   encrypt(bytes: Buffer): Buffer {
-    const encrypted = this.#changed(bytes)
+    const encrypted = this.#change(bytes)
     this.#code.update(encrypted)
     return encrypted
   }
 
+  /** What it returns is valid until the next call. */
   decrypt(bytes: Buffer): Buffer {
     this.#code.update(bytes)
-    return this.#changed(bytes)
+    return this.#change(bytes)
   }
 
   /** Of all that was encrypted or decrypted. To be called once. */
@@ -48,18 +53,25 @@ export class Cipher {
     return this.#code.digest().subarray(0, codeBytes)
   }
 
-  #changed(bytes: Buffer): Buffer {
-    const changed = Buffer.allocUnsafe(bytes.length)
-    for (let at = 0; at < bytes.length;) {
+  #change(bytes: Buffer): Buffer {
+    const words = Math.ceil(bytes.length / 4)
+    if (this.#changed.length < words) [this.#changed, this.#mask] = [new Uint32Array(words), new Uint32Array(words)]
+    const [changed, mask] = [this.#changed, this.#mask]
+    const result = Buffer.from(changed.buffer, 0, bytes.length)
+    bytes.copy(result)
+    this.#streamInto(Buffer.from(mask.buffer, 0, bytes.length))
+    for (let index = 0; index < words; index += 1) changed[index] = (changed[index] ?? 0) ^ (mask[index] ?? 0)
+    return result
+  }
+
+  /** Fills a buffer with what comes next of the cipher's stream. */
+  #streamInto(buffer: Buffer): void {
+    for (let at = 0; at < buffer.length;) {
       if (this.#used === this.#stream.length) this.#more()
-      const [stream, used] = [this.#stream, this.#used]
-      const count = Math.min(bytes.length - at, stream.length - used)
-      for (let index = 0; index < count; index += 1)
-        changed[at + index] = (bytes[at + index] ?? 0) ^ (stream[used + index] ?? 0)
-      at += count
-      this.#used += count
+      const copied = this.#stream.copy(buffer, at, this.#used)
+      at += copied
+      this.#used += copied
     }
-    return changed
   }
 
   #more(): void {

@@ -37,6 +37,8 @@ async function makeClient({ region, endpoint, pathStyle }: S3Address): Promise<S
     // Each upload has a checksum of its own, and all that is read is compared with the ledger's.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
+    // Before each part it would wait for the service to say that it wants it.
+    expectContinueHeader: false,
     requestHandler: { connectionTimeout, socketTimeout },
   })
   // The signature is over the SHA-256 of what is sent: with the one that is known, it need not be computed again. Services

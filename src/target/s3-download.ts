@@ -13,12 +13,14 @@ const firstWait = 100
  * An object's bytes. Where the connection breaks, they go on from where they have come to, of the same version of the
  * object or not at all.
  * @param first the answer to the first request
+ * @param isLent whether each chunk is needed until the next is asked for only
  * @throws the SDK's errors
  */
 export async function* download(
   s3: S3,
   object: { readonly Bucket: string; readonly Key: string },
   first: GetObjectCommandOutput,
+  isLent: boolean,
 ): AsyncGenerator<Buffer> {
   const length = first.ContentLength ?? 0
   let at = 0
@@ -29,6 +31,7 @@ export async function* download(
         at += chunk.length
         breaks = 0
         yield chunk
+        if (isLent) free(chunk)
       }
       if (at >= length) return
       throw new Error(`the connection ended after ${at} of ${length} bytes`)
@@ -39,6 +42,12 @@ export async function* download(
     }
     answer = await s3.getObject({ ...object, Range: `bytes=${at}-`, IfMatch: first.ETag })
   }
+}
+
+/** Frees a chunk's memory: as garbage, tens of megabytes come together before they are collected. */
+function free({ buffer, length }: Buffer): void {
+  // Of a larger buffer, others may have a part.
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === length) buffer.transfer(0)
 }
 
 /** The bytes of one answer. Whoever stops before its end closes the connection. */

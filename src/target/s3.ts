@@ -65,7 +65,7 @@ export class S3Target implements Target {
     return this.#orUnusable(`look for ${file}`, async (s3) => typeof (await headOf(s3, object)) === 'object')
   }
 
-  async read(file: string): Promise<AsyncIterable<Buffer>> {
+  async read(file: string, into?: Buffer): Promise<AsyncIterable<Buffer>> {
     const object = this.#object(file)
     const [s3, first] = await this.#orUnusable(`read ${file}`, async (client) => {
       try {
@@ -75,7 +75,7 @@ export class S3Target implements Target {
         throw new RetentionError('ARCHIVE_NOT_FOUND', `There is no file ${this.locate(file)}`)
       }
     })
-    return this.#told(file, download(s3, object, first))
+    return this.#told(file, download(s3, object, first, into !== undefined))
   }
 
   /** On a bucket that keeps versions, the version itself goes, unless it is locked: then it is only no longer to be seen. */

@@ -40,7 +40,7 @@ export interface Target {
   has(file: string): Promise<boolean>
   /**
    * A file's bytes.
-   * @param into all chunks are read into it, where it is given: each is then valid until the next is asked for
+   * @param into chunks may be read into it, where it is given: each is then valid until the next is asked for
    * @throws RetentionError `ARCHIVE_NOT_FOUND`, `ARCHIVE_CHANGED` where it is no file or cannot be read
    */
   read(file: string, into?: Buffer): Promise<AsyncIterable<Buffer>>
