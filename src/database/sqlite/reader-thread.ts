@@ -1,7 +1,7 @@
 /** The thread that reads rows as CSV, on a connection and in a snapshot of its own; reader.ts asks it. */
 import { createHash, type Hash } from 'node:crypto'
 import { constants, setPriority } from 'node:os'
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort } from 'node:worker_threads'
 
 import type Sqlite from 'better-sqlite3'
 
@@ -23,7 +23,8 @@ interface Reading {
 
 parentPort?.on('message', (question: Question) => {
   try {
-    if (question.ask === 'read') begin(question.id, question.query)
+    if (question.ask === 'close') close()
+    if (question.ask === 'read') begin(question.id, question.file, question.query)
     // What is still asked of a reading that has ended needs no answer.
     if (question.id !== reading?.id) return
     if (question.ask === 'next') next(reading, question.spare)
@@ -48,10 +49,10 @@ function giveWay(): void {
   }
 }
 
-function begin(id: number, query: CsvQuery): void {
+function begin(id: number, file: string, query: CsvQuery): void {
   end()
-  // Whoever starts this thread gives it the file's path. Opened here, what fails is told, and tried again by the next reading.
-  const opened = (raw ??= open(String(workerData), true))
+  // What fails in opening it is told, and tried again by the next reading.
+  const opened = (raw ??= open(file, true))
   attempt(() => opened.exec('begin'))
   reading = { id, pieces: csvPieces(opened, query, takeBuffer), hash: createHash('sha256') }
 }
@@ -85,6 +86,15 @@ function end(): void {
   reading?.pieces.return?.()
   reading = undefined
   if (raw?.inTransaction === true) raw.exec('rollback')
+}
+
+/** Leaves the file, and what was kept for reading it. */
+function close(): void {
+  end()
+  raw?.close()
+  raw = undefined
+  spares.length = 0
+  answer({ is: 'closed', id: 0 })
 }
 
 function answer(what: Answer, handedOver: ArrayBuffer[] = []): void {

@@ -10,12 +10,13 @@ import { RetentionError, type ErrorCode } from '../../errors.ts'
 import { Turns } from '../../turns.ts'
 import type { CsvPiece, CsvQuery } from './pieces.ts'
 
-/** What the thread is asked: to begin a reading, to give its next piece, to end it early. */
+/** What the thread is asked: to begin a reading in a file, to give its next piece, to end it early; to close the file. */
 export type Question = { readonly id: number } & (
-  | { readonly ask: 'read'; readonly query: CsvQuery }
+  | { readonly ask: 'read'; readonly file: string; readonly query: CsvQuery }
   /** With a buffer that is not needed here any more. */
   | { readonly ask: 'next'; readonly spare?: ArrayBuffer }
   | { readonly ask: 'end' }
+  | { readonly ask: 'close' }
 )
 
 /** What it answers. */
@@ -23,6 +24,7 @@ export type Answer = { readonly id: number } & (
   | ({ readonly is: 'piece' } & CsvPiece)
   /** The SHA-256 of all bytes, in hexadecimal. */
   | { readonly is: 'end'; readonly sha256: string }
+  | { readonly is: 'closed' }
   | { readonly is: 'error'; readonly code: ErrorCode; readonly message: string; readonly hint: string | undefined }
 )
 
@@ -32,7 +34,13 @@ export type Answer = { readonly id: number } & (
  */
 const ahead = 48
 
-/** The reading thread of one database file; started when it is first needed. */
+/** A thread that has nothing to do: starting one takes longer than reading a few thousand rows. */
+let resting: Worker | undefined
+
+/** How long a thread may take to close its file before it is ended instead. */
+const closeMilliseconds = 1000
+
+/** The reading thread of one database file, from when it is first needed. */
 export class Reader {
   readonly #file: string
   readonly #between: () => void
@@ -56,56 +64,85 @@ export class Reader {
     try {
       this.#between()
       this.#readings += 1
-      yield* readIn(this.#running(), this.#readings, query, onEnd, signal)
+      const question = { id: this.#readings, ask: 'read', file: this.#file, query } as const
+      yield* readIn(this.#running(), question, onEnd, signal)
     } finally {
       endTurn()
     }
   }
 
   async close(): Promise<void> {
-    await this.#worker?.terminate()
+    const worker = this.#worker
+    this.#worker = undefined
+    if (worker === undefined) return
+    if (!(await hasClosed(worker)) || resting !== undefined) await worker.terminate()
+    else resting = worker
   }
 
   #running(): Worker {
     if (this.#worker !== undefined) return this.#worker
-    const worker = start(this.#file)
+    const worker = resting ?? start()
+    resting = undefined
     // Asked again after its end, it would never answer.
-    worker.once('exit', () => {
+    worker.removeAllListeners('exit').once('exit', () => {
       this.#worker = undefined
+      if (resting === worker) resting = undefined
     })
     this.#worker = worker
     return worker
   }
 }
 
-function start(file: string): Worker {
+function start(): Worker {
   // The same name before and after the build, but for its ending.
   const script = path.join(import.meta.dirname, `reader-thread${path.extname(import.meta.filename)}`)
   // What it makes is handed over, or garbage at once: it needs little memory.
-  const worker = new Worker(script, { workerData: file, resourceLimits: { maxYoungGenerationSizeMb: 4 } })
+  const worker = new Worker(script, { resourceLimits: { maxYoungGenerationSizeMb: 4 } })
   worker.unref()
   return worker
 }
 
+/** Whether a thread has closed its file, and so can read another. What it was asked before, it has answered by then. */
+async function hasClosed(worker: Worker): Promise<boolean> {
+  const question: Question = { id: 0, ask: 'close' }
+  const giveUp = AbortSignal.timeout(closeMilliseconds)
+  const answers = on(worker, 'message', { close: ['exit'], signal: giveUp })
+  worker.ref()
+  worker.postMessage(question)
+  try {
+    // An event's arguments come as an array.
+    for await (const [answer] of answers as AsyncIterable<[Answer]>) {
+      if (answer.id === question.id) return answer.is === 'closed'
+    }
+    return false
+  } catch {
+    return false
+  } finally {
+    worker.unref()
+  }
+}
+
 async function* readIn(
   worker: Worker,
-  id: number,
-  query: CsvQuery,
+  reading: Question & { readonly ask: 'read' },
   onEnd: (sha256: string) => void,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<CsvPiece> {
+  const { id } = reading
   const ask = (question: Question, handedOver: ArrayBuffer[] = []): void => worker.postMessage(question, handedOver)
   const answers = on(worker, 'message', { close: ['exit'], ...(signal === undefined ? {} : { signal }) })
   // Only while it reads does it keep the process alive.
   worker.ref()
   try {
-    ask({ id, ask: 'read', query })
+    ask(reading)
     for (let piece = 0; piece < ahead; piece += 1) ask({ id, ask: 'next' })
     // An event's arguments come as an array.
     for await (const [answer] of answers as AsyncIterable<[Answer]>) {
       if (answer.id !== id) continue
       if (answer.is === 'end') return onEnd(answer.sha256)
       if (answer.is === 'error') throw errorOf(answer)
+      // Nobody has asked for it while it reads.
+      if (answer.is === 'closed') break
       // What is handed over arrives as plain bytes.
       const { buffer, byteOffset, byteLength } = answer.bytes
       yield { bytes: Buffer.from(buffer, byteOffset, byteLength), numbers: answer.numbers }
