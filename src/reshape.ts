@@ -62,13 +62,22 @@ export interface ShapedTable {
  * @throws RetentionError with all that is in the way: `USAGE` where an option is wrong, else `REFUSED`
  */
 export function shapeOf(name: string, archive: ArchiveForm, table: ShapedTable, wanted: Reshaping): Shape {
-  const plan = planShape(name, archive, table, wanted)
+  return shapeOrThrow(planShape(name, archive, table, wanted))
+}
+
+/**
+ * A plan's shape.
+ * @param prefix what stands before columns in options, where several tables are restored
+ * @throws RetentionError as `shapeOf`
+ */
+export function shapeOrThrow(plan: ReturnType<typeof planShape>, prefix = ''): Shape {
   if (!('problems' in plan)) return plan
+  const told = (text: string): string => text.replaceAll(/--(map|drop|set) ('?)/g, `--$1 $2${prefix}`)
   const hints = plan.problems.flatMap(({ hint }) => (hint === undefined ? [] : [hint]))
   throw new RetentionError(
     plan.problems.some(({ isUsage }) => isUsage) ? 'USAGE' : 'REFUSED',
-    plan.problems.map(({ text }) => text).join('\n'),
-    hints.length === 0 ? {} : { hint: hints.join('\n') },
+    plan.problems.map(({ text }) => told(text)).join('\n'),
+    hints.length === 0 ? {} : { hint: told(hints.join('\n')) },
   )
 }
 

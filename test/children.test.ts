@@ -436,6 +436,51 @@ overDatabases(
     await restore({ cwd: made.folder, file: archive, now })
     assert.is(await dumps(db, ['parent', 'child']), before)
     assert.is(await failure(), 'ALREADY_RESTORED')
+    await db.run('delete from child where id = 1; delete from parent where id = 1')
+    await restore({ cwd: made.folder, file: archive, now, again: true })
+    assert.is(await dumps(db, ['parent', 'child']), before)
+  },
+)
+
+overDatabases(
+  test,
+  'tables that have changed since: columns of each are mapped, dropped and set',
+  async ({ db, project }) => {
+    await db.run(
+      ddl(
+        db,
+        `create table parent (id KEY, at TIME, extra text, name text);
+       create table child (id KEY, parent_id bigint references parent (id), sku text);
+       insert into parent values (1, '${old}', 'x', 'Ann'), (2, '${young}', 'y', 'Bob');
+       insert into child values (10, 1, 'A'), (11, 1, 'B'), (12, 2, 'C')`,
+      ),
+    )
+    const made = project({ parent: policy })
+    const file = (await applyOnce(made)).archives[0]?.name ?? ''
+    await db.run(`alter table parent drop column extra; alter table child rename column sku to code;
+    alter table child add column tenant integer`)
+    const back = (options: object): Promise<unknown> => restore({ cwd: made.folder, file, now, ...options })
+    const refused = await back({}).catch((error: RetentionError) => error)
+    assert.instance(refused, RetentionError)
+    assert.match((refused as RetentionError).hint ?? '', /^--drop extra leaves its values/)
+    const next = await back({ drop: ['extra'] }).catch((error: RetentionError) => error)
+    assert.match(
+      (next as RetentionError).hint ?? '',
+      /--map child\.sku=code if that is its name now; --drop child\.sku/,
+    )
+    const wrong = await back({ drop: ['extra', 'child.nothing'] }).catch((error: RetentionError) => error)
+    assert.match((wrong as RetentionError).message, /--drop child\.nothing: .* has no column "nothing"/)
+    assert.equal(await ids(db, 'child'), [12])
+    const set = { 'child.tenant': '7' }
+    await back({ drop: ['extra'], map: { 'child.sku': 'code' }, set })
+    assert.equal((await db.rows('select id, name from parent order by id')).map(String), ['1,Ann', '2,Bob'])
+    assert.equal((await db.rows('select id, code, tenant from child order by id')).map(String), [
+      '10,A,7',
+      '11,B,7',
+      '12,C,',
+    ])
+    // What was dropped is in the archive alone.
+    assert.is((await status({ cwd: made.folder, now })).archives[0]?.state, 'archived')
   },
 )
 
@@ -569,12 +614,14 @@ overDatabases(
       ],
     )
     assert.is((await status({ cwd: made.folder, now, policies: ['parent'] })).policies[0]?.holds.length, 3)
-    // What is offered for one table is not for several.
     await db.run('alter table child rename column at to since')
     const file = report?.archives[0]?.name ?? ''
     const error = await restore({ cwd: made.folder, file, now }).catch((reason: unknown) => reason)
     assert.match(String(error), /child" has no column "at"/)
-    assert.match(error instanceof RetentionError ? (error.hint ?? '') : '', /^Give its tables the form that they had/)
+    assert.match(
+      error instanceof RetentionError ? (error.hint ?? '') : '',
+      /^--map child\.at=since if that is its name/,
+    )
     await db.run('alter table child rename to offspring')
     const gone = await restore({ cwd: made.folder, file, now }).catch((reason: unknown) => reason)
     assert.match(String(gone), /There is no table ".*child"/)

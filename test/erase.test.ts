@@ -552,6 +552,7 @@ overDatabases(test, 'what stands against it: nothing is touched then', async (sc
     /"where" cannot be used on rows of log_backup_20260516\.csv/,
   )
   await fails(eraseIn(made, { where: 'customer = 1) or (1 = 1' }), 'USAGE', /cannot be used/)
+  await fails(eraseIn(made, { where: 'customer' }), 'USAGE', /is no condition|must be type boolean/)
   if (db.kind === 'postgres') {
     const { error } = (await eraseIn(made, { where: "id = 'kim@example.org'" }).catch((caught: unknown) => ({
       error: String(caught),

@@ -84,6 +84,13 @@ overDatabases(test, 'marks the archive, and refuses a second time', async (scene
   assert.is(entry?.state, 'restored')
   assert.is(entry?.restoredAt, now.toISOString())
   await fails(scene, made, 'ALREADY_RESTORED', /was restored at 2026-06-15T12:00:00\.000Z/)
+  // Again only where its rows have gone: whoever asks for it may be wrong.
+  await fails(scene, made, 'RESTORE_CONFLICT', /3 of the 3 rows/, { again: true })
+  await scene.db.run('delete from log where id < 4')
+  const later = new Date(now.getTime() + 1000)
+  assert.is((await restored(made, { again: true, now: later })).restored, 3)
+  assert.equal(await ids(scene), [1, 2, 3, 4])
+  assert.is((await status({ cwd: made.folder, now })).archives[0]?.restoredAt, later.toISOString())
   assert.is((await made.cli(['restore', file])).code, 1)
 })
 
@@ -189,6 +196,8 @@ overDatabases(test, 'a table without a key is held by time range, with a warning
   const [policy] = (await apply({ cwd: made.folder, now })).policies
   assert.is(policy?.archived, 1)
   assert.is(policy?.held, 3)
+  const again = restore({ cwd: made.folder, file: report.archive, now, again: true })
+  assert.is(await again.catch((error: RetentionError) => error.code), 'RESTORE_CONFLICT')
 })
 
 overDatabases(test, 'a conflict restores nothing, and names the first keys', async (scene) => {

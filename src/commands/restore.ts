@@ -10,6 +10,7 @@ import { dropOption, keysOption, lastOf, mapOption, setOption } from './restore-
 interface RestoreArguments extends CommonArguments {
   file: string
   'dry-run': boolean
+  again: boolean
   'on-conflict': 'error' | 'skip' | 'overwrite'
   into: string | undefined
   map: Record<string, string> | undefined
@@ -27,10 +28,15 @@ export const restoreCommand: CommandModule<CommonArguments, RestoreArguments> = 
     parser
       // Some options may be given several times; of all others the last counts, as for every command.
       .parserConfiguration({ 'duplicate-arguments-array': true })
-      .coerce(['config', 'json', 'quiet', 'dry-run', 'on-conflict', 'into', 'where', 'hold'], lastOf)
+      .coerce(['config', 'json', 'quiet', 'dry-run', 'again', 'on-conflict', 'into', 'where', 'hold'], lastOf)
       .updateStrings(missing('Name the archive: retention restore <file>'))
       .positional('file', { type: 'string', demandOption: true, describe: "The archive's name, path or location" })
       .option('dry-run', { type: 'boolean', default: false, describe: 'Do everything and undo it' })
+      .option('again', {
+        type: 'boolean',
+        default: false,
+        describe: 'Also an archive that was restored before, whose rows have gone since',
+      })
       .option('on-conflict', {
         choices: ['error', 'skip', 'overwrite'] as const,
         default: 'error' as const,
@@ -69,6 +75,7 @@ export const restoreCommand: CommandModule<CommonArguments, RestoreArguments> = 
           }),
           file: argv.file,
           dryRun: argv['dry-run'],
+          again: argv.again,
           onConflict: argv['on-conflict'],
           hold: argv.hold,
         })

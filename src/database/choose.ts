@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
 import type { Choice, ChoiceFile, Chosen, FilePredicate, FileReference } from './choice.ts'
 import type { ArchiveColumn, Db, Sql } from './database.ts'
-import { heldPredicate, predicateTest, wherePredicate } from './where.ts'
+import { heldPredicate, noCondition, predicateTest, wherePredicate } from './where.ts'
 
 /** What is a database's own about it. */
 export interface Dialect {
@@ -12,6 +12,8 @@ export interface Dialect {
   readonly schema: 'pg_temp' | 'temp'
   /** A column, for a comparison with the one that it refers to by a foreign key, by the key's own way of comparing. */
   asReferred(column: ArchiveColumn, to: ArchiveColumn): Sql
+  /** Whether any number goes for true. */
+  readonly takesNumbers: boolean
 }
 
 /** The rows of a file, laid out. */
@@ -76,6 +78,7 @@ class Chooser {
     for (const at of files) {
       const { n, from } = this.#rows(at)
       await this.#asked(where, at, 'USAGE', async () => {
+        if (this.#dialect.takesNumbers) await this.#checkCondition(where, from)
         await sql`insert into ${this.#set('chosen', at)} select ${n} from ${from}
           where ${wherePredicate(where)} and not ${this.#isIn('excepted', at)}`.execute(this.#db)
       })
@@ -182,6 +185,15 @@ class Chooser {
       const text = isOfData ? 'a value in it, or in a row, is not of the type that it is taken for' : messageOf(error)
       throw new RetentionError(code, text, { hint: `Its columns are ${columns}.`, cause: error })
     }
+  }
+
+  /** The name of a column alone, as of a condition that was not written to its end, would be true for most rows. */
+  async #checkCondition(where: string, from: Sql): Promise<void> {
+    const { rows } = await sql`select 1 from ${from} where ${noCondition(where)} limit 1`.execute(this.#db)
+    if (rows.length === 0) return
+    throw new RetentionError('USAGE', 'it is no condition: for a row it is neither true nor false', {
+      hint: 'Compare it with something, as in "customer = 42".',
+    })
   }
 
   #rows(at: number): LaidOut {

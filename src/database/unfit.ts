@@ -44,3 +44,8 @@ export function shownRow(key: string, value?: string | null): string {
   if (value === null) return `${key}: NULL`
   return `${key}: ${JSON.stringify(value.length > shownCharacters ? `${value.slice(0, shownCharacters)}…` : value)}`
 }
+
+/** How to say NULL: the text is one as well. */
+export function nullHint(column: string): string {
+  return `For no value at all: --set ${column}:null.`
+}

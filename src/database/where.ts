@@ -21,6 +21,11 @@ export function unknownPredicate(where: string): Sql<boolean> {
   return sql<boolean>`(${wherePredicate(where)} is null)`
 }
 
+/** True for rows that a predicate gives neither true nor false nor NULL for: SQLite takes any number for a condition. */
+export function noCondition(where: string): Sql<boolean> {
+  return sql<boolean>`(${wherePredicate(where)} not in (0, 1))`
+}
+
 /** A name for a column or a table of ours within reach of a predicate, which no predicate can mean. */
 export function privateName(): string {
   return `retention_${randomBytes(8).toString('hex')}`

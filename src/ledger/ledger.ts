@@ -227,13 +227,14 @@ export class Ledger {
   }
 
   /** Marks an archive as restored, in the transaction that puts its rows back. @throws `ALREADY_RESTORED` */
-  async markRestored(db: Db, name: string, now: Date): Promise<void> {
+  async markRestored(db: Db, { name, state, restoredAt }: LedgerEntry, now: Date): Promise<void> {
     const { numUpdatedRows } = await this.#tables
       .in(db)
       .updateTable(this.#tables.name('ledger'))
       .set({ state: 'restored', restored_at: now.toISOString() })
       .where('name', '=', name)
-      .where('state', '=', 'archived')
+      .where('state', '=', state)
+      .where('restored_at', restoredAt === null ? 'is' : '=', restoredAt)
       .executeTakeFirst()
     if (numUpdatedRows === 1n) return
     throw new RetentionError('ALREADY_RESTORED', `${name} has been restored by somebody else`)
@@ -260,8 +261,8 @@ export class Ledger {
   }
 
   /** Whether an archive is marked as restored, certainly: as `isRecorded`. */
-  async isRestored(name: string, now: Date): Promise<boolean> {
-    return !(await this.#couldStill((db) => this.markRestored(db, name, now), name, 'restored'))
+  async isRestored(entry: LedgerEntry, now: Date): Promise<boolean> {
+    return !(await this.#couldStill((db) => this.markRestored(db, entry, now), entry.name, 'restored'))
   }
 
   /** Whether an entry has been moved, certainly: as `isRecorded`. */

@@ -14,7 +14,9 @@ export function printAdded({ hold, rows, unknown, archives }: AddedHold): string
     `${style('green', '✔')} ${shortId(hold)}: ${heldText(hold)}`,
     ...(hold.archive === null ? [`  ${counted(rows, 'row')} by now${unknownText(unknown)}`] : []),
     ...(hold.archive === null && archives.length > 0
-      ? [`  ${counted(archives.length, 'archive')} of the table may hold such rows, and will be kept as well`]
+      ? [
+          `  ${counted(archives.length, 'archive')} of the table may hold such rows: prune leaves them, and erase such rows in them`,
+        ]
       : []),
   ]
   return `${lines.join('\n')}\n`

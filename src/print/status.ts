@@ -20,7 +20,16 @@ export function printStatus({ policies, archives }: StatusReport, withArchives: 
     ['due', 'undated'],
   )
   const details = policies.map(printDetails).join('')
-  return `${overview}\n${details}${withArchives ? `\n${printArchives(archives)}` : ''}`
+  return `${overview}\n${details}${strangersLine(policies, archives)}${withArchives ? `\n${printArchives(archives)}` : ''}`
+}
+
+/** A policy that was removed is in no line of the table; its archives are there all the same. */
+function strangersLine(policies: readonly PolicyStanding[], archives: readonly LedgerEntry[]): string {
+  const known = new Set(policies.map(({ policy }) => policy))
+  const strangers = archives.filter(({ policy, state }) => state !== 'pruned' && !known.has(policy))
+  if (strangers.length === 0) return ''
+  const names = [...new Set(strangers.map(({ policy }) => policy))].join(', ')
+  return `${style('dim', `${counted(strangers.length, 'archive')} of policies that are no more: ${names}`)}\n`
 }
 
 function dueText({ due, overdue, error }: PolicyStanding): string {

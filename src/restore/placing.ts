@@ -59,6 +59,14 @@ export async function placeStraight(
   return { rows, conflicts, selected: archive.rows, missing: [], rewritten: [] }
 }
 
+/**
+ * Whether an archive's rows may be in their table: what the ledger does not know may never have left it, as a run may have been
+ * cut off before its commit; and what was restored has come back.
+ */
+export function mayBeThere({ entry }: FoundArchive): boolean {
+  return entry === undefined || entry.state === 'restored'
+}
+
 /** Through a place of their own beside the table, and compared with what has come of them. */
 export async function placeStaged(
   archive: FoundArchive,
@@ -68,8 +76,7 @@ export async function placeStaged(
   const { onConflict, into } = wanted
   const { table } = transaction
   const { staged, sha256, missing, rewritten } = await stageRows(archive, transaction, wanted)
-  // What the ledger does not know may never have left the table: a run may have been cut off before its commit.
-  const conflicts = await staged.conflicts(archive.entry === undefined && into === undefined)
+  const conflicts = await staged.conflicts(mayBeThere(archive) && into === undefined)
   if (conflicts.count > 0 && onConflict === 'error') throw conflict(archive, table, conflicts, staged.rows)
   const rows = await staged.insert(onConflict)
   const expected = staged.rows - (onConflict === 'skip' ? conflicts.count : 0)

@@ -1,15 +1,24 @@
 /** Puts an archive with children back: all its files in one transaction, parents first, then references. */
 import { metered, Meter, readCsv } from '../archive/store.ts'
 import { commit } from '../commit.ts'
-import { formatTableName } from '../config/fields.ts'
+import { formatTableName, type TableName } from '../config/fields.ts'
 import type { Finding, RestoreTransaction } from '../database/database.ts'
 import { refusalOf } from '../database/findings.ts'
 import { RetentionError, type ErrorCode } from '../errors.ts'
 import { checkBytes, checkHeader, type FoundArchive } from '../stored/find-archive.ts'
-import { checkRead, compare, mismatch, placeStaged, placeStraight, type Placed, type Placing } from './placing.ts'
+import {
+  checkRead,
+  compare,
+  mayBeThere,
+  mismatch,
+  placeStaged,
+  placeStraight,
+  type Placed,
+  type Placing,
+} from './placing.ts'
 import { formOf, isPartial } from './placing-reshaped.ts'
 import type { RestoredPart, RestoreReport } from '../report.ts'
-import { planShape, type Shape } from '../reshape.ts'
+import { planShape, shapeOrThrow, type Reshaping, type Shape } from '../reshape.ts'
 import { outcomeOf } from './restore-outcome.ts'
 import { checkKey, heldRows, lostPartitions, newEntry, noSuchTable, type RestoreOrder } from './restore-runner.ts'
 
@@ -50,9 +59,8 @@ const final: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 /** One restore of an archive with children. All of it comes back with the ledger's word for it, or nothing does. */
 export async function downWhole(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
   if (order.into !== undefined) throw notInto(archive)
-  const { map, drop, set } = order.reshaping
-  if (map.size + drop.length + set.size > 0 || isPartial(order.selection)) throw notInPart(archive)
-  if (archive.entry !== undefined && order.onConflict === 'error') {
+  if (isPartial(order.selection)) throw notInPart(archive)
+  if (!mayBeThere(archive) && order.onConflict === 'error') {
     const report = await attempt(archive, order, oneByOne(placeStraight)).catch(unlessFinal)
     if (report !== undefined) return report
   }
@@ -119,7 +127,9 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
   let report: RestoreReport
   try {
     const files = await openAll(archive, transaction)
-    const rowFiles = files.flatMap((file) => (file.archive.link === undefined ? [shaped(file, order)] : []))
+    const withRows = files.filter((file) => file.archive.link === undefined)
+    const tables = withRows.map((file) => file.archive.table)
+    const rowFiles = withRows.map((file) => shaped(file, order, file.archive === archive, tables))
     // 2. Put all rows in, hold them, and let sequences go on behind them.
     const restored: Restored[] = []
     const warnings: Finding[] = []
@@ -154,7 +164,7 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
     for (const file of files) if (file.archive.link !== undefined) restored.push(await relink(file, warnings))
     // 4. Mark the archive, in the same transaction.
     if (!dryRun && archive.entry !== undefined && state === 'restored')
-      await ledger.markRestored(transaction.db, archive.name, now)
+      await ledger.markRestored(transaction.db, archive.entry, now)
     else if (!dryRun && archive.entry === undefined && state !== null)
       await ledger.record(transaction.db, newEntry(archive, state, now))
     const [first] = restored
@@ -189,27 +199,53 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
       return Promise.reject(new RetentionError('LEDGER_INVALID', 'The ledger has no record of this'))
     return archive.entry === undefined
       ? ledger.isRecorded(newEntry(archive, 'restored', now))
-      : ledger.isRestored(archive.name, now)
+      : ledger.isRestored(archive.entry, now)
   }
   await commit(transaction, `the rows of ${archive.name}`, isDone, async () => {})
   return report
 }
 
-/** A file of rows, and how its columns fit its table as it is now. @throws RetentionError `REFUSED` where it cannot */
-function shaped(file: File, order: RestoreOrder): RowFile {
+/** A file of rows, and how its columns fit its table as it is now. @throws RetentionError `REFUSED`, `USAGE` where it cannot */
+function shaped(file: File, order: RestoreOrder, isOwn: boolean, tables: readonly TableName[]): RowFile {
   const { archive, into } = file
   const { table } = into
   const refusal = refusalOf(table.findings)
   if (refusal !== undefined) throw refusal
   const now = { name: formatTableName(table.name), columns: table.columns }
-  const shape = planShape(archive.name, formOf(archive), now, order.reshaping)
-  if ('problems' in shape) {
-    throw new RetentionError('REFUSED', shape.problems.map(({ text }) => text).join('\n'), {
-      hint: 'Give its tables the form that they had for the restore; or load its CSV files into tables of your own.',
-    })
-  }
+  const wanted = reshapingOf(archive.table, isOwn, tables, order.reshaping)
+  const plan = planShape(archive.name, formOf(archive), now, wanted)
+  // Options are told as they would be written for this table.
+  const shape = shapeOrThrow(plan, isOwn ? '' : `${archive.table.name}.`)
   if (order.onConflict !== 'error') checkKey(table, archive, shape, order.onConflict)
   return { ...file, shape }
+}
+
+/**
+ * What of a wish is about one table: the policy's own table has its columns as they are, each other one with its name before them,
+ * as in `order_items.sku`.
+ */
+function reshapingOf(
+  table: TableName,
+  isOwn: boolean,
+  tables: readonly TableName[],
+  { map, drop, set }: Reshaping,
+): Reshaping {
+  const prefixes = (one: TableName): string[] => [`${formatTableName(one)}.`, `${one.name}.`]
+  const columnOf = (name: string): string | undefined => {
+    const own = prefixes(table).find((prefix) => name.startsWith(prefix))
+    if (own !== undefined) return name.slice(own.length)
+    return isOwn && !tables.flatMap(prefixes).some((prefix) => name.startsWith(prefix)) ? name : undefined
+  }
+  const ours = <T>(entries: Iterable<readonly [string, T]>): [string, T][] =>
+    [...entries].flatMap(([name, value]): [string, T][] => {
+      const column = columnOf(name)
+      return column === undefined ? [] : [[column, value]]
+    })
+  return {
+    map: new Map(ours(map).map(([column, target]) => [column, columnOf(target) ?? target])),
+    drop: drop.flatMap((name) => columnOf(name) ?? []),
+    set: new Map(ours(set)),
+  }
 }
 
 /** What the ledger is to say of the archive; null where it does not know it and has no reason to. */
@@ -247,10 +283,8 @@ async function relink({ archive, into }: File, warnings: Finding[]): Promise<Res
 function notInPart(archive: FoundArchive): RetentionError {
   return new RetentionError(
     'USAGE',
-    `${archive.name} holds rows of several tables, which come back whole: --map, --drop, --set, --where and --keys are for one`,
-    {
-      hint: 'Columns that were added since take their default. For the rest, load its CSV files into tables of your own.',
-    },
+    `${archive.name} holds rows of several tables, which come back together: --where and --keys are for one`,
+    { hint: 'For a part of them, load its CSV files into tables of your own.' },
   )
 }
 

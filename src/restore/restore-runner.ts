@@ -17,7 +17,7 @@ import { checkBytes, type FoundArchive } from '../stored/find-archive.ts'
 import type { HeldRows } from '../ledger/holds.ts'
 import type { ArchiveState, Ledger, LedgerEntry } from '../ledger/ledger.ts'
 import { migrate } from '../migrate.ts'
-import { incomingRows, placeStaged, placeStraight, type Placing } from './placing.ts'
+import { incomingRows, mayBeThere, placeStaged, placeStraight, type Placing } from './placing.ts'
 import { formOf, isPartial } from './placing-reshaped.ts'
 import { adoptedEntry, restoredEntry, told } from '../stored/records.ts'
 import type { RestoreReport } from '../report.ts'
@@ -37,6 +37,8 @@ export interface RestoreOrder {
   readonly reshaping: Reshaping
   readonly selection: Selection
   readonly dryRun: boolean
+  /** Whether one that was restored before is to be restored again. */
+  readonly again: boolean
 }
 
 /** Puts an archive's rows back, in one transaction. */
@@ -63,7 +65,7 @@ export async function restoreArchive(
   try {
     await migrate('down', migration, {
       // An archive that the ledger does not know was executed all the same: its manifest says so.
-      executed: async () => (archive.entry === undefined ? [archive.name] : inState('archived')),
+      executed: async () => (archive.entry === undefined ? [archive.name] : inState(archive.entry.state)),
       assert: async () => {
         // While it has anything that the table has not, it stays archived.
         if (report?.state !== 'restored' || (await inState('restored')).length > 0) return
@@ -80,7 +82,7 @@ export async function restoreArchive(
 
 /** One restore, in its order. All rows come back with the ledger's word for it, or none does. */
 async function downOne(archive: FoundArchive, order: RestoreOrder): Promise<RestoreReport> {
-  if (archive.entry !== undefined && order.onConflict === 'error' && !isPartial(order.selection)) {
+  if (!mayBeThere(archive) && order.onConflict === 'error' && !isPartial(order.selection)) {
     const report = await attempt(archive, order, placeStraight)
     if (report !== undefined) return report
   }
@@ -218,7 +220,7 @@ export async function record(
   const { ledger, now, hold } = order
   const { db } = transaction
   const { state, rows } = done
-  if (archive.entry !== undefined && state === 'restored') await ledger.markRestored(db, archive.name, now)
+  if (archive.entry !== undefined && state === 'restored') await ledger.markRestored(db, archive.entry, now)
   else if (archive.entry === undefined && state !== null) await ledger.record(db, newEntry(archive, state, now))
   if (hold === undefined || rows.rows === 0) return { heldUntil: null, warnings: [] }
   const { warnings, ...held } = await done.held()
@@ -267,7 +269,7 @@ export async function commitRestore(
       return Promise.reject(new RetentionError('LEDGER_INVALID', 'The ledger has no record of this'))
     return archive.entry === undefined
       ? ledger.isRecorded(newEntry(archive, 'restored', now))
-      : ledger.isRestored(archive.name, now)
+      : ledger.isRestored(archive.entry, now)
   }
   return commit(transaction, `the rows of ${archive.name} in ${report.table}`, isDone, async () => {})
 }

@@ -1,5 +1,5 @@
 /** `restore`: puts an archive's rows back. Which archive, whether it may be, and how long the rows are then held. */
-import type { Database, OnConflict } from '../database/database.ts'
+import type { OnConflict } from '../database/database.ts'
 import { openDatabase } from '../database/open.ts'
 import { hasCode, RetentionError } from '../errors.ts'
 import { milliseconds, parseTableName, type Duration, type TableName } from '../config/fields.ts'
@@ -21,6 +21,8 @@ export interface RestoreOptions extends ProjectOptions, ReshapeOptions {
   dryRun?: boolean
   /** What to do with rows whose key is in the table already. Default `error`: restore nothing. */
   onConflict?: OnConflict
+  /** Restores also an archive that was restored before, whose rows have gone since. Default false. */
+  again?: boolean
   /** Another table to put the rows into, as `table` or `schema.table`; ledger and holds are then left as they are. */
   into?: string
   /** How long apply leaves the rows alone: a duration, `forever` or `none`. Default `7d`. */
@@ -55,7 +57,17 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
         : await Ledger.forWriting(database, config.ledger)
     const place = { config, database, ledger, cwd: options.cwd ?? '.' }
     const archive = await findArchive(options.file, place)
-    const order = { database, ledger, now, into, hold, onConflict, ...wanted, dryRun: options.dryRun === true }
+    const order = {
+      database,
+      ledger,
+      now,
+      into,
+      hold,
+      onConflict,
+      ...wanted,
+      dryRun: options.dryRun === true,
+      again: options.again === true,
+    }
     try {
       return await restoreLocked(archive, order, place)
     } catch (error) {
@@ -72,7 +84,7 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
 /** Restores an archive while nobody else can work on what its policy has archived. */
 async function restoreLocked(archive: FoundArchive, order: RestoreOrder, place: Place): Promise<RestoreReport> {
   const { database, ledger, into } = order
-  checkRestorable(archive, database, into)
+  checkRestorable(archive, order)
   await checkKey(archive)
   const lock = await database.lock(ledger.lockName(archive.policy))
   if (lock === undefined) {
@@ -87,7 +99,7 @@ async function restoreLocked(archive: FoundArchive, order: RestoreOrder, place: 
     if (!isSame && into === undefined) throw otherOfThatName(archive, entry)
     const hasMoved = isSame && entry !== undefined && entry.location !== archive.entry?.location
     const current = isSame ? { ...(hasMoved ? await findArchive(archive.name, place) : archive), entry } : archive
-    checkRestorable(current, database, into)
+    checkRestorable(current, order)
     return await restoreArchive(current, order, wayOf(current))
   } finally {
     await lock.release()
@@ -102,13 +114,13 @@ function wayOf({ redacted, parts }: FoundArchive): Down | undefined {
 
 /** @throws RetentionError `ALREADY_RESTORED`, `ARCHIVE_NOT_FOUND`, `MANIFEST_INVALID` */
 function checkRestorable(
-  { name, entry, databaseKind }: FoundArchive,
-  database: Database,
-  into: TableName | undefined,
+  { name, entry, databaseKind, parts }: FoundArchive,
+  { database, into, again }: RestoreOrder,
 ): void {
-  if (entry?.state === 'restored' && into === undefined) {
+  if (entry?.state === 'restored' && into === undefined && !again) {
+    const elsewhere = parts.length > 0 || entry.redacted !== null ? '' : '; --into puts them into another table'
     throw new RetentionError('ALREADY_RESTORED', `${name} was restored at ${entry.restoredAt ?? 'an unknown time'}`, {
-      hint: 'To put its rows into another table, use --into.',
+      hint: `If its rows have gone since, --again restores them once more${elsewhere}.`,
     })
   }
   if (entry?.state === 'pruned') throw prunedError(entry)

@@ -23,7 +23,7 @@ export async function chooseRecords(
       await sql`analyze ${table}`.execute(db)
       laidOut.push({ rows, ...(await typedRows(db, file, types, table)) })
     }
-    return await choose(db, { schema: 'pg_temp', asReferred }, files, laidOut, choice)
+    return await choose(db, { schema: 'pg_temp', asReferred, takesNumbers: false }, files, laidOut, choice)
   } finally {
     await transaction.rollback()
   }

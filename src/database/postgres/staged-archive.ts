@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 
 import { messageOf, RetentionError } from '../../errors.ts'
 import type { ArchivedRows, ArchiveForm, ColumnSource, Db, Selection, Sql, StagedRows } from '../database.ts'
-import { rowsUnfit, shownCharacters, shownRow, shownRows, type Unfit } from '../unfit.ts'
+import { nullHint, rowsUnfit, shownCharacters, shownRow, shownRows, type Unfit } from '../unfit.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
 import type { Transaction } from './connection.ts'
 import { collated, stageText, typedRows } from './archived-text.ts'
@@ -125,11 +125,10 @@ class PostgresArchived implements ArchivedRows {
       )
       if ('value' in tried && tried.value.rows[0]?.same === true) continue
       const why = 'error' in tried ? tried.error.message : 'it would become another value'
-      throw new RetentionError(
-        'USAGE',
-        `--set ${column.name}: no value for a column of type ${column.type}: ${why}`,
-        'error' in tried ? { cause: tried.error } : {},
-      )
+      throw new RetentionError('USAGE', `--set ${column.name}: no value for a column of type ${column.type}: ${why}`, {
+        hint: nullHint(column.name),
+        ...('error' in tried ? { cause: tried.error } : {}),
+      })
     }
   }
 

@@ -20,7 +20,7 @@ export async function chooseRecords(
     const typed = await stageTyped(connection.db, file, sql`${sql.id('temp', name)}`, `retention_typed_${at}`)
     laidOut.push({ rows, ...typed })
   }
-  return choose(connection.db, { schema: 'temp', asReferred }, files, laidOut, choice)
+  return choose(connection.db, { schema: 'temp', asReferred, takesNumbers: true }, files, laidOut, choice)
 }
 
 /**

@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 
 import { messageOf, RetentionError } from '../../errors.ts'
 import type { ArchivedRows, ArchiveForm, ColumnSource, Db, Selection, Sql, StagedRows } from '../database.ts'
-import { rowsUnfit, shownCharacters, shownRow, shownRows, type Unfit } from '../unfit.ts'
+import { nullHint, rowsUnfit, shownCharacters, shownRow, shownRows, type Unfit } from '../unfit.ts'
 import { predicateTest, wherePredicate } from '../where.ts'
 import { collationOf, stageCells, stageTyped } from './archived-cells.ts'
 import { affinityOf, cell } from './cells.ts'
@@ -191,7 +191,13 @@ function checkValues({ columns }: SchemaTable, sources: readonly ColumnSource[],
     if ('archive' in source || source.value === null || !['INTEGER', 'REAL'].includes(affinities[index] ?? '')) continue
     if (/^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i.test(source.value)) continue
     const type = columns.find(({ name }) => name === source.column)?.type ?? ''
-    throw new RetentionError('USAGE', `--set ${source.column}: no value for a column of type ${type}: it is no number`)
+    throw new RetentionError(
+      'USAGE',
+      `--set ${source.column}: no value for a column of type ${type}: it is no number`,
+      {
+        hint: nullHint(source.column),
+      },
+    )
   }
 }
 
