@@ -1,5 +1,6 @@
 /** What a failure of Google Drive means, and what to do about it. */
-import { codeOf, messageOf, RetentionError } from '../errors.ts'
+import { codeOf, messageOf, type RetentionError } from '../errors.ts'
+import { unusableTarget, type Explanation } from './unusable.ts'
 
 /** An answer of Drive that is an error. */
 export class DriveError extends Error {
@@ -66,22 +67,12 @@ export function isPassing(error: unknown): boolean {
 
 const rateLimits: ReadonlySet<string> = new Set(['rateLimitExceeded', 'userRateLimitExceeded', 'backendError'])
 
-/**
- * A failure as this package tells it. What the way to Drive fails with stays behind: it holds the request, and its token.
- * @param target the target's name
- * @param what could not be done, as in `cannot <what>`
- */
+/** A failure as this package tells it. @param what could not be done, as in `cannot <what>` */
 export function unusable(target: string, what: string, error: unknown): RetentionError {
-  if (error instanceof RetentionError) return error
-  const { problem, hint } = explain(error)
-  return new RetentionError(
-    'TARGET_UNUSABLE',
-    `The target ${target} cannot ${what}: ${problem}`,
-    hint === undefined ? {} : { hint },
-  )
+  return unusableTarget(target, what, error, explain)
 }
 
-function explain(error: unknown): { problem: string; hint?: string } {
+function explain(error: unknown): Explanation {
   const reason = reasonOf(error)
   const status = statusOf(error)
   const message = withoutTokens(messageOf(error))

@@ -1,5 +1,6 @@
 /** What a failure of an S3 service means, and what to do about it. None of the SDK's errors leaves: they hold credentials. */
-import { codeOf, messageOf, RetentionError } from '../errors.ts'
+import { codeOf, messageOf, type RetentionError } from '../errors.ts'
+import { unusableTarget, type Explanation } from './unusable.ts'
 
 /** What the SDK puts on its errors; each of it may be missing. */
 interface SdkError {
@@ -32,22 +33,12 @@ export function isRefused(error: unknown): boolean {
   return status >= 400 && status < 500 && status !== 408
 }
 
-/**
- * A failure as this package tells it.
- * @param target the target's name
- * @param what could not be done, as in `cannot <what>`
- */
+/** A failure as this package tells it. @param what could not be done, as in `cannot <what>` */
 export function unusable(target: string, what: string, error: unknown): RetentionError {
-  if (error instanceof RetentionError) return error
-  const { problem, hint } = explain(error)
-  return new RetentionError(
-    'TARGET_UNUSABLE',
-    `The target ${target} cannot ${what}: ${problem}`,
-    hint === undefined ? {} : { hint },
-  )
+  return unusableTarget(target, what, error, explain)
 }
 
-function explain(error: unknown): { problem: string; hint?: string } {
+function explain(error: unknown): Explanation {
   const name = nameOf(error)
   const status = statusOf(error)
   const said = withoutKeys(`${messageOf(error)}${name === '' || messageOf(error).startsWith(name) ? '' : ` (${name})`}`)
