@@ -1,5 +1,5 @@
 /** What a failure of Google Drive means, and what to do about it. */
-import { codeOf, messageOf, type RetentionError } from '../errors.ts'
+import { codeOf, messageOf, RetentionError } from '../errors.ts'
 import { unusableTarget, type Explanation } from './unusable.ts'
 
 /** An answer of Drive that is an error. */
