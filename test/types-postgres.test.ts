@@ -14,6 +14,7 @@ import { apply, restore } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
 import type { TestDatabase } from './support/database.ts'
 import { timesOf } from './support/depth.ts'
+import { erasableRows } from './support/erasable.ts'
 import { redactTrip } from './support/redact.ts'
 import { now, overDatabases, type Scene } from './support/scene.ts'
 
@@ -32,6 +33,7 @@ async function roundTrip(
   assert.is(report?.status, 'applied', report?.error?.message)
   assert.is(report?.archived, before.length)
   assert.equal(await db.dump(table), [])
+  assert.is(await erasableRows(folder, 'it', report?.archives), before.length)
   for (const { name } of report?.archives ?? []) {
     // Chosen among, rows go another way, by their types' casts.
     const chosen = await restore({ cwd: folder, file: name, now, where: 'true', dryRun: true })

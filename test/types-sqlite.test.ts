@@ -17,6 +17,7 @@ import { findTable, orderPart } from '../src/database/sqlite/table.ts'
 import { apply, plan, restore } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
 import { timesOf } from './support/depth.ts'
+import { erasableRows } from './support/erasable.ts'
 import { redactTrip } from './support/redact.ts'
 import { now, overDatabases, type Scene } from './support/scene.ts'
 
@@ -30,6 +31,7 @@ async function roundTrip({ db, project }: Scene, table: string): Promise<string>
   const [report] = (await apply({ cwd: folder, now })).policies
   assert.is(report?.archived, before.length, report?.error?.message)
   assert.equal(await db.dump(table), [])
+  assert.is(await erasableRows(folder, 'it', report?.archives), before.length)
   for (const { name } of report?.archives ?? []) {
     // Chosen among, rows go another way, through columns with types.
     const chosen = await restore({ cwd: folder, file: name, now, where: 'true', dryRun: true })
