@@ -407,8 +407,9 @@ export interface VerifyFinding {
   /**
    * `returned`: rows of an archive are in the table as well. `erased`: rows were erased from it, and it is there still. `moved`: the
    * archive is at another target, and this copy is there still. `pruned`: its archive was pruned, and it is there still.
+   * `unseen`: one of these three, of which nobody here can tell whether it is there still.
    */
-  readonly kind: 'missing' | 'changed' | 'orphan' | 'returned' | 'erased' | 'moved' | 'pruned'
+  readonly kind: 'missing' | 'changed' | 'orphan' | 'returned' | 'erased' | 'moved' | 'pruned' | 'unseen'
   readonly name: string
   readonly location: string
   readonly text: string

@@ -158,6 +158,17 @@ overDatabases(test, 'holds keep, and so does damage; restored ones go', async (s
   assert.is(codeOfPrune(held), 4)
   await releaseHold({ ...place, id: one.hold.id })
   await releaseHold({ ...place, id: rows.hold.id })
+  // A table that had another name when its rows were archived.
+  await db.run('alter table log rename to journal')
+  made.policy('log', { ...logPolicy, table: 'journal' })
+  const renamed = await addHold({ ...place, on: 'journal', reason: 'court' })
+  assert.equal(shape(await pruneIn(made, { yes: false })), [
+    [first, false, 'court'],
+    [second, false, 'court'],
+  ])
+  await releaseHold({ ...place, id: renamed.hold.id })
+  await db.run('alter table journal rename to log')
+  made.policy('log', logPolicy)
 
   const file = made.path(`backups/${first}`)
   const bytes = readFileSync(file)

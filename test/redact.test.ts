@@ -249,7 +249,8 @@ overDatabases(
     await forget(three)
     const nothing = await restore({ cwd: folder, file: three, now })
     assert.equal([nothing.restored, nothing.state], [0, null])
-    assert.equal(await repaired(), [[three, 'set-aside', true]])
+    // This ledger is a new one, and does not know the number.
+    assert.equal(await repaired(), [[three, 'set-aside', false]])
   },
 )
 

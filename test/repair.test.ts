@@ -270,7 +270,8 @@ overDatabases(test, 'equal rows are counted: three in an archive are not one in 
   await db.run("insert into log values ('2020-01-01', 'same')")
   await leftWith(made, /of its 3 rows, 1 are in the table/)
   await db.run("insert into log values ('2020-01-01', 'same'), ('2020-01-01', 'same')")
-  assert.equal(words(await verify({ cwd: made.folder, repair: true })), ['set-aside'])
+  // The number was given away by a ledger that is no more: it may be another database's.
+  assert.equal(words(await verify({ cwd: made.folder, repair: true })), ['set-aside?'])
 })
 
 overDatabases(test, 'an archive that was damaged is no other place for its rows', async (scene) => {

@@ -80,9 +80,9 @@ overDatabases(test, 'by name, by path and by location', async (scene) => {
 overDatabases(test, 'marks the archive, and refuses a second time', async (scene) => {
   const made = await archived(scene)
   await restored(made)
-  const [entry] = (await status({ cwd: made.folder, now })).archives
-  assert.is(entry?.state, 'restored')
-  assert.is(entry?.restoredAt, now.toISOString())
+  const [first] = (await status({ cwd: made.folder, now })).archives
+  assert.is(first?.state, 'restored')
+  assert.is(first?.restoredAt, now.toISOString())
   await fails(scene, made, 'ALREADY_RESTORED', /was restored at 2026-06-15T12:00:00\.000Z/)
   // Again only where its rows have gone: whoever asks for it may be wrong.
   await fails(scene, made, 'RESTORE_CONFLICT', /3 of the 3 rows/, { again: true })
@@ -90,8 +90,27 @@ overDatabases(test, 'marks the archive, and refuses a second time', async (scene
   const later = new Date(now.getTime() + 1000)
   assert.is((await restored(made, { again: true, now: later })).restored, 3)
   assert.equal(await ids(scene), [1, 2, 3, 4])
-  assert.is((await status({ cwd: made.folder, now })).archives[0]?.restoredAt, later.toISOString())
+  const entry = async (): Promise<unknown[]> => {
+    const [one] = (await status({ cwd: made.folder, now })).archives
+    return [one?.state, one?.restoredAt]
+  }
+  assert.equal(await entry(), ['restored', later.toISOString()])
+  // What only some rows have come back from has the others alone.
+  await scene.db.run('delete from log where id < 3')
+  await restored(made, { again: true, where: 'id = 1' })
+  assert.equal(await entry(), ['archived', null])
+  await restored(made, { onConflict: 'skip', hold: 'none' })
   assert.is((await made.cli(['restore', file])).code, 1)
+})
+
+overDatabases(test, 'what was restored and archived again is not restored again', async (scene) => {
+  const made = await archived(scene)
+  await restored(made, { hold: 'none' })
+  const later = new Date(now.getTime() + 1000)
+  assert.is((await apply({ cwd: made.folder, now: later })).policies[0]?.archived, 3)
+  await fails(scene, made, 'REFUSED', /rows of its times were archived again since, into log_.*_0002\.csv/, {
+    again: true,
+  })
 })
 
 overDatabases(test, 'restored rows are held: apply leaves them alone until the hold ends', async (scene) => {

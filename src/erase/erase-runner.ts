@@ -81,8 +81,12 @@ export async function eraseInArchive(entry: LedgerEntry, order: EraseOrder): Pro
 }
 
 /** The legal holds on an archive. */
-export async function holdsOn(db: Db, entry: LedgerEntry, { ledger, now }: EraseOrder): Promise<readonly Hold[]> {
-  return (await ledger.holds.onArchives(db, [entry], now)).get(entry.name) ?? []
+export async function holdsOn(
+  db: Db,
+  entry: LedgerEntry,
+  { ledger, now, erasure }: EraseOrder,
+): Promise<readonly Hold[]> {
+  return (await ledger.holds.onArchives(db, [entry], now, erasure.table)).get(entry.name) ?? []
 }
 
 /**

@@ -218,12 +218,13 @@ export class Holds {
     db: Db,
     archives: readonly Pick<LedgerEntry, 'name' | 'policy' | 'table' | 'files'>[],
     now: Date,
+    today?: string,
   ): Promise<Map<string, Hold[]>> {
     const holds = (await this.#inForce(db, now)).map(holdOf).filter(({ kind }) => kind === 'legal')
     const names = new Map<string, Set<string>>()
     const held = new Map<string, Hold[]>()
     for (const { name, policy, table, files } of archives) {
-      const tables = [table, ...files.map((file) => file.table)]
+      const tables = [table, ...files.map((file) => file.table), ...(today === undefined ? [] : [today])]
       for (const one of tables) if (!names.has(one)) names.set(one, await this.#namesOf(db, one))
       const own = holds.filter((hold) =>
         hold.archive === null

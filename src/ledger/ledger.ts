@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import { formatTableName, type TableName } from '../config/fields.ts'
 import type { Encoding } from '../archive/encoding.ts'
 import type { Database, Db, Partition, Redacted } from '../database/database.ts'
-import { RetentionError } from '../errors.ts'
+import { hasCode, RetentionError } from '../errors.ts'
 import { Erasures } from './erasures.ts'
 import { Holds } from './holds.ts'
 import { Moves } from './moves.ts'
@@ -240,6 +240,11 @@ export class Ledger {
     throw new RetentionError('ALREADY_RESTORED', `${name} has been restored by somebody else`)
   }
 
+  /** Marks a restored archive as the only place of some rows again, in the transaction that puts back others. */
+  async markArchived(db: Db, entry: LedgerEntry): Promise<void> {
+    await this.#change(db, entry, { state: 'archived', restored_at: null })
+  }
+
   /** The entry of that name. */
   async find(db: Db, name: string): Promise<LedgerEntry | undefined> {
     if (!this.#exists) return undefined
@@ -267,7 +272,8 @@ export class Ledger {
 
   /** Whether an entry has been moved, certainly: as `isRecorded`. */
   async isMoved(before: LedgerEntry, after: LedgerEntry): Promise<boolean> {
-    return !(await this.#couldStill((db) => this.move(db, before, after), after.name, after.state))
+    const isThere = await this.#couldStill((db) => this.move(db, before, after), after.name, after.state)
+    return !isThere && (await this.#database.read((db) => this.find(db, after.name)))?.location === after.location
   }
 
   /** Whether an archive is marked as one that is no more, certainly: as `isRecorded`. */
@@ -285,6 +291,8 @@ export class Ledger {
       })
     } catch (error) {
       if (error === undo) return true
+      // Then nobody can say.
+      if (hasCode(error, 'DATABASE_BUSY') || hasCode(error, 'DATABASE_UNREACHABLE')) throw error
       const found = await this.#database.read((db) => this.find(db, name))
       if (found?.state !== done) throw error
       return false

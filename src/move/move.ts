@@ -1,4 +1,6 @@
 /** `move`: takes a policy's archives to another target. Which they are, what stands against it, and what is told. */
+import { randomUUID } from 'node:crypto'
+
 import type { TargetConfig } from '../config/fields.ts'
 import {
   loadProject,
@@ -104,6 +106,8 @@ async function moveAll(work: MoveWork): Promise<Outcome> {
   const looked = await lookAtAll(work, await toFinish(work))
   const todo = looked.archives.filter(({ report }) => report.error === undefined).length
   if (todo > 0) await target.prepare()
+  const sources = new Map(looked.archives.map(({ entry }) => [entry.target, entry]))
+  if (todo > 0) for (const entry of sources.values()) await checkApart(await targetOfEntry(entry, work.config), target)
   const archives: MovedArchiveReport[] = []
   let failed: string | undefined
   let done = 0
@@ -131,6 +135,35 @@ async function moveAll(work: MoveWork): Promise<Outcome> {
   }
   return { ...looked, archives, removed, left: left.map(reported) }
 }
+
+/** One store may have two addresses, or a folder be mounted twice: what is removed at the one would be gone at the other. */
+async function checkApart(source: Target, target: Target): Promise<void> {
+  // One that was cut off has left its own.
+  for (const name of await source.list()) if (probeName.test(name)) await source.withdraw(name)
+  const probe = `retention_${randomUUID()}.probe`
+  const draft = await source.create(probe)
+  try {
+    await draft.write(Buffer.from(target.name))
+    await draft.publish()
+  } catch (error) {
+    await draft.discard().catch(() => {})
+    throw error
+  }
+  try {
+    if (!(await target.has(probe))) return
+  } finally {
+    await source.withdraw(probe)
+  }
+  throw new RetentionError(
+    'REFUSED',
+    `${source.name} and ${target.name} are one place: what is stored at one is at the other`,
+    {
+      hint: 'Nothing has been moved.',
+    },
+  )
+}
+
+const probeName = /^\.?retention_[0-9a-f-]{36}\.probe(\..+)?$/
 
 const ofOneArchive: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'ARCHIVE_CHANGED',

@@ -42,7 +42,8 @@ export async function askForPolicy(candidates: readonly Candidate[]): Promise<In
 
 /** @throws RetentionError `INTERRUPTED` when the question is left unanswered. */
 export async function askToRepair({ location, action, text: why }: Repair): Promise<boolean> {
-  const question = action === 'forget' ? 'Is it gone for good?' : 'Record it in the ledger?'
+  const questions = { forget: 'Is it gone for good?', 'set-aside': 'Set it aside?' }
+  const question = action === 'forget' || action === 'set-aside' ? questions[action] : 'Record it in the ledger?'
   return answered(await confirm({ message: `${location}\n${why}. ${question}`, initialValue: false }))
 }
 

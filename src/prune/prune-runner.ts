@@ -3,9 +3,9 @@ import { plainName } from '../archive/encoding.ts'
 import { readWhole } from '../archive/store.ts'
 import { commit, patiently } from '../commit.ts'
 import type { Config } from '../config/config.ts'
-import { parseTableName, type TableName } from '../config/fields.ts'
+import { formatTableName, parseTableName, type TableName } from '../config/fields.ts'
 import type { Database, Db } from '../database/database.ts'
-import { removeOld } from '../stored/removal.ts'
+import { isPlaceOf, removeOld } from '../stored/removal.ts'
 import { messageOf, RetentionError } from '../errors.ts'
 import { targetOfEntry } from '../stored/find-archive.ts'
 import type { Hold } from '../ledger/hold.ts'
@@ -21,6 +21,8 @@ export interface PruneOrder {
   readonly ledger: Ledger
   readonly by: string
   readonly now: Date
+  /** The policy's table, as it is called today. */
+  readonly table: TableName
 }
 
 /** What stands against pruning an archive, and whether there is anything to remove. */
@@ -43,7 +45,7 @@ export async function checkPrune(entry: LedgerEntry, order: PruneOrder): Promise
   const files = archiveFiles(entry)
   const missing: string[] = []
   for (const { file } of files) if (!(await target.has(file))) missing.push(file)
-  if (missing.length > 0) await checkNotUnsealed(entry, target)
+  await checkNotUnsealed(entry, target)
   if (missing.length === files.length) {
     await checkGone(entry, target, order)
     return { holds, gone: true }
@@ -79,7 +81,7 @@ async function checkNotUnsealed(entry: LedgerEntry, target: Target): Promise<voi
   for (const { path } of [entry, ...entry.files]) {
     const plain = plainName(path)
     if (plain === path || !(await target.has(plain))) continue
-    throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(plain)} is there, unsealed, and ${path} is not`, {
+    throw new RetentionError('ARCHIVE_CHANGED', `${target.locate(plain)} is there, unsealed`, {
       hint: 'It is left. If it may go, remove its files yourself, with the manifest, and prune again.',
     })
   }
@@ -91,11 +93,7 @@ async function checkNotUnsealed(entry: LedgerEntry, target: Target): Promise<voi
  */
 async function checkGone(entry: LedgerEntry, target: Target, { config, database, ledger }: PruneOrder): Promise<void> {
   if (isAddress(entry.target)) return target.check()
-  const entries = await database.read((db) => ledger.entries(db))
-  for (const other of entries) {
-    if (other.state === 'pruned' || other.target !== entry.target) continue
-    if (await (await targetOfEntry(other, config)).has(other.path)) return
-  }
+  if (await isPlaceOf(entry, { config, database, ledger })) return
   throw new RetentionError(
     'ARCHIVE_NOT_FOUND',
     `Whether ${entry.name} is gone cannot be told: ${entry.target} has none of the archives that the ledger knows there`,
@@ -103,8 +101,8 @@ async function checkGone(entry: LedgerEntry, target: Target, { config, database,
   )
 }
 
-async function holdsOn(db: Db, entry: LedgerEntry, { ledger, now }: PruneOrder): Promise<readonly Hold[]> {
-  return (await ledger.holds.onArchives(db, [entry], now)).get(entry.name) ?? []
+async function holdsOn(db: Db, entry: LedgerEntry, { ledger, now, table }: PruneOrder): Promise<readonly Hold[]> {
+  return (await ledger.holds.onArchives(db, [entry], now, formatTableName(table))).get(entry.name) ?? []
 }
 
 /** What became of an archive. */

@@ -35,7 +35,7 @@ export interface PruneOptions extends ProjectOptions {
 }
 
 /** What a prune works with. */
-interface PruneWork extends PruneOrder {
+interface PruneWork extends Omit<PruneOrder, 'table'> {
   readonly project: Project
   readonly yes: boolean
   readonly onProgress: () => void
@@ -95,7 +95,7 @@ async function pruneExpired(policy: Policy, work: PruneWork): Promise<PrunedPoli
   const { expireAfter, expired, next } = expiriesOf(policy, config, entries, now)
   const archives: PrunedArchiveReport[] = []
   for (const one of expired) {
-    archives.push(await pruneOne(one, work))
+    archives.push(await pruneOne(one, { ...work, table: policy.table }))
     onProgress()
   }
   const pruned = archives.filter((archive) => archive.pruned)
@@ -112,7 +112,7 @@ async function pruneExpired(policy: Policy, work: PruneWork): Promise<PrunedPoli
 }
 
 /** One archive: what is wrong with it is no reason to leave the others. */
-async function pruneOne(expiring: Expiring, work: PruneWork): Promise<PrunedArchiveReport> {
+async function pruneOne(expiring: Expiring, work: PruneWork & PruneOrder): Promise<PrunedArchiveReport> {
   const report = reportOf(expiring)
   try {
     const { holds, gone } = await checkPrune(expiring.entry, work)

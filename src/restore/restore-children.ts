@@ -165,6 +165,8 @@ async function attempt(archive: FoundArchive, order: RestoreOrder, way: Way): Pr
     // 4. Mark the archive, in the same transaction.
     if (!dryRun && archive.entry !== undefined && state === 'restored')
       await ledger.markRestored(transaction.db, archive.entry, now)
+    else if (!dryRun && archive.entry?.state === 'restored' && state === 'archived')
+      await ledger.markArchived(transaction.db, archive.entry)
     else if (!dryRun && archive.entry === undefined && state !== null)
       await ledger.record(transaction.db, newEntry(archive, state, now))
     const [first] = restored

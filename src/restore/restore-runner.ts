@@ -221,6 +221,7 @@ export async function record(
   const { db } = transaction
   const { state, rows } = done
   if (archive.entry !== undefined && state === 'restored') await ledger.markRestored(db, archive.entry, now)
+  else if (archive.entry?.state === 'restored' && state === 'archived') await ledger.markArchived(db, archive.entry)
   else if (archive.entry === undefined && state !== null) await ledger.record(db, newEntry(archive, state, now))
   if (hold === undefined || rows.rows === 0) return { heldUntil: null, warnings: [] }
   const { warnings, ...held } = await done.held()

@@ -100,6 +100,7 @@ async function restoreLocked(archive: FoundArchive, order: RestoreOrder, place: 
     const hasMoved = isSame && entry !== undefined && entry.location !== archive.entry?.location
     const current = isSame ? { ...(hasMoved ? await findArchive(archive.name, place) : archive), entry } : archive
     checkRestorable(current, order)
+    if (current.entry?.state === 'restored' && into === undefined) await checkNotArchivedAgain(current.entry, order)
     return await restoreArchive(current, order, wayOf(current))
   } finally {
     await lock.release()
@@ -133,6 +134,23 @@ function checkRestorable(
       },
     )
   }
+}
+
+/** What was restored may have gone on into another archive: its rows would then be in two places. */
+async function checkNotArchivedAgain(entry: LedgerEntry, { database, ledger }: RestoreOrder): Promise<void> {
+  const since = entry.restoredAt ?? ''
+  const entries = await database.read((db) => ledger.entries(db))
+  const later = entries.find(
+    (one) =>
+      one.state === 'archived' &&
+      one.table === entry.table &&
+      one.archivedAt > since &&
+      one.from <= entry.to &&
+      one.to >= entry.from,
+  )
+  if (later === undefined) return
+  const text = `${entry.name} was restored at ${since}, and rows of its times were archived again since, into ${later.name}`
+  throw new RetentionError('REFUSED', text, { hint: 'Restore that one: what it has is how rows were last.' })
 }
 
 /** The ledger has one archive of a name, and could not say of both what has become of them. */

@@ -1,12 +1,9 @@
 /** Removes files of no use any more, and knows what is gone from what is only not to be seen. */
-import { hostname } from 'node:os'
-import path from 'node:path'
-
 import { policyOfArchive, unfinishedName } from '../archive/name.ts'
 import { readWhole } from '../archive/store.ts'
 import type { Config } from '../config/config.ts'
 import type { Database } from '../database/database.ts'
-import { messageOf, RetentionError } from '../errors.ts'
+import { hasCode, messageOf, RetentionError } from '../errors.ts'
 import type { Ledger, LedgerEntry } from '../ledger/ledger.ts'
 import type { Repair } from '../report.ts'
 import { isAddress } from '../target/open.ts'
@@ -18,12 +15,14 @@ import {
   isThere,
   isUnderWay,
   leftText,
+  oldFiles,
   pendingAmong,
   stillThere,
   targetOf,
   type LeftFile,
   type OldFile,
 } from './old-files.ts'
+import { archiveFiles } from './pruned-files.ts'
 
 /** What removing files depends on. */
 interface Removal {
@@ -109,37 +108,71 @@ export async function finishRemovals(
   for (const pending of groupsOf(files)) {
     const there = await stillThere(pending, removal.config)
     const isKnown = there.length > 0 || (await isItsPlace(pending, removal))
-    const errors = isKnown ? await removeOld(pending, removal) : [notSeen(pending)]
+    const lost = there.length > 0 ? await successorLost(pending, removal) : undefined
+    const errors = lost !== undefined ? [lost] : isKnown ? await removeOld(pending, removal) : [notSeen(pending)]
     left.push(...errors)
     if (errors.length === 0) removed.push(...there)
   }
   return { removed, left }
 }
 
+/** Why files are left that were cut off from being removed: what has taken their place is not whole, and they may be needed. */
+async function successorLost([first]: readonly OldFile[], removal: Removal): Promise<RetentionError | undefined> {
+  const { config, database, ledger } = removal
+  if (first === undefined || isPruned(first) || isUnderWay(first)) return undefined
+  const entry = await database.read(async (db) => {
+    const rest = await ledger.erasures.restOf(db, first.archive)
+    return rest === null ? undefined : ledger.find(db, rest)
+  })
+  // What was restored is nobody's only copy, and may have been removed.
+  if (entry?.state !== 'archived') return undefined
+  const target = await targetOfEntry(entry, config)
+  for (const { file, storedSha256 } of archiveFiles(entry)) {
+    const stored = await readWhole({ target, path: file, encoding: null, keys: config.keys }).catch(
+      (error: unknown) => {
+        if (hasCode(error, 'ARCHIVE_NOT_FOUND') || hasCode(error, 'ARCHIVE_CHANGED')) return undefined
+        throw error
+      },
+    )
+    if (stored?.stored.sha256 === storedSha256) continue
+    const text = `${first.location} is left: ${target.locate(file)}, which the ledger has in its place, is not what was stored there`
+    return new RetentionError('ARCHIVE_CHANGED', text, { hint: 'Take that file from a backup; what it lacks is here.' })
+  }
+  return undefined
+}
+
+/** Whether a place without such files is the one that had them. */
+async function isItsPlace([first]: readonly OldFile[], removal: Removal): Promise<boolean> {
+  if (first === undefined) return true
+  if (!isMoved(first)) return isPlaceOf(first, removal)
+  if (isAddress(first.target)) return true
+  return (await (await targetOf(first, removal.config)).identity()) === first.place
+}
+
 /**
- * Whether a place without such files is the one that had them, and not a folder in which nothing is mounted, or another
- * machine's own of the same name. Of a service it is enough that it answers.
+ * Whether a target is the place in which a machine has stored archives, and not a folder in which nothing is mounted, or another
+ * machine's own of the same name: what else that machine has stored there is there. Of a service it is enough that it answers.
  */
-async function isItsPlace(pending: readonly OldFile[], { config, database, ledger }: Removal): Promise<boolean> {
-  const [first] = pending
-  if (first === undefined || isAddress(first.target)) return true
-  const target = await targetOf(first, config)
-  if (isMoved(first) && (await target.identity()) === first.place) return true
+export async function isPlaceOf(
+  { target, host }: Pick<LedgerEntry, 'target' | 'host'>,
+  { config, database, ledger }: Omit<Removal, 'now'>,
+): Promise<boolean> {
+  if (isAddress(target)) return true
   const entries = await database.read((db) => ledger.entries(db))
-  const beside = entries.filter((entry) => entry.state === 'archived' && entry.target === first.target)
-  const seen: LedgerEntry[] = []
-  for (const entry of beside) if (await (await targetOfEntry(entry, config)).has(entry.path)) seen.push(entry)
-  if (seen.length === 0 && beside.length > 0) return false
-  // What another machine has put here, all of them see.
-  const here = hostname()
-  if (seen.some(({ host }) => host !== here)) return true
-  if (isMoved(first) || first.host !== here) return false
-  return seen.length > 0 || target.locate(first.file) === path.resolve(first.location)
+  for (const entry of entries) {
+    if (entry.state === 'pruned' || entry.target !== target || entry.host !== host) continue
+    if (await (await targetOfEntry(entry, config)).has(entry.path)) return true
+  }
+  return false
 }
 
 /** The files that are removed together, as one erasure, move or prune has taken them out of use. */
 function groupsOf(files: readonly OldFile[]): OldFile[][] {
-  return [...Map.groupBy(pendingAmong(files), (file) => (isMoved(file) ? file.move : file.archive)).values()]
+  return [...Map.groupBy(pendingAmong(files), groupOf).values()]
+}
+
+function groupOf(old: OldFile): string {
+  return isMoved(old) ? old.move : old.archive
 }
 
 function notSeen([file]: readonly OldFile[]): RetentionError {
@@ -150,9 +183,13 @@ function notSeen([file]: readonly OldFile[]): RetentionError {
   })
 }
 
-/** Removes such files where what has taken them out of use was cut off; those that somebody has put back are left. */
+/**
+ * Removes such files where what has taken them out of use was cut off; those that somebody has put back are left.
+ * @param all that the ledger knows of
+ */
 export async function repairLeft(
   files: readonly LeftFile[],
+  all: readonly OldFile[],
   { yes, ...removal }: Removal & { readonly yes: boolean },
 ): Promise<Repair[]> {
   const { config, database, ledger } = removal
@@ -160,8 +197,13 @@ export async function repairLeft(
   for (const [policy, own] of Map.groupBy(files, ({ stored }) => policyOfArchive(stored.name) ?? '')) {
     const lock = yes ? await database.lock(ledger.lockName(policy)) : undefined
     try {
-      const pending = new Set(own.map(({ old }) => old).filter(({ removedAt }) => removedAt === null))
-      if (lock !== undefined) await finishRemovals([...pending], removal)
+      // Of files that go together, not all may be listed.
+      const wanted = new Set(own.map(({ old }) => groupOf(old)))
+      if (lock !== undefined)
+        await finishRemovals(
+          all.filter((old) => wanted.has(groupOf(old))),
+          removal,
+        )
       for (const { stored, old } of own) {
         const { target, name } = stored
         const isPending = old.removedAt === null
@@ -201,11 +243,25 @@ export async function repairUnseen(
     if (await isItsPlace(pending, removal)) continue
     const text = `the file ${whichOf(own)} is not to be seen, and nothing shows that this is where it was: it may hold rows still`
     const repair = { name: own.file, location: own.location, action: 'forget', text, asks: true, done: false } as const
-    const done = yes && ((await decide?.(repair)) ?? false)
-    if (done) await noteRemoved(own, removal)
-    repairs.push({ ...repair, done })
+    const isWanted = yes && ((await decide?.(repair)) ?? false)
+    repairs.push({ ...repair, done: isWanted && (await forget(own, removal)) })
   }
   return repairs
+}
+
+/** Unless somebody else is at work on it by now, or has done it. */
+async function forget(old: OldFile, removal: Removal): Promise<boolean> {
+  const { database, ledger } = removal
+  const lock = await database.lock(ledger.lockName(policyOfArchive(old.archive) ?? ''))
+  if (lock === undefined) return false
+  try {
+    const now = await database.read((db) => oldFiles(db, ledger))
+    if (!pendingAmong(now).some((one) => groupOf(one) === groupOf(old) && one.file === old.file)) return false
+    await noteRemoved(old, removal)
+    return true
+  } finally {
+    await lock.release()
+  }
 }
 
 /** How repairs are decided on. */

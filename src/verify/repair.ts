@@ -114,7 +114,8 @@ async function judgeBare(file: StoredFile, work: RepairWork): Promise<Repair> {
   const policy = work.policies.find(({ name }) => name === file.policy)
   if (policy === undefined) return leave(file, `there is no manifest beside it, and no policy "${file.policy}"`)
   const found = await whereabouts(await findBare(file.target, file.name, policy.table, work.config), work)
-  if (found?.isElsewhere === true) return setAside(file, partsOf(file, work), found.text, work)
+  if (found?.isElsewhere === true)
+    return setAside(file, partsOf(file, work), found.text, work, !(await wasClaimed(file.name, work)))
   return leave(file, `there is no manifest beside it, and ${found?.text ?? 'its table is not there'}`)
 }
 
@@ -125,7 +126,10 @@ async function judgeWhole(file: StoredFile, manifest: StoredFile, work: RepairWo
     return leave(file, `it is from ${archive.databaseKind ?? 'elsewhere'}`)
   const found = await whereaboutsOfAll(archive, work)
   if (typeof found === 'string') return leave(file, `there is no table ${found}`)
-  if (found.isElsewhere) return setAside(file, [manifest, ...partsOf(file, work)], found.text, work)
+  if (found.isElsewhere) {
+    const beside = [manifest, ...partsOf(file, work)]
+    return setAside(file, beside, found.text, work, !(await wasClaimed(file.name, work)))
+  }
   if (archive.redacted !== undefined) return judgeRedaction(file, archive, archive.redacted, work)
   if (!found.isNowhere) return leave(file, found.text)
   const wasOurs = await wasClaimed(file.name, work)
@@ -259,8 +263,11 @@ async function setAside(
   beside: readonly StoredFile[],
   text: string,
   work: RepairWork,
+  asks = false,
 ): Promise<Repair> {
-  const proposal: Repair = { ...about(file), action: 'set-aside', text, asks: false, done: false }
+  // The copy of a database knows rows in its table that another one's archive is the only place of.
+  const why = asks ? `${text}; but it may be another database's: this ledger has never come as far as its number` : text
+  const proposal: Repair = { ...about(file), action: 'set-aside', text: why, asks, done: false }
   if (!(await isWanted(proposal, work))) return proposal
   // The manifest first and the archive last: cut off in between, it is one without a manifest, which the next repair sets
   // aside as well.

@@ -89,10 +89,11 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
     const orphans: StoredFile[] = []
     for (const file of unknown) if (!isRunning(file) && (await isThereStill(file))) orphans.push(file)
     const unused = left.filter(({ stored }) => !isRunning(stored))
+    const unseen = whole ? await repairUnseen(old, { config, database, ledger, yes, decide, now: new Date() }) : []
     const repairs = repair
       ? [
-          ...(await repairLeft(unused, { config, database, ledger, yes, now: new Date() })),
-          ...(await repairUnseen(old, { config, database, ledger, yes, decide, now: new Date() })),
+          ...(await repairLeft(unused, old, { config, database, ledger, yes, now: new Date() })),
+          ...unseen,
           ...(await repairOrphans(orphans, { ...project, database, ledger, yes, decide })),
         ]
       : []
@@ -107,6 +108,7 @@ export async function verify(options: VerifyOptions = {}): Promise<VerifyReport>
       findings: [
         ...findings,
         ...unused.filter(({ stored }) => isLeft(stored)).map(leftFinding),
+        ...unseen.filter((one) => !one.done).map(unseenFinding),
         ...orphans.filter(isLeft).map(orphanFinding),
       ],
       inProgress: [...unknown, ...left.map(({ stored }) => stored)]
@@ -172,6 +174,10 @@ function returned(file: FoundArchive, conflicts: Conflicts, isWhole: boolean): V
   const shown = `${keys.map((key) => `(${key})`).join(', ')}${count > keys.length ? ', …' : ''}`
   const text = `${count} of its keys are in use in ${formatTableName(file.table)}, ${same} of them by the very same rows${isWhole ? '' : ', in the columns that have not changed'}: ${shown}`
   return { kind: 'returned', name: file.path, location: file.target.locate(file.path), text }
+}
+
+function unseenFinding({ name, location, text }: Repair): VerifyFinding {
+  return { kind: 'unseen', name, location, text }
 }
 
 /** An erasure that has ended since files were listed has taken its old ones along. */
