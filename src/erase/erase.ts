@@ -19,7 +19,7 @@ import { findRecorded, targetOfEntry, type FoundArchive } from '../stored/find-a
 import { ownName } from '../ledger/hold.ts'
 import { Ledger, type LedgerEntry } from '../ledger/ledger.ts'
 import { listFiles, unknownAmong } from '../stored/orphans.ts'
-import { checkPolicy, locked } from '../stored/policy-archives.ts'
+import { checkPolicy, locked, lockedError } from '../stored/policy-archives.ts'
 import { reported, type ErasedArchiveReport, type EraseReport } from '../report.ts'
 import { policySealer } from '../sealing.ts'
 import { toolVersion } from '../version.ts'
@@ -185,7 +185,14 @@ async function lookAtAll(
       const report = reportOf(entry, choice, undefined)
       if (report.erased > 0 && needsKey(archive.encoding) && !needsKey(work.sealer?.encoding ?? null))
         throw unsealed(entry)
-      const kept = report.erased === 0 ? undefined : await lockedError(archive)
+      const kept =
+        report.erased === 0
+          ? undefined
+          : await lockedError(
+              archive.target,
+              filesOf(archive),
+              'Erase again when that has ended. The archive is as it was.',
+            )
       if (kept !== undefined) archives.push({ entry, report: { ...report, erased: 0, error: reported(kept) } })
       else if (report.erased + report.held > 0) archives.push({ entry, report })
     } catch (error) {
@@ -225,17 +232,10 @@ function unknownTable(text: string, entries: readonly LedgerEntry[]): RetentionE
   })
 }
 
-/** What nobody could remove would stay, with the rows in it. */
-async function lockedError(archive: FoundArchive): Promise<RetentionError | undefined> {
-  const { target } = archive
-  for (const file of [...[archive, ...archive.parts].map((one) => one.path), manifestName(archive.name)]) {
-    const lock = await target.lockOn(file)
-    if (lock === undefined) continue
-    return new RetentionError('REFUSED', `${target.locate(file)} is ${lock}: nobody can remove it`, {
-      hint: 'Erase again when that has ended. The archive is as it was.',
-    })
-  }
-  return undefined
+/** All files of an archive, its manifest last. */
+function filesOf(archive: FoundArchive): { file: string }[] {
+  const names = [archive, ...archive.parts].map(({ path: file }) => file)
+  return [...names, manifestName(archive.name)].map((file) => ({ file }))
 }
 
 /** What was sealed is not to lie there open, because its policy or the setting has gone. */

@@ -10,7 +10,7 @@ import { messageOf, RetentionError } from '../errors.ts'
 import { targetOfEntry } from '../stored/find-archive.ts'
 import type { Ledger, LedgerEntry } from '../ledger/ledger.ts'
 import type { FileOfMove, Move, MovedFile } from '../ledger/moves.ts'
-import { archiveFiles } from '../stored/pruned-files.ts'
+import { archiveFiles, type ArchiveFile } from '../stored/pruned-files.ts'
 import type { Target } from '../target/target.ts'
 import { toolVersion } from '../version.ts'
 
@@ -24,9 +24,6 @@ export interface MoveOrder {
   readonly by: string
   readonly now: Date
 }
-
-/** A file of an archive, as it is stored. */
-type ArchiveFile = Pick<FileOfMove, 'file' | 'storedSha256'>
 
 /** The files of an archive in the order in which they are stored: its manifest last. */
 export function filesOf(entry: LedgerEntry): ArchiveFile[] {

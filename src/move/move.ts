@@ -12,14 +12,14 @@ import {
 } from '../config/project.ts'
 import type { Finding } from '../database/database.ts'
 import { openDatabase } from '../database/open.ts'
-import { oldFiles, stillThere, type OldFile } from '../stored/old-files.ts'
+import { isMoved, oldFiles, stillThere, type OldFile } from '../stored/old-files.ts'
 import { finishRemovals } from '../stored/removal.ts'
 import { messageOf, RetentionError, type ErrorCode } from '../errors.ts'
 import { targetOfEntry } from '../stored/find-archive.ts'
 import { ownName } from '../ledger/hold.ts'
 import { Ledger, type LedgerEntry } from '../ledger/ledger.ts'
 import { filesOf, moveArchive, underWay, type MoveOrder } from './move-runner.ts'
-import { checkPolicy, locked } from '../stored/policy-archives.ts'
+import { checkPolicy, locked, lockedError } from '../stored/policy-archives.ts'
 import { reported, type MovedArchiveReport, type MoveReport } from '../report.ts'
 import { openTarget } from '../target/open.ts'
 import type { Target } from '../target/target.ts'
@@ -104,10 +104,11 @@ async function moveAll(work: MoveWork): Promise<Outcome> {
   const { target, onProgress } = work
   const { removed, left } = await finishRemovals(await toFinish(work), work)
   const looked = await lookAtAll(work, await toFinish(work))
-  const todo = looked.archives.filter(({ report }) => report.error === undefined).length
+  const movable = looked.archives.filter(({ report }) => report.error === undefined)
+  const todo = movable.length
   if (todo > 0) await target.prepare()
-  const sources = new Map(looked.archives.map(({ entry }) => [entry.target, entry]))
-  if (todo > 0) for (const entry of sources.values()) await checkApart(await targetOfEntry(entry, work.config), target)
+  const sources = new Map(movable.map(({ entry }) => [entry.target, entry]))
+  for (const entry of sources.values()) await checkApart(await targetOfEntry(entry, work.config), target)
   const archives: MovedArchiveReport[] = []
   let failed: string | undefined
   let done = 0
@@ -185,7 +186,7 @@ async function toFinish({ database, ledger, policy, target }: MoveWork): Promise
     await ledger.moves.files(db, [policy]),
   ])
   const kept = new Set(underWay(moved, await target.identity()).map(({ move: id }) => id))
-  return files.filter((file) => file.removedAt === null && !('move' in file && kept.has(file.move)))
+  return files.filter((file) => file.removedAt === null && !(isMoved(file) && kept.has(file.move)))
 }
 
 /** An archive that is somewhere else. */
@@ -222,7 +223,7 @@ async function lookAtAll(
     const error =
       missing.length > 0
         ? new RetentionError('ARCHIVE_NOT_FOUND', `There is no file ${missing.join(', ')}`)
-        : (pendingError(entry, left) ?? (await lockedError(entry, source)))
+        : (pendingError(entry, left) ?? (await lockedError(source, filesOf(entry), 'Move it when that has ended.')))
     archives.push({ entry, report: reportOf(entry, source, target, error) })
   }
   return { there, archives, warnings }
@@ -235,18 +236,6 @@ function pendingError({ name }: LedgerEntry, left: readonly OldFile[]): Retentio
   return new RetentionError('REFUSED', `${pending.location}, which an earlier move has left, is to go first`, {
     hint: 'Move again when it can be removed.',
   })
-}
-
-/** What nobody can remove would stay. */
-async function lockedError(entry: LedgerEntry, source: Target): Promise<RetentionError | undefined> {
-  for (const { file } of filesOf(entry)) {
-    const lock = await source.lockOn(file)
-    if (lock === undefined) continue
-    return new RetentionError('REFUSED', `${source.locate(file)} is ${lock}: nobody can remove it`, {
-      hint: 'Move it when that has ended.',
-    })
-  }
-  return undefined
 }
 
 function reportOf(

@@ -10,6 +10,7 @@ import { messageOf, RetentionError } from '../errors.ts'
 import { targetOfEntry } from '../stored/find-archive.ts'
 import type { Hold } from '../ledger/hold.ts'
 import type { Ledger, LedgerEntry } from '../ledger/ledger.ts'
+import { lockedError } from '../stored/policy-archives.ts'
 import { archiveFiles, prunedFiles } from '../stored/pruned-files.ts'
 import { isAddress } from '../target/open.ts'
 import type { Target } from '../target/target.ts'
@@ -57,14 +58,10 @@ export async function checkPrune(entry: LedgerEntry, order: PruneOrder): Promise
       hint: 'An archive is pruned only where it is whole: take the file from a backup.',
     })
   }
-  for (const { file, storedSha256 } of files) {
-    if (missing.includes(file)) continue
-    const lock = await target.lockOn(file)
-    if (lock !== undefined) {
-      throw new RetentionError('REFUSED', `${target.locate(file)} is ${lock}: nobody can remove it`, {
-        hint: 'Prune again when that has ended. The archive is as it was.',
-      })
-    }
+  const there = files.filter(({ file }) => !missing.includes(file))
+  const kept = await lockedError(target, there, 'Prune again when that has ended. The archive is as it was.')
+  if (kept !== undefined) throw kept
+  for (const { file, storedSha256 } of there) {
     const { stored } = await readWhole({ target, path: file, encoding: null, keys: config.keys })
     if (stored.sha256 === storedSha256) continue
     throw new RetentionError(

@@ -1,9 +1,10 @@
-/** A policy whose archives are to be changed: whether there is one of that name, and its lock. */
+/** Archives that are to be changed: whether there is a policy of that name, its lock, and the locks of the service on files. */
 import type { Project } from '../config/project.ts'
 import { didYouMean } from '../config/validate.ts'
 import type { Database } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import type { Ledger, LedgerEntry } from '../ledger/ledger.ts'
+import type { Target } from '../target/target.ts'
 
 /** @throws RetentionError `POLICY_UNKNOWN` where there is no such policy, and no archive of one */
 export function checkPolicy(policy: string, { policies }: Project, entries: readonly LedgerEntry[]): void {
@@ -31,4 +32,18 @@ export async function locked<T>(
   } finally {
     await lock.release()
   }
+}
+
+/** Why files cannot be removed: what nobody can remove would stay. @param hint what to do then */
+export async function lockedError(
+  target: Target,
+  files: readonly { readonly file: string }[],
+  hint: string,
+): Promise<RetentionError | undefined> {
+  for (const { file } of files) {
+    const lock = await target.lockOn(file)
+    if (lock !== undefined)
+      return new RetentionError('REFUSED', `${target.locate(file)} is ${lock}: nobody can remove it`, { hint })
+  }
+  return undefined
 }

@@ -23,7 +23,7 @@ export interface PrunedFile {
 }
 
 /** A file of an archive, as it is stored. */
-type ArchiveFile = Pick<PrunedFile, 'file' | 'storedSha256'>
+export type ArchiveFile = Pick<PrunedFile, 'file' | 'storedSha256'>
 
 /** The files of an archive in the order in which they are removed: the manifest first, its own CSV last. */
 export function archiveFiles(entry: LedgerEntry): ArchiveFile[] {
