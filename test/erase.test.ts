@@ -625,7 +625,7 @@ overDatabases(
     )
     assert.match(
       report.archives[0]?.error?.message ?? '',
-      /Rows were erased from .*, but its files could not be removed/,
+      /Rows were erased from .*, but its files at .* could not be removed/,
     )
     // Somebody has put another file in its place meanwhile: that is not ours to remove.
     const bytes = readFileSync(made.path(`backups/${first}`))

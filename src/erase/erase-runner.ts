@@ -12,8 +12,8 @@ import type { Config } from '../config/config.ts'
 import type { TargetConfig } from '../config/fields.ts'
 import type { Database, Db, Finding } from '../database/database.ts'
 import { chooseInArchive, type ArchiveChoice, type EraseWish, type FileChoice } from './erase-choice.ts'
-import { removeOld } from '../stored/removal.ts'
-import { hasCode, messageOf, RetentionError } from '../errors.ts'
+import { removeTaken } from '../stored/removal.ts'
+import { hasCode, RetentionError } from '../errors.ts'
 import { findRecorded, type FoundArchive } from '../stored/find-archive.ts'
 import { freeName, mostInTheWay } from '../stored/free-name.ts'
 import { furtherFiles } from '../stored/further-files.ts'
@@ -135,12 +135,9 @@ async function eraseOnce(entry: LedgerEntry, order: EraseOrder, inTheWay: string
   // 4. Only now the old files go.
   const done = { choice, after: made.entry?.name }
   const warnings = [...choice.warnings, ...inTheWay.map((text): Finding => ({ level: 'warning', text }))]
-  try {
-    const left = await removeOld(made.files, order)
-    return left.length === 0 ? { ...done, warnings } : { ...done, warnings, error: notRemoved(entry, left) }
-  } catch (error) {
-    return { ...done, warnings, error: notNoted(entry, error) }
-  }
+  const told = { what: `Rows were erased from ${entry.name}`, command: 'retention erase' }
+  const error = await removeTaken(made.files, order, told)
+  return { ...done, warnings, ...(error === undefined ? {} : { error }) }
 }
 
 /** Where the archive is, with what the config says of objects there: they are to be kept and locked as those of apply are. */
@@ -256,23 +253,6 @@ function erasedFiles(
 /** Whether no row is left; references alone are of no use. */
 function isAllGone({ files }: ArchiveChoice): boolean {
   return files.every(({ file, numbers }) => file.link !== undefined || numbers.length === file.rows)
-}
-
-function notRemoved({ name }: LedgerEntry, left: readonly RetentionError[]): RetentionError {
-  const why = left.map(({ message }) => message).join('; ')
-  return new RetentionError(
-    left[0]?.code ?? 'TARGET_UNUSABLE',
-    `Rows were erased from ${name}, but its files could not be removed: ${why}`,
-    { hint: 'They hold the rows still. The next "retention erase" of the policy removes them.', cause: left[0] },
-  )
-}
-
-function notNoted({ name }: LedgerEntry, error: unknown): RetentionError {
-  return new RetentionError(
-    error instanceof RetentionError ? error.code : 'UNEXPECTED',
-    `Rows were erased from ${name} and its files removed, but the ledger could not be told so: ${messageOf(error)}`,
-    { hint: 'The next "retention erase" of the policy does that.', cause: error },
-  )
 }
 
 function idsOf(holds: readonly Hold[]): string {

@@ -5,8 +5,8 @@ import { metered, Meter, readCsv, readWhole, store } from '../archive/store.ts'
 import { commit, patiently } from '../commit.ts'
 import type { Config } from '../config/config.ts'
 import type { Database } from '../database/database.ts'
-import { finishRemovals, removeOld, removeUnfinished } from '../stored/removal.ts'
-import { messageOf, RetentionError } from '../errors.ts'
+import { finishRemovals, removeTaken, removeUnfinished } from '../stored/removal.ts'
+import { RetentionError } from '../errors.ts'
 import { targetOfEntry } from '../stored/find-archive.ts'
 import type { Ledger, LedgerEntry } from '../ledger/ledger.ts'
 import type { FileOfMove, Move, MovedFile } from '../ledger/moves.ts'
@@ -151,23 +151,9 @@ async function removeFrom(
 ): Promise<RetentionError | undefined> {
   const { id, ...same } = move
   const at = { target, movedAt: order.now.toISOString(), removedAt: null }
-  try {
-    const left = await removeOld(
-      files.map((file): MovedFile => ({ ...same, ...file, ...at, move: id })),
-      order,
-    )
-    if (left.length === 0) return undefined
-    const why = left.map(({ message }) => message).join('; ')
-    return new RetentionError(
-      left[0]?.code ?? 'TARGET_UNUSABLE',
-      `${name} has moved, but its files at ${target} could not be removed: ${why}`,
-      { hint: 'The next "retention move" of the policy, or "retention verify --repair --yes", removes them.' },
-    )
-  } catch (error) {
-    return new RetentionError(
-      error instanceof RetentionError ? error.code : 'UNEXPECTED',
-      `${name} has moved and its files at ${target} are gone, but the ledger could not be told so: ${messageOf(error)}`,
-      { hint: 'The next "retention move" of the policy does that.', cause: error },
-    )
-  }
+  return removeTaken(
+    files.map((file): MovedFile => ({ ...same, ...file, ...at, move: id })),
+    order,
+    { what: `${name} has moved`, command: 'retention move' },
+  )
 }

@@ -5,8 +5,8 @@ import { commit, patiently } from '../commit.ts'
 import type { Config } from '../config/config.ts'
 import { formatTableName, parseTableName, type TableName } from '../config/fields.ts'
 import type { Database, Db } from '../database/database.ts'
-import { isPlaceOf, removeOld } from '../stored/removal.ts'
-import { messageOf, RetentionError } from '../errors.ts'
+import { isPlaceOf, removeTaken } from '../stored/removal.ts'
+import { RetentionError } from '../errors.ts'
 import { targetOfEntry } from '../stored/find-archive.ts'
 import type { Hold } from '../ledger/hold.ts'
 import type { Ledger, LedgerEntry } from '../ledger/ledger.ts'
@@ -134,31 +134,11 @@ export async function pruneArchive(entry: LedgerEntry, order: PruneOrder): Promi
   if (holds.length > 0) return { holds }
   // 2. Only now its files go.
   const pruned: LedgerEntry = { ...entry, state: 'pruned', prunedAt: now.toISOString(), prunedBy: by, removedAt: null }
-  try {
-    const left = await removeOld(prunedFiles(pruned), order)
-    return left.length === 0 ? { holds } : { holds, error: notRemoved(entry, left) }
-  } catch (error) {
-    return { holds, error: notNoted(entry, error) }
-  }
+  const told = { what: `${entry.name} was pruned`, command: 'retention prune --yes' }
+  const error = await removeTaken(prunedFiles(pruned), order, told)
+  return error === undefined ? { holds } : { holds, error }
 }
 
 function tablesOf(entry: LedgerEntry): TableName[] {
   return [entry, ...entry.files].map(({ table }) => parseTableName(table) ?? { schema: undefined, name: table })
-}
-
-function notRemoved({ name }: LedgerEntry, left: readonly RetentionError[]): RetentionError {
-  const why = left.map(({ message }) => message).join('; ')
-  return new RetentionError(
-    left[0]?.code ?? 'TARGET_UNUSABLE',
-    `${name} was pruned, but its files could not be removed: ${why}`,
-    { hint: 'The next "retention prune --yes" of the policy removes them.', cause: left[0] },
-  )
-}
-
-function notNoted({ name }: LedgerEntry, error: unknown): RetentionError {
-  return new RetentionError(
-    error instanceof RetentionError ? error.code : 'UNEXPECTED',
-    `${name} was pruned and its files removed, but the ledger could not be told so: ${messageOf(error)}`,
-    { hint: 'The next "retention prune --yes" of the policy does that.', cause: error },
-  )
 }

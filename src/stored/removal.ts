@@ -38,7 +38,7 @@ interface Removal {
  * @returns why some are left
  * @throws RetentionError where they are gone, and that could not be noted
  */
-export async function removeOld(files: readonly OldFile[], removal: Removal): Promise<RetentionError[]> {
+async function removeOld(files: readonly OldFile[], removal: Removal): Promise<RetentionError[]> {
   const { config } = removal
   const [first] = files
   if (first === undefined) return []
@@ -52,6 +52,38 @@ export async function removeOld(files: readonly OldFile[], removal: Removal): Pr
   if (isUnderWay(first)) await trying(() => removeUnfinished(files, config))
   if (left.length === 0) await noteRemoved(first, removal)
   return left
+}
+
+/**
+ * As `removeOld`, for what takes files out of use: it has happened by then, whatever becomes of them.
+ * @param what has happened, as in `log.csv was pruned`, and which command does the rest
+ * @returns why files are there still, or why nobody has noted that they are gone
+ */
+export async function removeTaken(
+  files: readonly OldFile[],
+  removal: Removal,
+  { what, command }: { readonly what: string; readonly command: string },
+): Promise<RetentionError | undefined> {
+  try {
+    const left = await removeOld(files, removal)
+    const [first] = left
+    if (first === undefined) return undefined
+    const why = left.map(({ message }) => message).join('; ')
+    return new RetentionError(
+      first.code,
+      `${what}, but its files at ${files[0]?.target ?? 'its target'} could not be removed: ${why}`,
+      {
+        hint: `They hold rows still. The next "${command}" of the policy, or "retention verify --repair --yes", removes them.`,
+        cause: first,
+      },
+    )
+  } catch (error) {
+    return new RetentionError(
+      error instanceof RetentionError ? error.code : 'UNEXPECTED',
+      `${what}, and its old files are gone, but the ledger could not be told so: ${messageOf(error)}`,
+      { hint: `The next "${command}" of the policy does that.`, cause: error },
+    )
+  }
 }
 
 /** Notes that a file is gone, and all that were taken out of use with it. */
