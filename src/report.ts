@@ -6,6 +6,7 @@ import type { ErasedFile, Erasure } from './ledger/erasures.ts'
 import type { Hold } from './ledger/hold.ts'
 import type { ArchiveState, LedgerEntry } from './ledger/ledger.ts'
 import type { MovedFile } from './ledger/moves.ts'
+import type { RunRecord } from './ledger/runs.ts'
 import type { ColumnChange } from './reshape.ts'
 
 /** How a policy's run ended; in a dry run, how it would end. */
@@ -126,7 +127,14 @@ export interface PolicyStanding {
   readonly expired: number
   /** When the next archive expires, ISO 8601; null where none will. */
   readonly nextExpiry: string | null
+  /** When it last archived something. */
   readonly lastAppliedAt: string | null
+  /** The last run of apply; null where there was none. */
+  readonly lastRun: RunRecord | null
+  /** When a run last ended with nothing left that was due; null where none has. */
+  readonly lastSuccessAt: string | null
+  /** Runs that failed or were refused, as far as the ledger goes back (two years). */
+  readonly failedRuns: number
   /** Whether the policy has changed since it last archived something. */
   readonly changed: boolean
   readonly holds: readonly Hold[]
@@ -147,6 +155,8 @@ export interface StatusReport {
   readonly erasures: readonly ErasureRecord[]
   /** Files of archives that have been moved, or were about to be, and whether they are gone from where they are of no use. */
   readonly moves: readonly MovedFile[]
+  /** How policies fared in runs of the last 31 days, the latest first; at most 500. */
+  readonly runs: readonly RunRecord[]
 }
 
 /** A legal hold that has been placed, and what it keeps by now. */

@@ -23,6 +23,10 @@ export interface StatusOptions extends ProjectOptions {
 /** Rows may be due this long before a policy counts as overdue: a nightly run that failed once is made up for. */
 const graceDays = 2
 
+/** The runs that are told. */
+const runDays = 31
+const mostRuns = 500
+
 /**
  * Reports how policies stand.
  * @throws RetentionError when it cannot begin: a mistake in config or policies, no database, a newer ledger.
@@ -43,6 +47,12 @@ export async function status(options: StatusOptions = {}): Promise<StatusReport>
       archives: await ledger.entries(db, names),
       erasures: await ledger.erasures.all(db, names),
       moves: await ledger.moves.files(db, names),
+      runs: await ledger.runs.since(
+        db,
+        new Date(Date.now() - runDays * 24 * 60 * 60 * 1000).toISOString(),
+        mostRuns,
+        names,
+      ),
     }))
   } finally {
     await database.close()
@@ -54,12 +64,13 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
   const found = await surveyPolicy(policy, context).catch((error: unknown) => error)
   const survey = isSurvey(found) ? found : undefined
   const table = formatTableName(survey?.table?.name ?? policy.table)
-  const { summary, holds, entries } = await database.read(async (db) => {
+  const { summary, runs, holds, entries } = await database.read(async (db) => {
     const known = survey?.table ?? (await database.findTable(db, policy.table))
     const along = (survey?.children ?? []).flatMap(({ table: name }) => parseTableName(name) ?? [])
     const names = [...(known?.relatives ?? [policy.table]), ...along]
     return {
       summary: await ledger.summary(db, policy.name),
+      runs: await ledger.runs.summary(db, policy.name),
       holds: await ledger.holds.on(db, { policy: policy.name, names }, now),
       entries: await ledger.entries(db, [policy.name]),
     }
@@ -83,6 +94,9 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
     expired: expired.length,
     nextExpiry: next,
     lastAppliedAt: summary.lastAppliedAt,
+    lastRun: runs.last,
+    lastSuccessAt: runs.lastSuccess?.finishedAt ?? null,
+    failedRuns: runs.failures,
     changed: summary.lastFingerprint !== null && summary.lastFingerprint !== fingerprint(policy, config),
     holds,
     warnings: warningsOf(survey?.findings ?? []),

@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert'
 
 import { apply, plan, restore, status } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
+import { afterStep } from './support/after-step.ts'
 import { kinds } from './support/database.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, sqlCommand } from './support/scene.ts'
 
@@ -331,11 +332,11 @@ overDatabases(test, 'a step that has grown beyond a batch is cut anew', async ({
       create trigger late after insert on retention_ledger for each row execute function late()`)
   }
   let isFirst = true
-  const onProgress = (): void => {
+  const then = (): void => {
     if (db.kind === 'sqlite' && isFirst) void db.run(late)
     isFirst = false
   }
-  const [policy] = (await apply({ cwd: made.folder, now, onProgress })).policies
+  const [policy] = (await apply({ cwd: made.folder, now, onEvent: afterStep(then) })).policies
   assert.is(policy?.status, 'applied', policy?.error?.message)
   assert.is(policy?.archived, 25)
   assert.ok(policy?.archives.every(({ rows }) => rows <= 10))
@@ -355,11 +356,11 @@ overDatabases(test, 'rows that become due while apply runs are met by another pa
       `create trigger late after insert on retention_ledger when not exists (select 1 from once)
         begin ${late} insert into once values (1); end`,
     )
-  const onProgress = (): void => {
+  const then = (): void => {
     if (!isLate && db.kind === 'postgres') execSync(sqlCommand(db.address, late))
     isLate = true
   }
-  const [policy] = (await apply({ cwd: folder, now, onProgress })).policies
+  const [policy] = (await apply({ cwd: folder, now, onEvent: afterStep(then) })).policies
   assert.is(policy?.status, 'applied')
   assert.equal(
     policy?.archives.map(({ rows }) => rows),

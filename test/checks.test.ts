@@ -5,6 +5,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { apply, plan, restore, type PolicyReport } from '../src/index.ts'
+import { afterStep } from './support/after-step.ts'
 import type { Kind } from './support/database.ts'
 import { atPoints } from './support/points.ts'
 import { logPolicy, minutesBefore, now, overDatabases, seedLog, type Scene, sqlCommand } from './support/scene.ts'
@@ -128,8 +129,8 @@ overDatabases(
       await db.run(`create function migrate() returns trigger language plpgsql as $$ begin execute '${cascade}'; return null; end $$;
       create trigger migrate after insert on retention_ledger for each row execute function migrate()`)
     }
-    const onProgress = (): void => void (db.kind === 'sqlite' && db.run(cascade))
-    const report = (await apply({ cwd: made.folder, now, onProgress })).policies[0]
+    const then = (): void => void (db.kind === 'sqlite' && db.run(cascade))
+    const report = (await apply({ cwd: made.folder, now, onEvent: afterStep(then) })).policies[0]
     // Not "refused": that is what was stopped before anything was touched.
     assert.is(report?.status, 'failed')
     assert.is(report?.error?.code, 'REFUSED')

@@ -12,6 +12,7 @@ import { LocalTarget } from '../src/target/local.ts'
 import { openDatabase } from '../src/database/open.ts'
 import { apply, restore, RetentionError, status, verify, type ApplyReport } from '../src/index.ts'
 import { readArchive } from './support/archive.ts'
+import { afterStep } from './support/after-step.ts'
 import type { TestDatabase } from './support/database.ts'
 import { judge, tableRows } from './support/judge.ts'
 import { startProxy } from './support/proxy.ts'
@@ -287,8 +288,8 @@ overDatabases(
       await db.run(`create function change() returns trigger language plpgsql as $$ begin ${change} return null; end $$;
         create trigger change after insert on retention_ledger for each row execute function change()`)
     }
-    const onProgress = (): void => void (db.kind === 'sqlite' && db.run(change))
-    const [policy] = (await apply({ cwd: made.folder, now, onProgress })).policies
+    const then = (): void => void (db.kind === 'sqlite' && db.run(change))
+    const [policy] = (await apply({ cwd: made.folder, now, onEvent: afterStep(then) })).policies
     assert.is(policy?.archived, 18)
     assert.equal(
       (await db.rows('select id from log')).map(([id]) => Number(id)),

@@ -17,6 +17,7 @@ import { Reader } from '../src/database/sqlite/reader.ts'
 import { RecordCounter } from '../src/archive/csv.ts'
 import { hasCode } from '../src/errors.ts'
 import { apply, plan, restore, status, verify, type ApplyReport, type PolicyReport } from '../src/index.ts'
+import { afterStep } from './support/after-step.ts'
 import { startCluster } from './support/cluster.ts'
 import { connectTo } from './support/database.ts'
 import type { TestProject } from './support/project.ts'
@@ -62,6 +63,9 @@ const storing = (kind: 'csv' | 'manifest'): string[] => [
   `read ${kind}`,
 ]
 
+/** At the end of a policy. */
+const keptRun = ['insert run', 'commit run']
+
 overDatabases(test, 'a step does everything that its promise rests on, in this order', async (scene) => {
   const made = await prepared(scene)
   const { points } = await atPoints([], () => apply({ cwd: made.folder, now, limitRows: 3 }))
@@ -82,6 +86,7 @@ overDatabases(test, 'a step does everything that its promise rests on, in this o
           'insert ledger',
           'commit step',
           'rollback',
+          ...keptRun,
         ]
       : [
           'begin snapshot',
@@ -105,6 +110,8 @@ overDatabases(test, 'a step does everything that its promise rests on, in this o
           'insert ledger',
           'commit step',
           'begin snapshot',
+          'begin write',
+          ...keptRun,
         ]
   assert.equal(inOrder(points), expected)
 })
@@ -140,6 +147,8 @@ overDatabases(
       'fsync folder',
       // What is held now is counted for the report.
       'begin snapshot',
+      'begin write',
+      ...keptRun,
     ])
     // What is put back is on the disk at once.
     const { points: back } = await atPoints([], () => restore({ cwd: made.folder, now, file }))
@@ -619,10 +628,10 @@ overDatabases(
     const address = db.address.replace('postgres:password', `${role}:password`)
     const made = project({ log: { ...logPolicy, batch: 3 } }, { database: address })
     const original = await tableRows(db, 'log')
-    const onProgress = (): void => void db.run(`revoke delete on log from ${role}`)
+    const then = (): void => void db.run(`revoke delete on log from ${role}`)
     const pause = '200ms'
     made.policy('log', { ...logPolicy, batch: 3, pause, concurrency: 1 })
-    const [policy] = (await apply({ cwd: made.folder, now, onProgress })).policies
+    const [policy] = (await apply({ cwd: made.folder, now, onEvent: afterStep(then) })).policies
     assert.is(policy?.status, 'failed')
     assert.is(policy?.archived, 3)
     assert.is(policy?.remaining, 3)

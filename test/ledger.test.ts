@@ -121,6 +121,43 @@ overDatabases(test, 'status shows a policy that has changed since it last archiv
   assert.match((await other.run(['status'])).stdout, /Policy "log" has changed since/)
 })
 
+overDatabases(test, 'how runs ended is kept: good ones, refused ones, and the last', async ({ db, project }) => {
+  await seedLog(db, minutesBefore(cutoff, 2))
+  const made = project({ log: logPolicy })
+  const events: string[] = []
+  const told = await apply({ cwd: made.folder, now, run: 'first', onEvent: ({ type }) => void events.push(type) })
+  assert.equal(events, ['run-started', 'policy-started', 'step-finished', 'policy-finished', 'run-finished'])
+  made.policy('log', { ...logPolicy, column: 'missing' })
+  await apply({ cwd: made.folder, now, run: 'second' })
+  const { runs, policies } = await status({ cwd: made.folder, now })
+  assert.equal(
+    runs.map(({ run, policy, status: ended, rows, error }) => [run, policy, ended, rows, error?.code]),
+    [
+      ['second', 'log', 'refused', 0, 'REFUSED'],
+      ['first', 'log', 'applied', 2, undefined],
+    ],
+  )
+  assert.is(runs[1]?.bytes, told.policies[0]?.archives[0]?.bytes)
+  const [standing] = policies
+  assert.is(standing?.lastRun?.run, 'second')
+  assert.is(standing?.lastSuccessAt, runs[1]?.finishedAt)
+  assert.is(standing?.failedRuns, 1)
+  // Those of long ago are forgotten; sooner where they had nothing to do.
+  const old = (run: string, ended: string, days: number): Promise<void> =>
+    db.run(`insert into retention_ledger_runs (run, policy, started_at, finished_at, status, rows, bytes, host)
+      values ('${run}', 'log', '${daysAgo(days)}', '${daysAgo(days)}', '${ended}', 0, 0, 'here')`)
+  await old('idle', 'nothing-due', 40)
+  await old('busy', 'applied', 40)
+  await old('ancient', 'applied', 800)
+  await apply({ cwd: made.folder, now, run: 'third' })
+  const left = (await db.rows('select run from retention_ledger_runs order by run')).flat()
+  assert.equal(left, ['busy', 'first', 'second', 'third'])
+})
+
+function daysAgo(days: number): string {
+  return new Date(Date.now() - days * 24 * 60 * 60 * 1000).toISOString()
+}
+
 overDatabases(test, 'status of one policy lists its archives, and no other', async ({ db, project }) => {
   await seedLog(db, minutesBefore(cutoff, 2))
   const made = project({ log: { ...logPolicy, where: 'id = 1' }, other: { ...logPolicy, where: 'id = 2' } })

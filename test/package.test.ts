@@ -75,7 +75,7 @@ export default defineConfig({ database: '${db.address}', archive: { to: './backu
       `import { apply, plan, restore, RetentionError, status, verify, type ApplyReport, type ErrorCode } from 'retention'
 
 const planned: ApplyReport = await plan()
-const applied = await apply({ policies: ['log'], onProgress: ({ rows }) => console.error(rows) })
+const applied = await apply({ policies: ['log'], onEvent: ({ type }) => console.error(type) })
 const [policy] = applied.policies
 const name: string = policy?.archives[0]?.name ?? ''
 const { findings } = await verify()

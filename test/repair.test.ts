@@ -216,6 +216,7 @@ async function forget(db: TestDatabase): Promise<void> {
     'ledger_erasures',
     'ledger_erased_files',
     'ledger_moved_files',
+    'ledger_runs',
     'ledger_held_rows',
   ]) {
     await db.run(`drop table retention_${table}`)

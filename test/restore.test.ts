@@ -300,6 +300,7 @@ overDatabases(test, 'from the manifest alone, tried first: not even a ledger is 
     'ledger_erasures',
     'ledger_erased_files',
     'ledger_moved_files',
+    'ledger_runs',
   ]
   for (const table of tables) await scene.db.run(`drop table retention_${table}`)
   assert.is((await restored(made, { dryRun: true })).restored, 3)

@@ -9,6 +9,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { apply, plan, type ApplyReport, type PolicyInput, type PolicyReport } from '../src/index.ts'
+import { afterStep } from './support/after-step.ts'
 import { connectTo, kinds, onCluster, untilAlone, type TestDatabase } from './support/database.ts'
 import { judge, tableRows } from './support/judge.ts'
 import type { Run } from './support/project.ts'
@@ -517,7 +518,7 @@ overDatabases(test, 'a run whose time is over begins no reclaim', async ({ db, p
   if (db.kind === 'postgres') await db.run('alter table log set (autovacuum_enabled = false)')
   const made = project({ log: reclaimPolicy })
   const pastTime = (): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2050)
-  const [policy] = (await apply({ cwd: made.folder, now, maxTime: '2s', onProgress: pastTime })).policies
+  const [policy] = (await apply({ cwd: made.folder, now, maxTime: '2s', onEvent: afterStep(pastTime) })).policies
   assert.is(policy?.archived, 1000)
   assert.match(policy?.warnings.at(-1)?.text ?? '', /"reclaim" was not begun: the run was to end first/)
   assert.is(policy?.space?.reclaimed, undefined)

@@ -5,7 +5,8 @@ import { Client } from 'pg'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { apply, type ApplyReport, type PolicyInput, type ThrottleInput, type WaitNotice } from '../src/index.ts'
+import { apply, type ApplyReport, type PolicyInput, type RunEvent, type ThrottleInput } from '../src/index.ts'
+import { afterStep } from './support/after-step.ts'
 import { sizesBeside } from './support/beside.ts'
 import { startCluster, type Cluster } from './support/cluster.ts'
 import { connectTo, type TestDatabase } from './support/database.ts'
@@ -73,6 +74,12 @@ async function until(db: TestDatabase, query: string): Promise<void> {
   }
 }
 
+/** A wait that begins or has ended. */
+interface WaitNotice {
+  readonly reason: string
+  readonly milliseconds: number | undefined
+}
+
 /** Applies, and does something once apply says that it waits. */
 async function applyWhile(
   made: TestProject,
@@ -81,11 +88,14 @@ async function applyWhile(
 ): Promise<{ policy: ApplyReport['policies'][number] | undefined; notices: WaitNotice[] }> {
   const notices: WaitNotice[] = []
   const released: Promise<unknown>[] = []
-  const onWait = (notice: WaitNotice): void => {
-    notices.push(notice)
-    if (notice.milliseconds === undefined) released.push(Promise.resolve(release()))
+  const onEvent = (event: RunEvent): void => {
+    options.onEvent?.(event)
+    if (event.type === 'wait-finished') notices.push(event)
+    if (event.type !== 'wait-started') return
+    notices.push({ ...event, milliseconds: undefined })
+    released.push(Promise.resolve(release()))
   }
-  const report = await apply({ cwd: made.folder, now, onWait, ...options })
+  const report = await apply({ cwd: made.folder, now, ...options, onEvent })
   await Promise.all(released)
   return { policy: report.policies[0], notices }
 }
@@ -196,11 +206,11 @@ async function besideAutovacuum(db: TestDatabase): Promise<void> {
   const paused = { batch: 1, concurrency: 1, pause: '1100ms', throttle: { maxWait: 3000, busyWriters: false } } as const
   const made = new TestProject({ database: db.address }, { log: { ...logPolicy, ...paused } })
   let [steps, started] = [0, Promise.resolve()]
-  const onProgress = (): void => {
+  const then = (): void => {
     steps += 1
     if (steps === 1) started = may(true).then(() => until(db, isAtWork))
   }
-  const meanwhile = await applyWhile(made, () => {}, { onProgress, limitRows: 4 })
+  const meanwhile = await applyWhile(made, () => {}, { onEvent: afterStep(then), limitRows: 4 })
   await started
   assert.is(meanwhile.policy?.archived, 4, meanwhile.policy?.error?.message)
   assert.is(await db.value(isAtWork), true)

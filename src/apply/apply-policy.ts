@@ -1,7 +1,6 @@
 /** Applies one policy: pass after pass, until nothing is left or nothing more can be done. */
 import type { ChildRows } from '../plan/children.ts'
 import type { Config } from '../config/config.ts'
-import { formatTableName } from '../config/fields.ts'
 import type { Policy } from '../config/policy.ts'
 import type { Finding } from '../database/database.ts'
 import { refusalOf, warningsOf } from '../database/findings.ts'
@@ -9,7 +8,7 @@ import { RetentionError } from '../errors.ts'
 import type { LedgerEntry } from '../ledger/ledger.ts'
 import { planPolicy, type PolicyPlan } from '../plan/plan.ts'
 import { countDue, countHeld } from '../plan/survey.ts'
-import { failureOf, holdReport, reportOf, type Failure } from './policy-report.ts'
+import { archiveReport, failureOf, holdReport, reportOf, type Failure } from './policy-report.ts'
 import { spaceAfter } from './reclaim.ts'
 import type { PolicyReport } from '../report.ts'
 import { policySealer } from '../sealing.ts'
@@ -86,16 +85,7 @@ export async function applyPolicy(policy: Policy, context: RunContext, allowLarg
     ],
     ...(space === undefined ? {} : { space }),
     ...(first?.children === undefined ? {} : { children: wentAlong(first.children, done.entries) }),
-    archives: done.entries.map(({ name, location, rows, bytes, sha256, from, to, partition }) => ({
-      name,
-      location,
-      rows,
-      bytes,
-      sha256,
-      from,
-      to,
-      ...(partition === null ? {} : { partition: formatTableName(partition.table) }),
-    })),
+    archives: done.entries.map(archiveReport),
   }
 }
 

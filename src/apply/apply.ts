@@ -5,20 +5,20 @@ import { archiveBase, archiveName } from '../archive/name.ts'
 import type { Config } from '../config/config.ts'
 import { formatTableName, milliseconds, type Duration } from '../config/fields.ts'
 import type { Policy } from '../config/policy.ts'
-import { loadProject, nowOption, selectPolicies, type ProjectOptions } from '../config/project.ts'
+import { loadProject, nowOption, selectPolicies, textOption, type ProjectOptions } from '../config/project.ts'
 import { cutoffAt, type Cutoff } from '../cutoff.ts'
 import { openDatabase } from '../database/open.ts'
-import { RetentionError } from '../errors.ts'
+import { messageOf, RetentionError } from '../errors.ts'
+import type { RunEvent } from '../events.ts'
 import { Ledger } from '../ledger/ledger.ts'
 import type { PlanContext } from '../plan/past.ts'
 import { planPolicy, type PolicyPlan } from '../plan/plan.ts'
 import { failureOf, lockedReport, notBegunReport, reportOf, type Failure } from './policy-report.ts'
-import type { ApplyReport, ArchiveReport, PolicyReport } from '../report.ts'
+import { reported, type ApplyReport, type ArchiveReport, type PolicyReport } from '../report.ts'
+import { recordRun } from './run-record.ts'
 import { policySealer } from '../sealing.ts'
-import { isInterrupted, newRun, type Progress, type RunContext, type WaitNotice } from '../plan/step.ts'
+import { isInterrupted, newRun, type RunContext } from '../plan/step.ts'
 import type { Destination } from './steps.ts'
-
-export type { Progress, WaitNotice } from '../plan/step.ts'
 
 /** What `apply` can be told. */
 export interface ApplyOptions extends ProjectOptions {
@@ -45,10 +45,10 @@ export interface ApplyOptions extends ProjectOptions {
   signal?: AbortSignal
   /** Aborted, it rolls the running step back. */
   rollbackSignal?: AbortSignal
-  /** Is told after every step. */
-  onProgress?: (progress: Progress) => void
-  /** Is told when apply begins to wait for production, and when it has waited. */
-  onWait?: (notice: WaitNotice) => void
+  /** What the run is called, in the ledger, manifests and events: no two may be called the same. Default: a name that is made. */
+  run?: string
+  /** Is told what happens, as it happens. A plan tells nothing. */
+  onEvent?: (event: RunEvent) => void
 }
 
 /**
@@ -58,26 +58,68 @@ export interface ApplyOptions extends ProjectOptions {
  */
 export async function apply(options: ApplyOptions = {}): Promise<ApplyReport> {
   if (options.dryRun === true) return plan(options)
-  return run(options, 'write', async (policy, context) => {
-    if (isInterrupted(context)) return notBegunReport(policy, context)
+  const id = options.run === undefined ? newRun(new Date()) : textOption('run', options.run)
+  const tell: RunContext['tell'] = (event) =>
+    options.onEvent?.({ run: id, at: new Date().toISOString(), ...event } satisfies RunEvent)
+  try {
+    const report = await run(options, { access: 'write', id, tell }, async (policy, context) => {
+      const startedAt = new Date().toISOString()
+      tell({ type: 'policy-started', policy: policy.name })
+      const ended = await applyInTurn(policy, context, options.allowLarge === true)
+      const kept = await recordRun(ended, context, startedAt)
+      tell({ type: 'policy-finished', policy: policy.name, report: kept })
+      return kept
+    })
+    tell({ type: 'run-finished', report })
+    return report
+  } catch (error) {
+    tell({ type: 'run-failed', error: reported(known(error)) })
+    throw error
+  }
+}
+
+/** Applies a policy unless another run holds it. Never throws. */
+async function applyInTurn(policy: Policy, context: RunContext, allowLarge: boolean): Promise<PolicyReport> {
+  if (isInterrupted(context)) return notBegunReport(policy, context)
+  try {
     const lock = await context.database.lock(context.ledger.lockName(policy.name))
     if (lock === undefined) return lockedReport(policy, context)
     try {
-      return await applyPolicy(policy, context, options.allowLarge === true)
+      return await applyPolicy(policy, context, allowLarge)
     } finally {
       await lock.release()
     }
-  })
+  } catch (error) {
+    return failedReport(policy, context, error)
+  }
+}
+
+function failedReport(policy: Policy, context: RunContext, error: unknown): PolicyReport {
+  return reportOf(policy, context, undefined, 0, failureOf(error, context, false))
+}
+
+function known(error: unknown): RetentionError {
+  return error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error), { cause: error })
 }
 
 /** Plans what `apply` would do with the same options. Only reads. @throws as `apply`. */
 export async function plan(options: ApplyOptions = {}): Promise<ApplyReport> {
-  return run(options, 'read', async (policy, context) => planReport(policy, context, options.allowLarge === true))
+  const kind: RunKind = { access: 'read', id: newRun(new Date()), tell: () => {} }
+  return run(options, kind, async (policy, context) =>
+    planReport(policy, context, options.allowLarge === true).catch((error: unknown) =>
+      failedReport(policy, context, error),
+    ),
+  )
+}
+
+interface RunKind extends Pick<RunContext, 'tell'> {
+  readonly access: 'read' | 'write'
+  readonly id: string
 }
 
 type PolicyWork = (policy: Policy, context: RunContext) => Promise<PolicyReport>
 
-async function run(options: ApplyOptions, access: 'read' | 'write', work: PolicyWork): Promise<ApplyReport> {
+async function run(options: ApplyOptions, { access, id, tell }: RunKind, work: PolicyWork): Promise<ApplyReport> {
   const started = new Date()
   const now = nowOption(options.now ?? started)
   const { config, policies } = await loadProject(options)
@@ -97,23 +139,16 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
       ledger,
       now,
       before,
-      run: newRun(started),
+      run: id,
       signal: options.signal,
       rollbackSignal: options.rollbackSignal,
       ...limits,
       inVain: new Set(),
-      onProgress: options.onProgress,
-      onWait: options.onWait,
+      tell,
     }
+    tell({ type: 'run-started', policies: selected.map((policy) => policy.name) })
     const reports: PolicyReport[] = []
-    for (const policy of selected) {
-      const report = work(policy, context)
-      reports.push(
-        await report.catch((error: unknown) =>
-          reportOf(policy, context, undefined, 0, failureOf(error, context, false)),
-        ),
-      )
-    }
+    for (const policy of selected) reports.push(await work(policy, context))
     return {
       run: context.run,
       dryRun: access === 'read',

@@ -6,7 +6,8 @@ import { hasCode, messageOf, RetentionError, type ErrorCode } from '../errors.ts
 import { policyCutoff } from '../plan/past.ts'
 import type { PolicyPlan } from '../plan/plan.ts'
 import type { LegallyHeld } from '../plan/survey.ts'
-import { reported, type HoldReport, type PolicyReport, type PolicyStatus } from '../report.ts'
+import type { LedgerEntry } from '../ledger/ledger.ts'
+import { reported, type ArchiveReport, type HoldReport, type PolicyReport, type PolicyStatus } from '../report.ts'
 import { isInterrupted, type RunContext } from '../plan/step.ts'
 
 /** An error, and how it ends a policy. */
@@ -78,6 +79,13 @@ export function reportOf(
 /** A legal hold, as the report of a policy names it. */
 export function holdReport({ hold: { id, reason, createdBy, until, where }, rows }: LegallyHeld): HoldReport {
   return { id, reason, createdBy, until, where, rows }
+}
+
+/** An archive that was made, as reports tell of it. */
+export function archiveReport(entry: LedgerEntry): ArchiveReport {
+  const { name, location, rows, bytes, sha256, from, to, partition } = entry
+  const dropped = partition === null ? {} : { partition: formatTableName(partition.table) }
+  return { name, location, rows, bytes, sha256, from, to, ...dropped }
 }
 
 /** The report of a policy that was not begun, because the run had been interrupted before. */

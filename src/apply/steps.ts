@@ -2,6 +2,7 @@
 import { RetentionError } from '../errors.ts'
 import { inLanes } from './lanes.ts'
 import type { LedgerEntry } from '../ledger/ledger.ts'
+import { archiveReport } from './policy-report.ts'
 import { cutAnew, type PlannedStep, type PolicyPlan } from '../plan/plan.ts'
 import { archiveStep, type StepResult } from './runner.ts'
 import type { RunContext, StepOrder } from '../plan/step.ts'
@@ -129,6 +130,7 @@ class Steps {
         continue
       }
       const next = step
+      const begun = performance.now()
       const result = await this.#pace.make(lane, () => this.#archive(next))
       if (result === undefined) return false
       archived(result.entry?.rows ?? 0)
@@ -148,7 +150,7 @@ class Steps {
         waiting.push(...(await this.#smaller(step, most)))
       } else {
         if (waiting.length === 0) this.#ended += 1
-        this.#tell()
+        this.#tell(result.entry, performance.now() - begun)
       }
     }
     return true
@@ -196,13 +198,16 @@ class Steps {
     return result
   }
 
-  #tell(): void {
-    this.#context.onProgress?.({
+  #tell(entry: LedgerEntry | undefined, milliseconds: number): void {
+    this.#context.tell({
+      type: 'step-finished',
       policy: this.#plan.policy.name,
       rows: rowsOf(this.#done),
       due: this.#due,
       step: this.#ended,
       steps: this.#plan.steps.length,
+      archive: entry === undefined ? undefined : archiveReport(entry),
+      milliseconds: Math.round(milliseconds),
     })
   }
 }

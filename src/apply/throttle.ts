@@ -66,14 +66,14 @@ export class Throttle {
       if (reason === undefined) {
         reason = first.text
         begun = performance.now()
-        this.#context.onWait?.({ policy: this.#policy.name, reason, milliseconds: undefined })
+        this.#context.tell({ type: 'wait-started', policy: this.#policy.name, reason })
       }
       await rest(Math.min(askEvery, this.#policy.throttle.maxWait - waited), this.#context)
     }
     if (reason === undefined) return
     const milliseconds = Math.round(performance.now() - begun)
     this.waits.push({ reason, milliseconds })
-    this.#context.onWait?.({ policy: this.#policy.name, reason, milliseconds })
+    this.#context.tell({ type: 'wait-finished', policy: this.#policy.name, reason, milliseconds })
   }
 
   /** What is to be waited for now. */

@@ -31,8 +31,9 @@ export const applyCommand: CommandModule<CommonArguments, ApplyArguments> = {
       argv,
       async () => {
         const { apply } = await import('../apply/apply.ts')
-        const told = { onProgress: progress.update, onWait: progress.wait }
-        return apply({ ...applyOptions(argv), ...interruption.signals, ...told }).finally(progress.stop)
+        return apply({ ...applyOptions(argv), ...interruption.signals, onEvent: progress.update }).finally(
+          progress.stop,
+        )
       },
       async () => {
         const { printApply } = await import('../print/apply.ts')

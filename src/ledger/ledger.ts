@@ -9,6 +9,7 @@ import { Erasures } from './erasures.ts'
 import { Holds } from './holds.ts'
 import { Moves } from './moves.ts'
 import { columnNames, instant, LedgerNames } from './names.ts'
+import { Runs } from './runs.ts'
 import { isLedgerTable, migrateLedger, readVersion, type LedgerTable } from './schema.ts'
 
 /** What has become of an archive. */
@@ -110,6 +111,8 @@ export class Ledger {
   readonly erasures: Erasures
   /** What has been moved from one target to another. */
   readonly moves: Moves
+  /** How policies fared in runs of apply. */
+  readonly runs: Runs
   readonly #database: Database
   readonly #name: TableName
   readonly #tables: LedgerNames
@@ -123,6 +126,7 @@ export class Ledger {
     this.holds = new Holds(database, this.#tables, exists)
     this.erasures = new Erasures(this.#tables, exists)
     this.moves = new Moves(this.#tables, exists)
+    this.runs = new Runs(this.#tables, exists)
   }
 
   /** For commands that only read. @throws RetentionError `LEDGER_TOO_NEW` */

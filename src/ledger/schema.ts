@@ -131,6 +131,20 @@ export type LedgerTables = {
     removed_at: string | Date | null
     tool_version: string
   }
+  /** How each policy fared in each run of apply. */
+  runs: {
+    run: string
+    policy: string
+    started_at: string | Date
+    finished_at: string | Date
+    status: string
+    rows: number | string | bigint
+    bytes: number | string | bigint
+    /** Null where nothing went wrong. */
+    error_code: string | null
+    error_message: string | null
+    host: string
+  }
 }
 
 /** The table names of a ledger. */
@@ -146,6 +160,7 @@ export function ledgerTableNames(ledger: TableName): Record<keyof LedgerTables, 
     erasures: named('_erasures'),
     erased_files: named('_erased_files'),
     moved_files: named('_moved_files'),
+    runs: named('_runs'),
   }
 }
 
@@ -282,6 +297,20 @@ const migrations: readonly Migration[] = [
       .addColumn('removed_at', instant)
       .addColumn('tool_version', 'text', needed)
       .addPrimaryKeyConstraint(`${names.moved_files.name}_pkey`, ['move', 'file'])
+      .execute()
+    await create('runs')
+      .addColumn('run', 'text', needed)
+      .addColumn('policy', 'text', needed)
+      .addColumn('started_at', instant, needed)
+      .addColumn('finished_at', instant, needed)
+      .addColumn('status', 'text', needed)
+      .addColumn('rows', 'bigint', needed)
+      .addColumn('bytes', 'bigint', needed)
+      .addColumn('error_code', 'text')
+      .addColumn('error_message', 'text')
+      .addColumn('host', 'text', needed)
+      // In the order in which they are asked for.
+      .addPrimaryKeyConstraint(`${names.runs.name}_pkey`, ['policy', 'started_at', 'run'])
       .execute()
   },
 ]

@@ -5,30 +5,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Sealer } from '../archive/seal.ts'
 import type { Policy } from '../config/policy.ts'
 import type { Cutoff } from '../cutoff.ts'
+import type { ToldEvent } from '../events.ts'
 import type { PlanContext } from './past.ts'
 import type { PlannedStep } from './plan.ts'
 import type { Target } from '../target/target.ts'
 import type { Turns } from '../turns.ts'
-
-/** How far a run has come. */
-export interface Progress {
-  readonly policy: string
-  /** Rows archived so far, and rows that are to be. */
-  readonly rows: number
-  readonly due: number
-  /** Archives made so far, and archives planned. */
-  readonly step: number
-  readonly steps: number
-}
-
-/** A wait for production that begins or has ended. */
-export interface WaitNotice {
-  readonly policy: string
-  /** What production feels, in words. */
-  readonly reason: string
-  /** How long was waited, in milliseconds; undefined where the wait begins. */
-  readonly milliseconds: number | undefined
-}
 
 /** What all steps of a run share. */
 export interface RunContext extends PlanContext {
@@ -45,8 +26,8 @@ export interface RunContext extends PlanContext {
   readonly allowance: { rows: number }
   /** What of production has been waited for in vain, and is still so. */
   readonly inVain: Set<string>
-  readonly onProgress: ((progress: Progress) => void) | undefined
-  readonly onWait: ((notice: WaitNotice) => void) | undefined
+  /** Tells whoever wants to know what happens. */
+  readonly tell: (event: ToldEvent) => void
 }
 
 /** A step about to be made. */

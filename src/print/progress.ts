@@ -1,7 +1,7 @@
 /** Progress bars on stderr, where that is a terminal. */
 import { SingleBar } from 'cli-progress'
 
-import type { Progress, WaitNotice } from '../apply/apply.ts'
+import type { RunEvent } from '../events.ts'
 import { seconds } from './style.ts'
 
 interface Bar<Update extends (...values: never[]) => void> {
@@ -19,21 +19,32 @@ const look = {
   etaBuffer: 20,
 } as const
 
-/** Apply's progress: a bar, and lines that tell of waiting. */
-interface ApplyProgress extends Bar<(progress: Progress) => void> {
-  wait: (notice: WaitNotice) => void
-}
-
 /** Rows archived, policy by policy, with their rate and the time left; waits for production also where there is no terminal. */
-export function applyProgress(quiet: boolean): ApplyProgress {
-  const say = (notice: WaitNotice): void => void process.stderr.write(`${waitLine(notice)}\n`)
-  if (quiet) return { update: () => {}, wait: () => {}, stop: () => {} }
-  if (!process.stderr.isTTY) return { update: () => {}, wait: say, stop: () => {} }
+export function applyProgress(quiet: boolean): Bar<(event: RunEvent) => void> {
+  if (quiet) return { update: () => {}, stop: () => {} }
+  const say = (line: string): void => void process.stderr.write(`${line}\n`)
+  if (!process.stderr.isTTY) {
+    return {
+      update: (event) => {
+        const line = waitLine(event)
+        if (line !== undefined) say(line)
+      },
+      stop: () => {},
+    }
+  }
   let bar: SingleBar | undefined
   let policy: string | undefined
   let started = 0
   return {
     update: (progress) => {
+      const line = waitLine(progress)
+      if (line !== undefined) {
+        // Drawn anew below the line, once there is progress again.
+        bar?.stop()
+        bar = undefined
+        say(line)
+      }
+      if (progress.type !== 'step-finished') return
       if (progress.policy !== policy) {
         bar?.stop()
         bar = undefined
@@ -50,20 +61,14 @@ export function applyProgress(quiet: boolean): ApplyProgress {
       const rate = Math.round(progress.rows / Math.max(0.001, (Date.now() - started) / 1000))
       bar.update(Math.min(progress.rows, progress.due), { policy, rate: rate.toLocaleString('en') })
     },
-    wait: (notice) => {
-      // Drawn anew below the line, once there is progress again.
-      bar?.stop()
-      bar = undefined
-      say(notice)
-    },
     stop: () => bar?.stop(),
   }
 }
 
-function waitLine({ policy, reason, milliseconds }: WaitNotice): string {
-  return milliseconds === undefined
-    ? `${policy}: waiting: ${reason}`
-    : `${policy}: waited ${seconds(milliseconds)}: ${reason}`
+function waitLine(event: RunEvent): string | undefined {
+  if (event.type === 'wait-started') return `${event.policy}: waiting: ${event.reason}`
+  if (event.type === 'wait-finished') return `${event.policy}: waited ${seconds(event.milliseconds)}: ${event.reason}`
+  return undefined
 }
 
 /** So many of so many. */

@@ -195,6 +195,7 @@ const statements: readonly [RegExp, string, string?][] = [
   [/^\s*insert into "retention_ledger_moved_files"/i, 'insert move', 'move'],
   [/^\s*update "retention_ledger_(erased|moved)_files"/i, 'mark removed', 'removal'],
   [/^\s*update "retention_ledger" /i, 'mark restored', 'restore'],
+  [/^\s*insert into "retention_ledger_runs"/i, 'insert run', 'run'],
   [/^\s*insert into "retention_ledger_holds"/i, 'insert hold'],
   [/^\s*commit/i, 'commit'],
   [/^\s*rollback$/i, 'rollback'],
