@@ -1,0 +1,128 @@
+/** `retention serve` */
+import type { CommandModule } from 'yargs'
+
+import { milliseconds } from '../config/fields.ts'
+import { RetentionError } from '../errors.ts'
+import { exitCode } from '../exit-codes.ts'
+import type { AnsweredRequest } from '../serve/app.ts'
+import { fail, given, numberOption, type CommonArguments } from './command.ts'
+
+interface ServeArguments extends CommonArguments {
+  port: number | undefined
+  host: string | undefined
+  grace: string
+  'trust-proxy': boolean
+  'log-format': 'text' | 'json'
+}
+
+export const serveCommand: CommandModule<CommonArguments, ServeArguments> = {
+  command: 'serve',
+  describe: 'Start runs, and tell how they go, over HTTP',
+  builder: (parser) =>
+    parser
+      .option('port', numberOption('port', 'Where to listen; by default PORT, else 8080'))
+      .option('host', {
+        type: 'string',
+        describe: 'Where to listen; by default HOST, else 127.0.0.1. Others need RETENTION_TOKEN',
+        requiresArg: true,
+      })
+      .option('grace', {
+        type: 'string',
+        default: '25s',
+        describe: 'On SIGTERM, how long the running step may take before it is rolled back',
+        requiresArg: true,
+      })
+      .option('trust-proxy', {
+        type: 'boolean',
+        default: false,
+        describe: 'Take X-Forwarded-For for the address of who asks; only behind a proxy that sets it',
+      })
+      .option('log-format', {
+        choices: ['text', 'json'] as const,
+        default: 'text' as const,
+        describe: 'One line a request on stderr',
+      }),
+  handler: async (argv) => {
+    const signals = listenForSignals()
+    try {
+      await serve(argv, signals)
+      process.exitCode = exitCode.done
+    } catch (error) {
+      fail(error, argv)
+    } finally {
+      signals.stop()
+    }
+  },
+}
+
+async function serve(argv: ServeArguments, { first, second }: Signals): Promise<void> {
+  const { PORT, HOST, RETENTION_TOKEN: token } = process.env
+  const grace = milliseconds(argv.grace)
+  if (grace === undefined || grace > 2 ** 31 - 1)
+    throw new RetentionError('USAGE', `--grace is "${argv.grace}"; allowed: a duration, such as "25s"`)
+  const { loadProject } = await import('../config/project.ts')
+  const { startServer } = await import('../serve/server.ts')
+  const project = given({ config: argv.config })
+  // A mistake in config or policies is told now, not at the first run.
+  await loadProject(project)
+  const server = await startServer({
+    ...project,
+    port: portOf(argv.port ?? PORT),
+    host: argv.host ?? (HOST || '127.0.0.1'),
+    token,
+    trustProxy: argv['trust-proxy'],
+    ...(argv.quiet ? {} : { onRequest: logTo(argv['log-format']) }),
+  })
+  // What else starts runs while we serve, a schedule say, begins here, with server.runs.start, and ends before server.close.
+  const say = (text: string): void => void (argv.quiet || process.stderr.write(`${text}\n`))
+  say(`Listening on ${server.address}`)
+  await first
+  const { running } = server.runs
+  say(running === undefined ? 'Stopping.' : `Stopping: run ${running} may end its step; once more rolls it back.`)
+  void second.then(() => server.runs.rollBack())
+  await server.close(grace)
+}
+
+function portOf(written: number | string | undefined): number {
+  if (written === undefined || written === '') return 8080
+  const port = Number(written)
+  if (Number.isSafeInteger(port) && port >= 0 && port < 65_536) return port
+  throw new RetentionError('USAGE', `The port is ${JSON.stringify(written)}; allowed: a number from 0 to 65535`)
+}
+
+function logTo(format: ServeArguments['log-format']): (request: AnsweredRequest) => void {
+  return (request) => {
+    const { method, path, status, milliseconds: time } = request
+    const line =
+      format === 'json'
+        ? JSON.stringify({ time: new Date().toISOString(), ...request })
+        : `${new Date().toISOString()} ${method} ${path} ${status} ${time} ms`
+    process.stderr.write(`${line}\n`)
+  }
+}
+
+interface Signals {
+  readonly first: Promise<void>
+  readonly second: Promise<void>
+  stop: () => void
+}
+
+function listenForSignals(): Signals {
+  const [first, second] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  let count = 0
+  const onSignal = (): void => {
+    count += 1
+    if (count === 1) first.resolve()
+    else second.resolve()
+  }
+  process.on('SIGINT', onSignal)
+  process.on('SIGTERM', onSignal)
+  return {
+    first: first.promise,
+    second: second.promise,
+    stop: () => {
+      process.off('SIGINT', onSignal)
+      process.off('SIGTERM', onSignal)
+    },
+  }
+}

@@ -1,0 +1,191 @@
+/** The runs that this process has started: one at a time, each with its latest events and, at the end, its report. */
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { apply, type ApplyOptions } from '../apply/apply.ts'
+import { loadProject, selectPolicies, type ProjectOptions } from '../config/project.ts'
+import { messageOf, RetentionError } from '../errors.ts'
+import type { RunEvent } from '../events.ts'
+import { codeOfApply, exitCode } from '../exit-codes.ts'
+import { newRun } from '../plan/step.ts'
+import { reported, type ApplyReport, type ReportedError } from '../report.ts'
+import { briefEvent, followed, type BriefEvent, type PolicyProgress } from './progress.ts'
+
+/** How a run stands, as `GET /runs/:id` answers. */
+export interface RunView {
+  readonly run: string
+  /** `failed`: it could not begin, or a policy failed or was refused. */
+  readonly state: 'running' | 'finished' | 'failed'
+  /** ISO 8601. */
+  readonly startedAt: string
+  readonly finishedAt: string | null
+  /** What the command line would have ended with; null while it runs. */
+  readonly exitCode: number | null
+  readonly policies: readonly PolicyProgress[]
+  /** The latest ones. */
+  readonly events: readonly BriefEvent[]
+  readonly report: ApplyReport | null
+  readonly error: ReportedError | null
+}
+
+/** What became of the wish to start a run. */
+export type Started = { readonly run: string } | { readonly running: string } | { readonly stopping: true }
+
+/** Finished runs, and events of each run, that are kept. */
+const keptRuns = 50
+const keptEvents = 500
+
+interface Run {
+  view: Omit<RunView, 'events'>
+  events: BriefEvent[]
+  /** Resolved, and replaced, when something happens. */
+  news: PromiseWithResolvers<void>
+}
+
+/** All runs of this process. */
+export class Runs {
+  readonly #project: ProjectOptions
+  readonly #runs = new Map<string, Run>()
+  readonly #finish = new AbortController()
+  readonly #rollback = new AbortController()
+  #running: { readonly run: string; readonly ended: Promise<void> } | undefined
+
+  constructor(project: ProjectOptions) {
+    this.#project = project
+  }
+
+  /** The run that goes on now. */
+  get running(): string | undefined {
+    return this.#running?.run
+  }
+
+  /** Whether `stop` has been called. */
+  get isStopping(): boolean {
+    return this.#finish.signal.aborted
+  }
+
+  /**
+   * Starts a run of apply, unless one goes on.
+   * @param policies their names; none: all
+   * @throws RetentionError `POLICY_UNKNOWN`, `CONFIG_INVALID`, `CONFIG_NOT_FOUND`
+   */
+  async start(policies: readonly string[]): Promise<Started> {
+    const before = this.running
+    if (before !== undefined) return { running: before }
+    const project = await loadProject(this.#project)
+    const selected = selectPolicies(project.policies, policies)
+    // From here to the end nothing is awaited: of many that ask at the same time, one starts a run.
+    if (this.isStopping) return { stopping: true }
+    const meanwhile = this.running
+    if (meanwhile !== undefined) return { running: meanwhile }
+    const id = newRun(new Date())
+    const run: Run = {
+      view: {
+        run: id,
+        state: 'running',
+        startedAt: new Date().toISOString(),
+        finishedAt: null,
+        exitCode: null,
+        policies: selected.map(({ name }) => ({ policy: name, state: 'waiting', rows: 0, due: null })),
+        report: null,
+        error: null,
+      },
+      events: [],
+      news: Promise.withResolvers(),
+    }
+    this.#runs.set(id, run)
+    const ended = this.#follow(run, {
+      ...this.#project,
+      policies,
+      run: id,
+      signal: this.#finish.signal,
+      rollbackSignal: this.#rollback.signal,
+      onEvent: (event) => this.#happened(run, event),
+    })
+    this.#running = { run: id, ended }
+    return { run: id }
+  }
+
+  /** A run; undefined where it is not known, or not any more. */
+  view(id: string): RunView | undefined {
+    const run = this.#runs.get(id)
+    return run === undefined ? undefined : { ...run.view, events: run.events }
+  }
+
+  /** All runs that are known, the latest first, without their events. */
+  list(): Omit<RunView, 'events'>[] {
+    return [...this.#runs.values()].map(({ view }) => view).toReversed()
+  }
+
+  /**
+   * A run's events after one, as they happen, to its end.
+   * @param heartbeat every so many milliseconds without an event `undefined` is given
+   */
+  async *events(id: string, after: number, heartbeat: number): AsyncGenerator<BriefEvent | undefined, void, void> {
+    const run = this.#runs.get(id)
+    if (run === undefined) return
+    for (let last = after; ;) {
+      const news = run.news.promise
+      const isOver = run.view.state !== 'running'
+      for (const event of run.events.filter((one) => one.id > last)) {
+        yield event
+        last = event.id
+      }
+      if (isOver) return
+      if (await isQuiet(news, heartbeat)) yield undefined
+    }
+  }
+
+  /**
+   * Starts no more runs; the running step may end within `grace` milliseconds, and is rolled back then.
+   * @returns when no run goes on
+   */
+  async stop(grace: number): Promise<void> {
+    this.#finish.abort()
+    const timer = setTimeout(() => this.#rollback.abort(), grace)
+    await this.#running?.ended
+    clearTimeout(timer)
+  }
+
+  /** Rolls the running step back. */
+  rollBack(): void {
+    this.#finish.abort()
+    this.#rollback.abort()
+  }
+
+  async #follow(run: Run, options: ApplyOptions): Promise<void> {
+    const outcome = await apply(options).then(
+      (report) => {
+        const code = codeOfApply(report)
+        return { report, exitCode: code, state: code === exitCode.failed ? ('failed' as const) : ('finished' as const) }
+      },
+      (error: unknown) => {
+        const known = error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error))
+        return { error: reported(known), exitCode: exitCode.failed, state: 'failed' as const }
+      },
+    )
+    run.view = { ...run.view, ...outcome, finishedAt: new Date().toISOString() }
+    this.#running = undefined
+    for (const id of [...this.#runs.keys()].slice(0, -keptRuns)) this.#runs.delete(id)
+    run.news.resolve()
+  }
+
+  #happened(run: Run, event: RunEvent): void {
+    run.events = [...run.events, briefEvent(event, (run.events.at(-1)?.id ?? 0) + 1)].slice(-keptEvents)
+    run.view = { ...run.view, policies: followed(run.view.policies, event) }
+    // The last one is told with the report, when the run has ended.
+    if (event.type === 'run-finished' || event.type === 'run-failed') return
+    run.news.resolve()
+    run.news = Promise.withResolvers()
+  }
+}
+
+/** Whether nothing happens for so long. */
+async function isQuiet(news: Promise<void>, milliseconds: number): Promise<boolean> {
+  const waiting = new AbortController()
+  const quiet = sleep(milliseconds, true, { signal: waiting.signal, ref: false }).catch(() => false)
+  try {
+    return await Promise.race([news.then(() => false), quiet])
+  } finally {
+    waiting.abort()
+  }
+}

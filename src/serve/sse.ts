@@ -1,0 +1,59 @@
+/** A run's events as server-sent events: each with its id, so that a browser that was cut off goes on where it was. */
+import { securityHeaders } from './answers.ts'
+import type { Runs } from './runs.ts'
+
+/** Streams that may be open at the same time. */
+export const mostStreams = 100
+
+/** Milliseconds without an event after which a comment is sent: proxies cut off what is silent. */
+const heartbeat = 15_000
+
+/** The streams of one service. */
+export class Streams {
+  #open = 0
+
+  /** Those that are open. */
+  get count(): number {
+    return this.#open
+  }
+
+  /**
+   * Streams a run's events to its end.
+   * @param after the id of the last event that is known
+   */
+  of(runs: Runs, run: string, after: number): Response {
+    const events = runs.events(run, after, heartbeat)
+    let isOpen = true
+    const end = (): void => {
+      if (isOpen) this.#open -= 1
+      isOpen = false
+    }
+    this.#open += 1
+    const encoder = new TextEncoder()
+    const body = new ReadableStream<Uint8Array>(
+      {
+        start: (controller) => controller.enqueue(encoder.encode('retry: 2000\n\n')),
+        pull: async (controller) => {
+          const next = await events.next()
+          if (!isOpen) return
+          if (next.done === true) {
+            end()
+            controller.close()
+          } else {
+            const event = next.value
+            const text =
+              event === undefined
+                ? ':\n\n'
+                : `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`
+            controller.enqueue(encoder.encode(text))
+          }
+        },
+        cancel: end,
+      },
+      { highWaterMark: 1 },
+    )
+    return new Response(body, {
+      headers: { ...securityHeaders, 'Content-Type': 'text/event-stream; charset=utf-8', 'X-Accel-Buffering': 'no' },
+    })
+  }
+}
