@@ -100,7 +100,7 @@ function routes(parts: Parts): Hono<Bindings> {
     return new Response(text, { headers: { ...securityHeaders, 'Content-Type': metricsType } })
   })
   app.on(['GET', 'POST'], '/run-cleanup', async (context) => startRun(context, runs))
-  app.get('/runs', () => json({ running: runs.running ?? null, runs: runs.list().map(({ report: _, ...run }) => run) }))
+  app.get('/runs', () => json({ running: runs.running ?? null, runs: runs.list() }))
   app.get('/runs/:id', (context) => {
     if (context.req.header('accept')?.includes('text/event-stream') === true) return streamOf(context, runs, streams)
     const run = runs.view(context.req.param('id'))

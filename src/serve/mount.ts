@@ -64,7 +64,7 @@ export function retentionMiddleware(
       },
       { overrideGlobalObjects: false },
     )
-    listener(request, response).catch((error: unknown) => next?.(error))
+    listener(request, response).catch(next ?? (() => response.destroy()))
   }
 }
 

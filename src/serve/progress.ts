@@ -34,7 +34,7 @@ export interface PolicyProgress {
   readonly step?: number
   readonly steps?: number
   /** What apply waits for just now. */
-  readonly waitsFor?: string
+  readonly waitsFor: string | null
   /** At its end: as in the policy's report. */
   readonly status?: string
 }
@@ -82,14 +82,11 @@ function after(known: PolicyProgress, event: RunEvent): PolicyProgress {
     }
     case 'wait-started':
       return { ...known, waitsFor: event.reason }
-    case 'wait-finished': {
-      const { waitsFor: _, ...rest } = known
-      return rest
-    }
+    case 'wait-finished':
+      return { ...known, waitsFor: null }
     case 'policy-finished': {
-      const { waitsFor: _, ...rest } = known
       const { archived: rows, due, status } = event.report
-      return { ...rest, state: 'finished', rows, due, status }
+      return { ...known, state: 'finished', rows, due, waitsFor: null, status }
     }
     default:
       return known

@@ -85,7 +85,7 @@ export class Runs {
         startedAt: new Date().toISOString(),
         finishedAt: null,
         exitCode: null,
-        policies: selected.map(({ name }) => ({ policy: name, state: 'waiting', rows: 0, due: null })),
+        policies: selected.map(({ name }) => ({ policy: name, state: 'waiting', rows: 0, due: null, waitsFor: null })),
         report: null,
         error: null,
       },
@@ -111,9 +111,19 @@ export class Runs {
     return run === undefined ? undefined : { ...run.view, events: run.events }
   }
 
-  /** All runs that are known, the latest first, without their events. */
-  list(): Omit<RunView, 'events'>[] {
-    return [...this.#runs.values()].map(({ view }) => view).toReversed()
+  /** All runs that are known, the latest first, without what is long. */
+  list(): Omit<RunView, 'events' | 'report'>[] {
+    return [...this.#runs.values()]
+      .map(({ view: { run, state, startedAt, finishedAt, exitCode: code, policies, error } }) => ({
+        run,
+        state,
+        startedAt,
+        finishedAt,
+        exitCode: code,
+        policies,
+        error,
+      }))
+      .toReversed()
   }
 
   /**
