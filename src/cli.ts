@@ -15,6 +15,7 @@ import { planCommand } from './commands/plan.ts'
 import { pruneCommand } from './commands/prune.ts'
 import { queryCommand } from './commands/query.ts'
 import { restoreCommand } from './commands/restore.ts'
+import { scheduleCommand } from './commands/schedule.ts'
 import { statusCommand } from './commands/status.ts'
 import { verifyCommand } from './commands/verify.ts'
 import { RetentionError } from './errors.ts'
@@ -49,6 +50,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(eraseCommand)
     .command(pruneCommand)
     .command(moveCommand)
+    .command(scheduleCommand)
     .demandCommand(1, 'Name a command.')
     .strict()
     .recommendCommands()

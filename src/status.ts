@@ -83,7 +83,7 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
     expired: expired.length,
     nextExpiry: next,
     lastAppliedAt: summary.lastAppliedAt,
-    changed: summary.lastFingerprint !== null && summary.lastFingerprint !== fingerprint(policy, config),
+    changed: summary.lastFingerprint !== null && summary.lastFingerprint !== fingerprint(policy),
     holds,
     warnings: warningsOf(survey?.findings ?? []),
     ...(error === undefined ? {} : { error }),
