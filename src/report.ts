@@ -127,6 +127,8 @@ export interface PolicyStanding {
   /** When the next archive expires, ISO 8601; null where none will. */
   readonly nextExpiry: string | null
   readonly lastAppliedAt: string | null
+  /** The next time of its schedule, without jitter, as ISO 8601 in UTC; null where it has none. */
+  readonly nextRunAt: string | null
   /** Whether the policy has changed since it last archived something. */
   readonly changed: boolean
   readonly holds: readonly Hold[]

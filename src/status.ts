@@ -9,6 +9,7 @@ import { policyCutoff, type PlanContext } from './plan/past.ts'
 import { fingerprint } from './plan/plan.ts'
 import { surveyPolicy, type Survey } from './plan/survey.ts'
 import type { Policy } from './config/policy.ts'
+import { nextTimes } from './schedule/times.ts'
 import { loadProject, nowOption, selectPolicies, type ProjectOptions } from './config/project.ts'
 import { reported, type PolicyStanding, type ReportedError, type StatusReport } from './report.ts'
 
@@ -83,6 +84,7 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
     expired: expired.length,
     nextExpiry: next,
     lastAppliedAt: summary.lastAppliedAt,
+    nextRunAt: (policy.schedule && nextTimes(policy.schedule, now, 1)[0]?.toISOString()) ?? null,
     changed: summary.lastFingerprint !== null && summary.lastFingerprint !== fingerprint(policy),
     holds,
     warnings: warningsOf(survey?.findings ?? []),

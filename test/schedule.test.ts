@@ -4,7 +4,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { loadProject } from '../src/config/project.ts'
-import { plan, RetentionError } from '../src/index.ts'
+import { plan, RetentionError, status } from '../src/index.ts'
 import { startScheduler } from '../src/schedule/scheduler.ts'
 import { delayOf, isMissed, nextTimes } from '../src/schedule/times.ts'
 import { createDatabase } from './support/database.ts'
@@ -43,13 +43,25 @@ test("a policy's schedule and zone go before the config's; mistakes are quoted w
   }
 })
 
-test('a policy counts its days in its own zone', async () => {
+test('a policy counts its days in its own zone, and its next run is in its status', async () => {
   const database = await createDatabase('sqlite')
-  const made = new TestProject({ database: database.address }, { a: { ...policy, timezone: 'Asia/Seoul' } })
+  const made = new TestProject(
+    { database: database.address },
+    {
+      a: { ...policy, timezone: 'Asia/Seoul', schedule: '0 9 * * *' },
+      b: policy,
+    },
+  )
   try {
     await database.run('create table log (id integer primary key, at text)')
     const [report] = (await plan({ cwd: made.folder, now: new Date('2026-06-15T15:00:00Z') })).policies
     assert.is(report?.cutoff, '2026-05-16T15:00:00Z')
+    const { policies } = await status({ cwd: made.folder, now: new Date('2026-06-15T15:00:00Z') })
+    assert.equal(
+      policies.map(({ nextRunAt }) => nextRunAt),
+      ['2026-06-16T00:00:00.000Z', null],
+    )
+    assert.match((await made.run(['status'])).stdout, /scheduled next for [\d-]+ 00:00 UTC/)
   } finally {
     made.remove()
     await database.drop()
@@ -62,6 +74,20 @@ test('a time in the gap of summer time runs once, and one in the overlap once', 
   assert.equal(days(gap), ['2026-03-29', '2026-03-30', '2026-03-31'])
   const overlap = isoTimes('30 2 * * *', 'Europe/Berlin', '2026-10-24T12:00:00Z', 3)
   assert.equal(days(overlap), ['2026-10-25', '2026-10-26', '2026-10-27'])
+})
+
+test('a daily time comes once on every day of any zone, whatever its clocks do', () => {
+  const zones = fc.constantFrom('Europe/Berlin', 'America/New_York', 'Australia/Lord_Howe', 'America/St_Johns')
+  const hours = fc.integer({ min: 0, max: 23 })
+  const minutes = fc.integer({ min: 0, max: 59 })
+  fc.assert(
+    fc.property(zones, hours, minutes, (timezone, hour, minute) => {
+      const day = new Intl.DateTimeFormat('en-CA', { timeZone: timezone })
+      const times = nextTimes({ cron: `${minute} ${hour} * * *`, jitter: 0, timezone }, new Date('2026-01-01'), 370)
+      return new Set(times.map((time) => day.format(time))).size === 370
+    }),
+    { numRuns: 20 },
+  )
 })
 
 test('jitter is the same for a machine, and within its bounds', () => {
