@@ -16,6 +16,7 @@ import { pruneCommand } from './commands/prune.ts'
 import { queryCommand } from './commands/query.ts'
 import { restoreCommand } from './commands/restore.ts'
 import { serveCommand } from './commands/serve.ts'
+import { scheduleCommand } from './commands/schedule.ts'
 import { statusCommand } from './commands/status.ts'
 import { verifyCommand } from './commands/verify.ts'
 import { RetentionError } from './errors.ts'
@@ -51,6 +52,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(pruneCommand)
     .command(moveCommand)
     .command(serveCommand)
+    .command(scheduleCommand)
     .demandCommand(1, 'Name a command.')
     .strict()
     .recommendCommands()

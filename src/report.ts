@@ -135,6 +135,8 @@ export interface PolicyStanding {
   readonly lastSuccessAt: string | null
   /** Runs that failed or were refused, as far as the ledger goes back (two years). */
   readonly failedRuns: number
+  /** The next time of its schedule, without jitter, as ISO 8601 in UTC; null where it has none. */
+  readonly nextRunAt: string | null
   /** Whether the policy has changed since it last archived something. */
   readonly changed: boolean
   readonly holds: readonly Hold[]

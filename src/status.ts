@@ -9,6 +9,7 @@ import { policyCutoff, type PlanContext } from './plan/past.ts'
 import { fingerprint } from './plan/plan.ts'
 import { surveyPolicy, type Survey } from './plan/survey.ts'
 import type { Policy } from './config/policy.ts'
+import { nextTimes } from './schedule/times.ts'
 import { loadProject, nowOption, selectPolicies, type ProjectOptions } from './config/project.ts'
 import { reported, type PolicyStanding, type ReportedError, type StatusReport } from './report.ts'
 
@@ -97,7 +98,8 @@ async function standingOf(policy: Policy, context: PlanContext): Promise<PolicyS
     lastRun: runs.last,
     lastSuccessAt: runs.lastSuccess?.finishedAt ?? null,
     failedRuns: runs.failures,
-    changed: summary.lastFingerprint !== null && summary.lastFingerprint !== fingerprint(policy, config),
+    nextRunAt: (policy.schedule && nextTimes(policy.schedule, now, 1)[0]?.toISOString()) ?? null,
+    changed: summary.lastFingerprint !== null && summary.lastFingerprint !== fingerprint(policy),
     holds,
     warnings: warningsOf(survey?.findings ?? []),
     ...(error === undefined ? {} : { error }),

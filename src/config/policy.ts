@@ -25,6 +25,7 @@ import {
 import { loadFile } from './load-file.ts'
 import { paceOf, type Pace } from './pace.ts'
 import { action, contradictions, redactionMistakes, set } from './redaction.ts'
+import { schedule, scheduleFields, type CheckedSchedule, type Schedule, type ScheduleInput } from './schedule.ts'
 import { sealingMistake, sealingOf, type Sealing } from './sealing.ts'
 import {
   throttle,
@@ -90,6 +91,10 @@ export interface PolicyInput {
   gentle?: boolean
   /** When apply waits for production; `false`: never. Default: the config's. */
   throttle?: ThrottleInput | false
+  /** When it runs by itself, as `'0 9 * * MON'`; `false`: never. Default: the config's. */
+  schedule?: string | ScheduleInput | false
+  /** The time zone of its days and of its schedule. Default: the config's. */
+  timezone?: string
   /** Refuses a run in which more rows than this are due, unless `--allow-large`. Default: no limit. */
   maxRows?: number
   /** Refuses a run in which more than this share of the table is due, unless `--allow-large`. Default: no limit. */
@@ -123,6 +128,9 @@ export interface Policy extends Pace {
   /** Whose rows are archived along; undefined: none. */
   readonly children: 'archive' | readonly TableName[] | undefined
   readonly throttle: Throttle
+  /** Undefined: it never runs by itself. */
+  readonly schedule: Schedule | undefined
+  readonly timezone: string
   readonly maxRows: number | undefined
   readonly maxPercent: number | undefined
   readonly columnTimezone: string
@@ -151,6 +159,8 @@ const fields = [
   'pause',
   'gentle',
   'throttle',
+  'schedule',
+  'timezone',
   'maxRows',
   'maxPercent',
   'columnTimezone',
@@ -178,6 +188,8 @@ const schema = v.strictObject(
     pause: v.optional(pause),
     gentle: v.optional(v.boolean('true or false')),
     throttle: v.optional(throttle),
+    schedule: v.optional(schedule),
+    timezone: v.optional(timezone),
     maxRows: v.optional(wholeNumber(1, Infinity)),
     maxPercent: v.optional(
       v.pipe(
@@ -198,12 +210,13 @@ export interface PolicyDefaults {
   readonly throttle: CheckedThrottle | undefined
   readonly archive: Sealing & Pick<TargetConfig, 'expireAfter'>
   readonly timezone: string
+  readonly schedule: CheckedSchedule | false
 }
 
 /** Checks what a policy file exports. */
 function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Checked<Policy> {
   const name = policyName(file)
-  const checked = check(schema, input, file, [...fields, ...targetFields, ...throttleFields])
+  const checked = check(schema, input, file, [...fields, ...targetFields, ...throttleFields, ...scheduleFields])
   const named: Mistake[] =
     namePattern.test(name) && Buffer.byteLength(name) <= longestName
       ? []
@@ -216,7 +229,9 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
   if ('mistakes' in checked) return { mistakes: [...named, ...checked.mistakes] }
   const sealing = sealingMistake(checked.value.archive, defaults.archive)
   if (sealing !== undefined) named.push({ file, text: sealing })
-  const expiry = expiryOf(checked.value.archive ?? {}, defaults.archive, defaults.timezone)
+  const zone = checked.value.timezone ?? defaults.timezone
+  const times = checked.value.schedule ?? defaults.schedule
+  const expiry = expiryOf(checked.value.archive ?? {}, defaults.archive, zone)
   const lock = lockMistake(checked.value.archive ?? {}, expiry)
   if (lock !== undefined) named.push({ file, text: lock })
   if (named.length > 0) return { mistakes: named }
@@ -242,6 +257,8 @@ function checkPolicy(input: unknown, file: string, defaults: PolicyDefaults): Ch
       maxRows,
       maxPercent,
       ...paceOf({ gentle, batch, batchBytes, concurrency, pause: rest }),
+      schedule: times === false ? undefined : { ...times, timezone: zone },
+      timezone: zone,
       throttle: throttleOf(defaults.throttle, own.throttle),
     },
   }

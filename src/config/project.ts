@@ -87,7 +87,7 @@ function passwordVariables(config: Config, policies: readonly Policy[]): (string
   return [config.archive, ...policies.map(({ archive }) => archive ?? config.archive)].map(passwordVariable)
 }
 
-const noDefaults: PolicyDefaults = { gentle: false, throttle: undefined, archive: {}, timezone: 'UTC' }
+const noDefaults: PolicyDefaults = { gentle: false, throttle: undefined, archive: {}, timezone: 'UTC', schedule: false }
 
 /** Loads the config alone. @throws as `loadProject`. */
 export async function loadConfig(options: ProjectOptions): Promise<Config> {

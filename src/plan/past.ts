@@ -23,7 +23,7 @@ export interface PlanContext {
 
 /** A policy's cutoff in this run. */
 export function policyCutoff(policy: Policy, context: PlanContext): Cutoff {
-  const own = cutoffOf(policy.days, context.config.timezone, context.now)
+  const own = cutoffOf(policy.days, policy.timezone, context.now)
   return context.before === undefined ? own : earlier(own, context.before)
 }
 

@@ -4,7 +4,6 @@ import { createHash } from 'node:crypto'
 import { sql } from 'kysely'
 
 import { look, type ChildRows } from './children.ts'
-import type { Config } from '../config/config.ts'
 import { formatTableName, type TableName } from '../config/fields.ts'
 import type { Policy } from '../config/policy.ts'
 import { countRows, cut, type Cut, type Range } from './cut.ts'
@@ -159,10 +158,10 @@ async function tooLarge(db: Db, policy: Policy, found: Survey): Promise<string |
 }
 
 /** Changes when the rows that a policy takes, or the way it takes them, change. */
-export function fingerprint(policy: Policy, config: Config): string {
+export function fingerprint(policy: Policy): string {
   const { table, column, days, where, columnTimezone, children, set } = policy
   const names = children === undefined || children === 'archive' ? children : children.map(formatTableName)
-  const what: unknown[] = [formatTableName(table), column, days, where ?? null, columnTimezone, config.timezone, names]
+  const what: unknown[] = [formatTableName(table), column, days, where ?? null, columnTimezone, policy.timezone, names]
   if (set !== undefined) what.push(set)
   return createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, 16)
 }

@@ -49,8 +49,12 @@ function printDetails(policy: PolicyStanding): string {
       text: holdLine(hold),
     })),
   ]
-  const text = `${expiryLine(policy)}${policy.error === undefined ? '' : errorLines(policy.error)}${warnings(notes)}`
+  const text = `${nextRunLine(policy)}${expiryLine(policy)}${policy.error === undefined ? '' : errorLines(policy.error)}${warnings(notes)}`
   return text === '' ? '' : `\n${style('bold', policy.policy)}\n${text}`
+}
+
+function nextRunLine({ nextRunAt }: PolicyStanding): string {
+  return nextRunAt === null ? '' : `${indent(style('dim', `scheduled next for ${moment(nextRunAt)} UTC`))}\n`
 }
 
 /** How old archives become, and which are older; nothing where they are kept for ever. */

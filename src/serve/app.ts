@@ -30,7 +30,7 @@ export interface AnsweredRequest {
 }
 
 /** What the server knows of a request beyond the request itself. */
-export interface Caller {
+interface Caller {
   /** Who asks, for limits. Default: all are one, and wrong tokens are not counted. */
   readonly address?: string | undefined
   /** The path in front of all addresses that are given back. Default: none. */

@@ -136,7 +136,7 @@ export function told({ table, of, ...same }: NonNullable<Manifest['files'][numbe
 
 /** The ledger's entry for a step. */
 export function entryOf(
-  { name, order, context, partition, redacted }: StepFacts,
+  { name, order, partition, redacted }: StepFacts,
   manifest: Manifest,
   manifestStored: Digest,
 ): LedgerEntry {
@@ -145,7 +145,7 @@ export function entryOf(
     manifestSha256: manifestStored.sha256,
     partition: partition ?? null,
     redacted: redacted ?? null,
-    fingerprint: fingerprint(order.policy, context.config),
+    fingerprint: fingerprint(order.policy),
   }
 }
 

@@ -10,7 +10,7 @@ export interface LoadOptions {
 }
 
 /** Requests that were answered alike. */
-export interface Answered {
+interface Answered {
   readonly path: string
   readonly status: number
   readonly count: number
