@@ -10,6 +10,7 @@ import { cutoffAt, type Cutoff } from '../cutoff.ts'
 import { openDatabase } from '../database/open.ts'
 import { RetentionError } from '../errors.ts'
 import { Ledger } from '../ledger/ledger.ts'
+import { sendNotices } from '../notice/send.ts'
 import type { PlanContext } from '../plan/past.ts'
 import { planPolicy, type PolicyPlan } from '../plan/plan.ts'
 import { failureOf, lockedReport, notBegunReport, reportOf, type Failure } from './policy-report.ts'
@@ -85,6 +86,7 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
   const before = beforeOption(options.before, config.timezone)
   const limits = limitsOf(options, config, started)
   const database = await openDatabase(config, access)
+  let report: ApplyReport
   try {
     const ledger =
       access === 'write'
@@ -114,7 +116,7 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
         ),
       )
     }
-    return {
+    report = {
       run: context.run,
       dryRun: access === 'read',
       startedAt: started.toISOString(),
@@ -124,6 +126,9 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
   } finally {
     await database.close()
   }
+  if (access === 'read') return report
+  const notices = await sendNotices(config.notices, report, options.signal)
+  return notices.length === 0 ? report : { ...report, notices }
 }
 
 async function planReport(policy: Policy, context: RunContext, allowLarge: boolean): Promise<PolicyReport> {

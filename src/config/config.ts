@@ -19,6 +19,7 @@ import {
 } from './fields.ts'
 import { Keys, type AskForKey } from './keys.ts'
 import { loadFile } from './load-file.ts'
+import { noticeFields, notices, type NoticeInput } from './notices.ts'
 import { passwordVariable, sealingMistake } from './sealing.ts'
 import { throttle, throttleFields, type CheckedThrottle, type ThrottleInput } from './throttle.ts'
 import { check, type Checked } from './validate.ts'
@@ -51,6 +52,8 @@ export interface ConfigInput {
   gentle?: boolean
   /** When apply waits for production, in all policies; `false`: never. Default: see each field. */
   throttle?: ThrottleInput | false
+  /** Who is told how a run of apply ended. Default nobody. */
+  notices?: readonly NoticeInput[]
 }
 
 /** A configuration, checked and with its defaults filled in. */
@@ -75,6 +78,7 @@ export interface Config {
   readonly gentle: boolean
   /** As written; policies have it completed. */
   readonly throttle: CheckedThrottle | undefined
+  readonly notices: readonly NoticeInput[]
   /** What sealed archives are opened with. */
   readonly keys: Keys
 }
@@ -95,6 +99,7 @@ const fields = [
   'maxStepTime',
   'gentle',
   'throttle',
+  'notices',
 ] as const
 
 const databaseAllowed = '"sqlite:./file.db" or "postgres://user:password@host/name"'
@@ -131,6 +136,7 @@ const schema = v.strictObject(
     maxStepTime: v.optional(timeout),
     gentle: v.optional(v.boolean('true or false'), false),
     throttle: v.optional(throttle),
+    notices: v.optional(notices, []),
   },
   'an object, as defineConfig({ database, policies, … }) makes it',
 )
@@ -144,7 +150,7 @@ function isUnambiguous(address: string): boolean {
 
 /** Checks what a config file exports. @param ask for keys that are not in the environment */
 export function checkConfig(input: unknown, file: string, folder: string, ask?: AskForKey): Checked<Config> {
-  const checked = check(schema, input, file, [...fields, ...targetFields, ...throttleFields])
+  const checked = check(schema, input, file, [...fields, ...targetFields, ...throttleFields, ...noticeFields])
   if ('mistakes' in checked) return checked
   const { policies, throttle: given, ...rest } = checked.value
   const expiry = expiryOf(rest.archive, {}, rest.timezone)

@@ -1,0 +1,52 @@
+/** Notices: a receiver that checks signatures gets what a run came to; one that fails changes nothing of the run. */
+import { createHmac } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+
+import { sendNotices } from '../src/notice/send.ts'
+import type { ApplyReport } from '../src/index.ts'
+
+const test = suite('notice')
+const key = Buffer.from('a key of the receiver')
+const report: ApplyReport = { run: 'r1', dryRun: false, startedAt: '', finishedAt: '', policies: [] }
+const quick = { request: 2000, pause: 1, total: 10_000 }
+
+for (const [statuses, sent] of [
+  [[200], true],
+  [[500, 429, 200], true],
+  [[500, 500, 500], false],
+  [[400], false],
+] as const) {
+  test(`answers ${statuses.join(', ')}`, async () => {
+    const ids = new Set<unknown>()
+    let requests = 0
+    let wrong = 0
+    const server = createServer((request, response) => {
+      void request.toArray().then((parts) => {
+        const { 'webhook-id': id, 'webhook-timestamp': at, 'webhook-signature': signature } = request.headers
+        const signed = `${String(id)}.${String(at)}.${Buffer.concat(parts).toString()}`
+        if (signature !== `v1,${createHmac('sha256', key).update(signed).digest('base64')}`) wrong++
+        ids.add(id)
+        response.writeHead(statuses[requests++] ?? 500).end()
+      })
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    process.env['NOTICE_URL'] = `http://127.0.0.1:${(server.address() as AddressInfo).port}/?token=hidden`
+    process.env['NOTICE_SECRET'] = `whsec_${key.toString('base64')}`
+    const webhook = { url: { env: 'NOTICE_URL' }, secret: { env: 'NOTICE_SECRET' } }
+    const [told] = await sendNotices([{ webhook, on: 'always' }, { webhook, on: 'failure' }], report, undefined, quick)
+    server.close()
+    assert.is(told?.sent, sent)
+    assert.is(told?.attempts, statuses.length)
+    assert.is(requests, statuses.length)
+    assert.is(wrong, 0)
+    assert.is(ids.size, 1)
+    assert.not.match(JSON.stringify(told), /hidden|whsec/)
+  })
+}
+
+test.run()
