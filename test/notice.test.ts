@@ -9,6 +9,7 @@ import * as assert from 'uvu/assert'
 
 import { sendNotices } from '../src/notice/send.ts'
 import type { ApplyReport } from '../src/index.ts'
+import { TestProject } from './support/project.ts'
 
 const test = suite('notice')
 const key = Buffer.from('a key of the receiver')
@@ -38,7 +39,15 @@ for (const [statuses, sent] of [
     process.env['NOTICE_URL'] = `http://127.0.0.1:${(server.address() as AddressInfo).port}/?token=hidden`
     process.env['NOTICE_SECRET'] = `whsec_${key.toString('base64')}`
     const webhook = { url: { env: 'NOTICE_URL' }, secret: { env: 'NOTICE_SECRET' } }
-    const [told] = await sendNotices([{ webhook, on: 'always' }, { webhook, on: 'failure' }], report, undefined, quick)
+    const [told] = await sendNotices(
+      [
+        { webhook, on: 'always' },
+        { webhook, on: 'failure' },
+      ],
+      report,
+      undefined,
+      quick,
+    )
     server.close()
     assert.is(told?.sent, sent)
     assert.is(told?.attempts, statuses.length)
@@ -48,5 +57,18 @@ for (const [statuses, sent] of [
     assert.not.match(JSON.stringify(told), /hidden|whsec/)
   })
 }
+
+test('a notice that cannot be sent leaves the exit code as it is', async () => {
+  const webhook = { url: 'https://example.invalid/', secret: { env: 'NOTICE_MISSING' } }
+  const project = new TestProject({ database: 'sqlite:./a.db', notices: [{ webhook, on: 'always' }] })
+  project.write('a.db', '')
+  project.policy('logs', { table: 'logs', timestamp: 'at', keepFor: '30d' })
+  const told = await project.run(['apply', '--json'])
+  const silent = await project.run(['plan', '--json'])
+  project.configure({ database: 'sqlite:./a.db' })
+  assert.is(told.code, (await project.run(['apply', '--json'])).code)
+  assert.match(told.stdout, /NOTICE_MISSING is not set/)
+  assert.not.match(silent.stdout, /NOTICE_MISSING/)
+})
 
 test.run()

@@ -11,7 +11,10 @@ const most = 20
 export function compose({ run, policies }: ApplyReport): Message {
   const rows = policies.reduce((sum, { archived }) => sum + archived, 0)
   const failed = policies.filter(({ error }) => error !== undefined).length
-  const subject = failed > 0 ? `Retention: ${failed} of ${policies.length} policies failed` : `Retention: ${number(rows)} rows archived`
+  const subject =
+    failed > 0
+      ? `Retention: ${failed} of ${policies.length} policies failed`
+      : `Retention: ${number(rows)} rows archived`
   const lines = policies.slice(0, most).map(line)
   if (policies.length > most) lines.push(`and ${policies.length - most} more`)
   return { subject, text: [`Run ${run}`, ...lines].join('\n') }
