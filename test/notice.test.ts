@@ -1,7 +1,7 @@
 /** Notices: a receiver that checks signatures gets what a run came to; one that fails changes nothing of the run. */
 import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 import { suite } from 'uvu'
@@ -26,15 +26,15 @@ for (const [statuses, sent] of [
     const ids = new Set<unknown>()
     let requests = 0
     let wrong = 0
-    const server = createServer((request, response) => {
-      void request.toArray().then((parts) => {
-        const { 'webhook-id': id, 'webhook-timestamp': at, 'webhook-signature': signature } = request.headers
-        const signed = `${String(id)}.${String(at)}.${Buffer.concat(parts).toString()}`
-        if (signature !== `v1,${createHmac('sha256', key).update(signed).digest('base64')}`) wrong++
-        ids.add(id)
-        response.writeHead(statuses[requests++] ?? 500).end()
-      })
-    }).listen(0, '127.0.0.1')
+    const receive = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+      const parts = await request.toArray()
+      const { 'webhook-id': id, 'webhook-timestamp': at, 'webhook-signature': signature } = request.headers
+      const signed = `${String(id)}.${String(at)}.${Buffer.concat(parts).toString()}`
+      if (signature !== `v1,${createHmac('sha256', key).update(signed).digest('base64')}`) wrong++
+      ids.add(id)
+      response.writeHead(statuses[requests++] ?? 500).end()
+    }
+    const server = createServer((request, response) => void receive(request, response)).listen(0, '127.0.0.1')
     await once(server, 'listening')
     process.env['NOTICE_URL'] = `http://127.0.0.1:${(server.address() as AddressInfo).port}/?token=hidden`
     process.env['NOTICE_SECRET'] = `whsec_${key.toString('base64')}`
@@ -62,7 +62,7 @@ test('a notice that cannot be sent leaves the exit code as it is', async () => {
   const webhook = { url: 'https://example.invalid/', secret: { env: 'NOTICE_MISSING' } }
   const project = new TestProject({ database: 'sqlite:./a.db', notices: [{ webhook, on: 'always' }] })
   project.write('a.db', '')
-  project.policy('logs', { table: 'logs', timestamp: 'at', keepFor: '30d' })
+  project.policy('logs', { table: 'logs', column: 'at', days: 30 })
   const told = await project.run(['apply', '--json'])
   const silent = await project.run(['plan', '--json'])
   project.configure({ database: 'sqlite:./a.db' })

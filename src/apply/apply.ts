@@ -86,7 +86,7 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
   const before = beforeOption(options.before, config.timezone)
   const limits = limitsOf(options, config, started)
   const database = await openDatabase(config, access)
-  let report: ApplyReport
+  let told: ApplyReport
   try {
     const ledger =
       access === 'write'
@@ -116,7 +116,7 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
         ),
       )
     }
-    report = {
+    told = {
       run: context.run,
       dryRun: access === 'read',
       startedAt: started.toISOString(),
@@ -126,9 +126,9 @@ async function run(options: ApplyOptions, access: 'read' | 'write', work: Policy
   } finally {
     await database.close()
   }
-  if (access === 'read') return report
-  const notices = await sendNotices(config.notices, report, options.signal)
-  return notices.length === 0 ? report : { ...report, notices }
+  if (access === 'read') return told
+  const notices = await sendNotices(config.notices, told, options.signal)
+  return notices.length === 0 ? told : { ...told, notices }
 }
 
 async function planReport(policy: Policy, context: RunContext, allowLarge: boolean): Promise<PolicyReport> {
