@@ -58,6 +58,23 @@ for (const [statuses, sent] of [
   })
 }
 
+test('a stopped run is told of once; a hanging receiver and a secret that is none are reported', async () => {
+  const server = createServer(() => {}).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  process.env['NOTICE_SECRET'] = `whsec_${key.toString('base64')}`
+  process.env['NOTICE_WRONG'] = 'not base64!'
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
+  const to = (name: string) => [{ webhook: { url, secret: { env: name } }, on: 'always' }] as const
+  const [stopped] = await sendNotices(to('NOTICE_SECRET'), report, AbortSignal.abort(), { ...quick, request: 20 })
+  assert.equal(stopped, { to: 'webhook', sent: false, attempts: 1, error: 'no answer in time' })
+  const [wrong] = await sendNotices(to('NOTICE_WRONG'), report, undefined, quick)
+  assert.is(wrong?.attempts, 0)
+  assert.match(wrong?.error ?? '', /NOTICE_WRONG/)
+  assert.not.match(wrong?.error ?? '', /not base64!/)
+  server.closeAllConnections()
+  server.close()
+})
+
 test('a notice that cannot be sent leaves the exit code as it is', async () => {
   const webhook = { url: 'https://example.invalid/', secret: { env: 'NOTICE_MISSING' } }
   const project = new TestProject({ database: 'sqlite:./a.db', notices: [{ webhook, on: 'always' }] })

@@ -16,7 +16,7 @@ export interface Patience {
 const usual: Patience = { request: 10_000, pause: 1000, total: 30_000 }
 const attemptsAllowed = 3
 
-/** Never throws. @param signal aborted, nothing more is tried */
+/** Never throws. @param signal aborted, nothing is tried a second time */
 export async function sendNotices(
   notices: readonly NoticeInput[],
   report: ApplyReport,
@@ -27,7 +27,7 @@ export async function sendNotices(
   const total = AbortSignal.timeout(patience.total)
   const end = signal === undefined ? total : AbortSignal.any([signal, total])
   const wanted = notices.filter(({ on = 'failure' }) => on === 'always' || on === outcome)
-  return Promise.all(wanted.map(async (notice) => send(notice, report, end, patience)))
+  return Promise.all(wanted.map(async (notice) => send(notice, report, { total, end }, patience)))
 }
 
 const good: ReadonlySet<string> = new Set(['applied', 'nothing-due'])
@@ -35,7 +35,7 @@ const good: ReadonlySet<string> = new Set(['applied', 'nothing-due'])
 async function send(
   { webhook }: NoticeInput,
   report: ApplyReport,
-  end: AbortSignal,
+  { total, end }: { readonly total: AbortSignal; readonly end: AbortSignal },
   patience: Patience,
 ): Promise<NoticeReport> {
   const url = typeof webhook.url === 'string' ? webhook.url : process.env[webhook.url.env]
@@ -43,10 +43,12 @@ async function send(
   const failed = (attempts: number, error: string): NoticeReport => ({ to: 'webhook', sent: false, attempts, error })
   if (!url) return failed(0, 'the environment variable of its url is not set')
   if (!secret) return failed(0, `the environment variable ${webhook.secret.env} is not set`)
+  if (!/^(whsec_)?[a-z0-9+/]{2,}={0,2}$/i.test(secret))
+    return failed(0, `the environment variable ${webhook.secret.env} does not hold "whsec_" and base64`)
   const body = JSON.stringify({ type: 'run.finished', ...compose(report), report })
   const id = `msg_${randomUUID()}`
   for (let attempt = 1; ; attempt++) {
-    const answer = await post(url, secret, id, body, AbortSignal.any([end, AbortSignal.timeout(patience.request)]))
+    const answer = await post(url, secret, id, body, AbortSignal.any([total, AbortSignal.timeout(patience.request)]))
     if (answer.error === undefined) return { to: 'webhook', sent: true, attempts: attempt }
     if (!answer.again || attempt === attemptsAllowed || end.aborted) return failed(attempt, answer.error)
     const pause = Math.max(patience.pause * 2 ** (attempt - 1), answer.after)
