@@ -6,14 +6,17 @@ export interface Message {
   readonly text: string
 }
 
+/** How a policy ends that did all it was to do. */
+export const good: ReadonlySet<string> = new Set(['applied', 'nothing-due'])
+
 const most = 20
 
 export function compose({ run, policies }: ApplyReport): Message {
   const rows = policies.reduce((sum, { archived }) => sum + archived, 0)
-  const failed = policies.filter(({ error }) => error !== undefined).length
+  const failed = policies.filter(({ status }) => !good.has(status)).length
   const subject =
     failed > 0
-      ? `Retention: ${failed} of ${policies.length} policies failed`
+      ? `Retention: ${failed} of ${policies.length} policies did not finish`
       : `Retention: ${number(rows)} rows archived`
   const lines = policies.slice(0, most).map(line)
   if (policies.length > most) lines.push(`and ${policies.length - most} more`)

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import type { NoticeInput } from '../config/notices.ts'
 import type { ApplyReport, NoticeReport } from '../report.ts'
-import { compose } from './compose.ts'
+import { compose, good } from './compose.ts'
 
 /** How long sending may take, in milliseconds. */
 export interface Patience {
@@ -29,8 +29,6 @@ export async function sendNotices(
   const wanted = notices.filter(({ on = 'failure' }) => on === 'always' || on === outcome)
   return Promise.all(wanted.map(async (notice) => send(notice, report, { total, end }, patience)))
 }
-
-const good: ReadonlySet<string> = new Set(['applied', 'nothing-due'])
 
 async function send(
   { webhook }: NoticeInput,
