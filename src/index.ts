@@ -26,6 +26,7 @@ export { move, type MoveOptions } from './move/move.ts'
 export { definePolicy, type PolicyInput } from './config/policy.ts'
 export type { AskForKey, KeyKind } from './config/keys.ts'
 export { env, type Compress, type Encrypt, type EnvReference, type SealingInput } from './config/sealing.ts'
+export type { NoticeInput } from './config/notices.ts'
 export type { ThrottleInput } from './config/throttle.ts'
 export type { ProjectOptions } from './config/project.ts'
 export type {
@@ -62,6 +63,7 @@ export type {
   Unopened,
   VerifyFinding,
   VerifyReport,
+  NoticeReport,
   WaitReport,
 } from './report.ts'
 export { prune, type PruneOptions } from './prune/prune.ts'

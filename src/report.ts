@@ -94,6 +94,14 @@ export interface PolicyReport {
   readonly space?: SpaceReport
 }
 
+/** A notice, and whether it arrived. */
+export interface NoticeReport {
+  readonly to: 'webhook'
+  readonly sent: boolean
+  readonly attempts: number
+  readonly error?: string
+}
+
 /** What one run of apply did, or would do. */
 export interface ApplyReport {
   readonly run: string
@@ -101,6 +109,8 @@ export interface ApplyReport {
   readonly startedAt: string
   readonly finishedAt: string
   readonly policies: readonly PolicyReport[]
+  /** Only of a run that somebody was to be told of. */
+  readonly notices?: readonly NoticeReport[]
 }
 
 /** How a policy stands. */

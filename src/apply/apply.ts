@@ -11,6 +11,7 @@ import { openDatabase } from '../database/open.ts'
 import { messageOf, RetentionError } from '../errors.ts'
 import type { RunEvent } from '../events.ts'
 import { Ledger } from '../ledger/ledger.ts'
+import { sendNotices } from '../notice/send.ts'
 import type { PlanContext } from '../plan/past.ts'
 import { planPolicy, type PolicyPlan } from '../plan/plan.ts'
 import { failureOf, lockedReport, notBegunReport, reportOf, type Failure } from './policy-report.ts'
@@ -127,6 +128,7 @@ async function run(options: ApplyOptions, { access, id, tell }: RunKind, work: P
   const before = beforeOption(options.before, config.timezone)
   const limits = limitsOf(options, config, started)
   const database = await openDatabase(config, access)
+  let told: ApplyReport
   try {
     const ledger =
       access === 'write'
@@ -149,7 +151,7 @@ async function run(options: ApplyOptions, { access, id, tell }: RunKind, work: P
     tell({ type: 'run-started', policies: selected.map((policy) => policy.name) })
     const reports: PolicyReport[] = []
     for (const policy of selected) reports.push(await work(policy, context))
-    return {
+    told = {
       run: context.run,
       dryRun: access === 'read',
       startedAt: started.toISOString(),
@@ -159,6 +161,9 @@ async function run(options: ApplyOptions, { access, id, tell }: RunKind, work: P
   } finally {
     await database.close()
   }
+  if (access === 'read') return told
+  const notices = await sendNotices(config.notices, told, options.signal)
+  return notices.length === 0 ? told : { ...told, notices }
 }
 
 async function planReport(policy: Policy, context: RunContext, allowLarge: boolean): Promise<PolicyReport> {

@@ -19,6 +19,7 @@ import {
 } from './fields.ts'
 import { Keys, type AskForKey } from './keys.ts'
 import { loadFile } from './load-file.ts'
+import { noticeFields, notices, type NoticeInput } from './notices.ts'
 import { passwordVariable, sealingMistake } from './sealing.ts'
 import { schedule, scheduleFields, type CheckedSchedule, type ScheduleInput } from './schedule.ts'
 import { throttle, throttleFields, type CheckedThrottle, type ThrottleInput } from './throttle.ts'
@@ -54,6 +55,8 @@ export interface ConfigInput {
   throttle?: ThrottleInput | false
   /** When policies run by themselves, as `'0 9 * * MON'`. Default never. */
   schedule?: string | ScheduleInput | false
+  /** Who is told how a run of apply ended. Default nobody. */
+  notices?: readonly NoticeInput[]
 }
 
 /** A configuration, checked and with its defaults filled in. */
@@ -79,6 +82,7 @@ export interface Config {
   /** As written; policies have it completed. */
   readonly throttle: CheckedThrottle | undefined
   readonly schedule: CheckedSchedule | false
+  readonly notices: readonly NoticeInput[]
   /** What sealed archives are opened with. */
   readonly keys: Keys
 }
@@ -100,6 +104,7 @@ const fields = [
   'gentle',
   'throttle',
   'schedule',
+  'notices',
 ] as const
 
 const databaseAllowed = '"sqlite:./file.db" or "postgres://user:password@host/name"'
@@ -137,6 +142,7 @@ const schema = v.strictObject(
     gentle: v.optional(v.boolean('true or false'), false),
     throttle: v.optional(throttle),
     schedule: v.optional(schedule, false),
+    notices: v.optional(notices, []),
   },
   'an object, as defineConfig({ database, policies, … }) makes it',
 )
@@ -150,7 +156,13 @@ function isUnambiguous(address: string): boolean {
 
 /** Checks what a config file exports. @param ask for keys that are not in the environment */
 export function checkConfig(input: unknown, file: string, folder: string, ask?: AskForKey): Checked<Config> {
-  const checked = check(schema, input, file, [...fields, ...targetFields, ...throttleFields, ...scheduleFields])
+  const checked = check(schema, input, file, [
+    ...fields,
+    ...targetFields,
+    ...throttleFields,
+    ...scheduleFields,
+    ...noticeFields,
+  ])
   if ('mistakes' in checked) return checked
   const { policies, throttle: given, ...rest } = checked.value
   const expiry = expiryOf(rest.archive, {}, rest.timezone)

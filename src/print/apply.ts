@@ -5,7 +5,11 @@ import { folderOf, printPolicy } from './policy.ts'
 import { counted, seconds, size, style } from './style.ts'
 
 export function printApply(report: ApplyReport): string {
-  return report.policies.map((policy) => printPolicy(policy, result(policy))).join('\n')
+  const unsent = (report.notices ?? []).filter(({ sent }) => !sent)
+  return [
+    ...report.policies.map((policy) => printPolicy(policy, result(policy))),
+    ...unsent.map(({ to, error }) => `${style('yellow', '!')} notice to ${to} not sent: ${error}`),
+  ].join('\n')
 }
 
 function result(policy: PolicyReport): string {
