@@ -50,7 +50,7 @@ interface Bindings {
 }
 
 /** What an answer's routes share. */
-export interface Parts {
+interface Parts {
   readonly runs: Runs
   readonly streams: Streams
   readonly status: Shared<StatusReport>
