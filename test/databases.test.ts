@@ -122,7 +122,7 @@ overDatabases(test, 'as functions: events say which database they are of', async
       ['eu', 'us'],
     )
     const steps = events.filter(({ type }) => type === 'step-finished').map(({ database }) => database)
-    assert.equal(steps.toSorted(), ['eu', 'us'])
+    assert.equal(new Set(steps), new Set(['eu', 'us']))
     const alone = await apply({ cwd: folder }).catch((error: unknown) => error)
     assert.match(String(alone), /several databases: name one/)
   }),

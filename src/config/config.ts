@@ -37,7 +37,7 @@ export interface ConfigInput {
    * Several databases with the same policies, by name: `{ eu: 'postgres://…', us: 'postgres://…' }`, in place of `database`.
    * Each has a ledger of its own. Default: one database alone.
    */
-  databases?: Record<string, string | DatabaseInput>
+  databases?: Record<string, string | DatabaseInput | undefined>
   /** How many of several databases are worked on at the same time. Default 4. */
   parallel?: number
   /** The folder of the policies. Default `./policies`. */

@@ -9,8 +9,8 @@ import { check, didYouMean, type Checked } from './validate.ts'
 
 /** One of several databases. */
 export interface DatabaseInput {
-  /** Its address, as of the config's `database`. */
-  database: string
+  /** Its address, as of the config's `database`. Undefined, as a missing variable of the environment is, is a mistake. */
+  database: string | undefined
   /** Where its archives go. Default: a folder of its name within the config's `archive`. */
   archive?: string | TargetInput
 }
