@@ -1,7 +1,9 @@
 /** query: archives asked by SQL, with the rows, types and NULLs that they have, and with nothing else in reach. */
+import { spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -331,6 +333,8 @@ overDatabases(
       'selec 1',
     ])
       assert.is(await code(sql), 'QUERY_FAILED', sql)
+    const reserved = await failure(query('select at from log', { cwd: made.folder }))
+    assert.match(reserved.hint ?? '', /double quotes: "at"/)
     for (const sql of [
       `copy (select 1) to '${file}' -- log`,
       `explain analyze copy (select 1) to '${file}' -- log`,
@@ -362,6 +366,34 @@ overDatabases(
     )
     assert.is((await failure(asked)).code, 'INTERRUPTED')
     nothingIsLeft()
+  },
+  ['sqlite'],
+)
+
+overDatabases(
+  test,
+  'a terminal that is closed and an impatient Ctrl-C leave nothing unsealed behind',
+  async ({ db, project }) => {
+    await seedLog(db, ['2026-01-01T00:00:00Z'])
+    const made = project({ log: logPolicy }, { archive: { to: './backups', durable: true, encrypt: sealed } })
+    await archive(made)
+    mkdirSync(made.path('tmp'))
+    const left = (): string[] =>
+      readdirSync(made.path('tmp'), { recursive: true, encoding: 'utf8' }).filter((name) => name.includes('query-'))
+    const endless =
+      'select count(*) from log, range(1000000000) a, range(1000000000) b where hash(a.range, b.range) = 7'
+    for (const signals of [['SIGHUP'], ['SIGINT', 'SIGINT']] as const) {
+      const child = spawn(process.execPath, [path.join(import.meta.dirname, '../src/bin.ts'), 'query', endless], {
+        cwd: made.folder,
+        env: { ...process.env, TMPDIR: made.path('tmp') },
+        stdio: 'ignore',
+      })
+      const closed = new Promise<number | null>((resolve) => child.on('close', resolve))
+      while (!left().some((name) => name.endsWith('.csv'))) await sleep(10)
+      for (const signal of signals) child.kill(signal)
+      assert.is(await closed, 130)
+      assert.equal(left(), [])
+    }
   },
   ['sqlite'],
 )

@@ -8,6 +8,9 @@ import type { QueryOptions } from '../query/query.ts'
 import type { QueryReport, QueryView } from '../report.ts'
 import { fail, given, numberOption, present, projectOptions, type CommonArguments } from './command.ts'
 
+/** What ends a query; the last is a terminal that was closed, or a connection to it that broke. */
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
 interface QueryArguments extends CommonArguments {
   sql: string | undefined
   format: string
@@ -38,8 +41,13 @@ export const queryCommand: CommandModule<CommonArguments, QueryArguments> = {
     if (argv.sql === undefined) return list(argv, asked)
     const { sql } = argv
     const project = projectOptions(argv)
-    const onSignal = (): void => interruption.abort()
-    process.once('SIGINT', onSignal).once('SIGTERM', onSignal)
+    const onSignal = (): void => {
+      // What does not come to an end, such as a service that never answers, is not waited for a second time.
+      if (interruption.signal.aborted) process.exit(exitCode.interrupted)
+      interruption.abort()
+    }
+    // A signal that nobody hears would end the process with plain rows left in the temporary folder.
+    for (const name of signals) process.on(name, onSignal)
     const format = argv.json ? 'json' : argv.format
     let written = false
     try {
@@ -60,7 +68,7 @@ export const queryCommand: CommandModule<CommonArguments, QueryArguments> = {
       // After a part of the answer, nothing else may stand on stdout.
       fail(error, { json: format === 'json' && !written })
     } finally {
-      process.off('SIGINT', onSignal).off('SIGTERM', onSignal)
+      for (const name of signals) process.off(name, onSignal)
     }
   },
 }

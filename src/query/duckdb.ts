@@ -148,10 +148,16 @@ export class DuckDb {
 
 function failed(error: unknown): never {
   const message = messageOf(error)
+  throw new RetentionError('QUERY_FAILED', `DuckDB: ${message}`, { ...hintFor(message), cause: error })
+}
+
+function hintFor(message: string): { hint?: string } {
   // It knows the views that the query names, and so has none of the others to offer.
-  const isName = /^(?:Catalog|Binder) Error/.test(message)
-  const hint = isName ? { hint: '"retention query" without SQL lists what can be asked.' } : {}
-  throw new RetentionError('QUERY_FAILED', `DuckDB: ${message}`, { ...hint, cause: error })
+  if (/^(?:Catalog|Binder) Error/.test(message))
+    return { hint: '"retention query" without SQL lists what can be asked.' }
+  return /Parser Error: syntax error/.test(message)
+    ? { hint: 'A column whose name is a word of DuckDB\'s, such as at, stands in double quotes: "at".' }
+    : {}
 }
 
 async function loadDuckDb(): Promise<Api> {

@@ -1,4 +1,5 @@
 /** Files that DuckDB can read: archives where they are, or unsealed into a folder that nobody else can read. */
+import { rmSync } from 'node:fs'
 import { mkdtemp, open, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -12,10 +13,14 @@ import { LocalTarget } from '../target/local.ts'
 /** Lends a folder of one's own, mode 0700, for as long as some work takes. */
 export async function withPrivateFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(path.join(tmpdir(), 'retention-query-'))
+  // What was unsealed must not outlive a process that ends before the work does.
+  const remove = (): void => rmSync(folder, { recursive: true, force: true })
+  process.once('exit', remove)
   try {
     return await work(folder)
   } finally {
     await rm(folder, { recursive: true, force: true })
+    process.off('exit', remove)
   }
 }
 
