@@ -79,3 +79,12 @@ export { schedulePrint, type SchedulePrintOptions, type SchedulePrintReport } fr
 export type { ScheduleInput } from './config/schedule.ts'
 export { status, type StatusOptions } from './status.ts'
 export { verify, type VerifyOptions } from './verify/verify.ts'
+export {
+  enqueue,
+  queueStatus,
+  startWorker,
+  type EnqueueReport,
+  type Worker,
+  type WorkerOptions,
+} from './worker/worker.ts'
+export type { QueueCounts, QueuedRun } from './worker/queue.ts'
