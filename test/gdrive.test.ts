@@ -41,6 +41,7 @@ test.before.each(() => {
   drive.pageSize = 1000
   drive.lag = 0
   drive.isManager = true
+  drive.isMember = true
   drive.log.length = 0
 })
 test.after(() => drive.stop())
@@ -78,6 +79,19 @@ test('publishing overwrites nothing; of several at once one wins', async () => {
   const place = newPlace()
   await overwritesNothing(place, large)
   assert.is(drive.unfinished(place.folder), 0)
+})
+
+test('whoever is let into a folder of a shared drive, and not into the drive, can use it', async () => {
+  drive.isMember = false
+  drive.pageSize = 1
+  const { folder } = newPlace({ isShared: true })
+  const target = targetOf(folder)
+  await target.prepare()
+  for (const name of ['a.csv', 'b.csv', 'c.csv']) await storeText(target, name, name)
+  await target.setAside('b.csv')
+  const other = targetOf(folder)
+  assert.equal([await other.list(), (await other.listAside()).length], [['a.csv', 'c.csv'], 1])
+  assert.is(String(await bytesOf(await other.read('c.csv'))), 'c.csv')
 })
 
 /** Breaks requests of these operations, so many of them, the first ones passing. */

@@ -95,11 +95,18 @@ async function update(id: string, changes: object, query: Readonly<Record<string
   })
 }
 
+/** A part of a list. */
+interface Page {
+  readonly files?: readonly DriveFile[]
+  readonly nextPageToken?: string
+  readonly incompleteSearch?: boolean
+}
+
 /** A folder of which it is known that it is there. */
 export class DriveFolder {
   readonly id: string
-  /** The shared drive that it is on. */
-  readonly #driveId: string | undefined
+  /** The shared drive that it is on; undefined also where these credentials may see no more of that than the folder. */
+  #driveId: string | undefined
 
   constructor({ id, driveId }: Pick<DriveFile, 'id' | 'driveId'>) {
     this.id = id
@@ -150,10 +157,8 @@ export class DriveFolder {
 
   async *#search(condition?: string): AsyncGenerator<DriveFile> {
     const conditions = [`'${this.id}' in parents`, 'trashed = false', ...(condition === undefined ? [] : [condition])]
-    const where = this.#driveId === undefined ? { corpora: 'user' } : { corpora: 'drive', driveId: this.#driveId }
     const query = {
       ...onAllDrives,
-      ...where,
       includeItemsFromAllDrives: 'true',
       spaces: 'drive',
       q: conditions.join(' and '),
@@ -161,15 +166,23 @@ export class DriveFolder {
       fields: `nextPageToken,incompleteSearch,files(${fields})`,
     }
     for (let pageToken: string | undefined; ;) {
-      const page = await askJson<{ files?: DriveFile[]; nextPageToken?: string; incompleteSearch?: boolean }>({
-        method: 'GET',
-        to: files,
-        query: { ...query, ...(pageToken === undefined ? {} : { pageToken }) },
-      })
+      const page = await this.#page({ ...query, ...(pageToken === undefined ? {} : { pageToken }) })
       if (page.incompleteSearch === true) throw new Error('Drive has not looked everywhere')
       yield* page.files ?? []
       pageToken = page.nextPageToken
       if (pageToken === undefined) return
+    }
+  }
+  async #page(query: Readonly<Record<string, string>>): Promise<Page> {
+    const driveId = this.#driveId
+    const where = driveId === undefined ? { corpora: 'user' } : { corpora: 'drive', driveId }
+    try {
+      return await askJson<Page>({ method: 'GET', to: files, query: { ...query, ...where } })
+    } catch (error) {
+      if (statusOf(error) !== 404 || driveId === undefined) throw error
+      // For whoever is let into the folder alone, the drive is not there.
+      this.#driveId = undefined
+      return this.#page(query)
     }
   }
 }

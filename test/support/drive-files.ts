@@ -63,6 +63,8 @@ export class DriveFiles {
   lag = 0
   /** On the shared drive, whether the account is its manager, or a content manager. */
   isManager = true
+  /** Whether the account is let into the shared drive, or into folders of it alone. */
+  isMember = true
   readonly #files = new Map<string, StoredFile>()
   readonly #sessions = new Map<string, Session>()
   readonly #ids = new Set<string>()
@@ -189,13 +191,15 @@ export class DriveFiles {
     const folder = conditions.find((one) => one.endsWith('in parents'))?.slice(1, -"' in parents".length) ?? ''
     const quoted = conditions.find((one) => one.startsWith('name'))?.slice("name = '".length, -1)
     const name = quoted?.replaceAll(/\\(.)/g, '$1').toLowerCase()
-    const isShared = this.#files.get(folder)?.driveId !== undefined
+    const driveId = this.#files.get(folder)?.driveId
+    const isOfDrive = query.get('corpora') === 'drive'
+    if (isOfDrive && !this.isMember)
+      return failure({ status: 404, reason: 'notFound', message: `Shared drive not found: ${query.get('driveId')}` })
     const isWhole =
-      !isShared ||
+      driveId === undefined ||
       (query.get('supportsAllDrives') === 'true' &&
         query.get('includeItemsFromAllDrives') === 'true' &&
-        query.get('corpora') === 'drive' &&
-        query.get('driveId') === this.#files.get(folder)?.driveId)
+        (isOfDrive ? query.get('driveId') === driveId : !this.isMember))
     let found = isWhole ? this.#in(folder).filter((file) => name === undefined || file.name.toLowerCase() === name) : []
     if (name !== undefined && found.length > 0 && this.lag > 0) {
       this.lag -= 1
