@@ -25,8 +25,9 @@ type Capability = 'canDelete' | 'canAddChildren' | 'canListChildren' | 'canTrash
 
 const files = '/drive/v3/files'
 const fields = 'id,name,mimeType,trashed,size,md5Checksum'
-/** What is asked of a file that was just stored. */
-export const storedFields = `${fields},sha256Checksum`
+/** What is asked of a file that was just stored, beside what is asked of each. */
+export const checksums = ',sha256Checksum'
+export const storedFields = `${fields}${checksums}`
 const folderType = 'application/vnd.google-apps.folder'
 /** Without it, files on shared drives are not there. */
 export const onAllDrives = { supportsAllDrives: 'true' }
