@@ -274,6 +274,11 @@ test('says what is wrong with folder, credentials and room, and no secret', asyn
   drive.fault = undefined
   const refused = async (id: string): Promise<string> => (await failureOf(targetOf(id).check())).message
   assert.match(await refused(drive.folder({ permissionIds: ['me', 'anyoneWithLink'] })), /whoever has the link/)
+  const open = drive.folder({ isShared: true, permissionIds: ['me', 'anyoneWithLink'] })
+  assert.match(await refused(open), /whoever has the link/)
+  // Who else may see a folder of a shared drive, not everybody may ask.
+  breaks('PERMISSIONS', { status: 403, reason: 'insufficientFilePermissions' })
+  await targetOf(open).check()
   assert.match(await refused(drive.put(folder, 'a.csv', 'x')), /it is no folder, but a file of the type text\/csv/)
   drive.tokens.delete(driveToken)
   try {

@@ -17,7 +17,7 @@ export interface DriveFile {
   readonly driveId?: string
   /** What these credentials may do; each of it is there only where it means something. */
   readonly capabilities?: Readonly<Partial<Record<Capability, boolean>>>
-  /** The ids of who may do something with it; on a shared drive there are none. */
+  /** The ids of who may do something with it; on a shared drive they may be left out. */
   readonly permissionIds?: readonly string[]
 }
 

@@ -37,7 +37,7 @@ export class DriveTarget implements Target {
 
   async check(): Promise<void> {
     await this.#orUnusable('store files', async () => {
-      const problem = problemWith(await this.#look())
+      const problem = await problemWith(await this.#look())
       if (problem === undefined) return
       const { text, hint } = problem
       throw new RetentionError('TARGET_UNUSABLE', `The target ${this.name} cannot store files: ${text}`, { hint })

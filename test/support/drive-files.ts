@@ -72,8 +72,9 @@ export class DriveFiles {
   /** Makes a folder. @returns its id */
   folder({ isShared = false, permissionIds = ['me'] } = {}): string {
     const id = newId()
-    const drive = isShared ? { driveId: 'shared-drive' } : { permissionIds }
-    this.#files.set(id, { id, name: 'folder', mimeType: folderType, parents: ['root'], trashed: false, ...drive })
+    const drive = isShared ? { driveId: 'shared-drive' } : {}
+    const folder = { id, name: 'folder', mimeType: folderType, parents: ['root'], trashed: false, permissionIds }
+    this.#files.set(id, { ...folder, ...drive })
     return id
   }
 
@@ -159,6 +160,12 @@ export class DriveFiles {
     switch (operation) {
       case 'GET':
         return { status: 200, body: this.#shown(file, fields) }
+      case 'PERMISSIONS': {
+        const ids = file.permissionIds ?? []
+        const at = Number(query.get('pageToken') ?? 0)
+        const permissions = ids.slice(at, at + 1).map((one) => ({ type: one.startsWith('anyone') ? 'anyone' : 'user' }))
+        return { status: 200, body: { permissions, ...(at + 1 < ids.length ? { nextPageToken: `${at + 1}` } : {}) } }
+      }
       case 'MEDIA': {
         if (file.bytes === undefined) return failure({ status: 403, reason: 'fileNotDownloadable' })
         const from = /^bytes=(\d+)-$/.exec(headers.range ?? '')?.[1]
@@ -280,11 +287,11 @@ export class DriveFiles {
 
   /** What of a file was asked for, and no more. */
   #shown(file: StoredFile, fields: string): object {
-    const { bytes, driveId, ...plain } = file
+    const { bytes, driveId, permissionIds, ...plain } = file
     const mayDelete = driveId === undefined || this.isManager
     const whole = {
       ...plain,
-      ...(driveId === undefined ? {} : { driveId }),
+      ...(driveId === undefined ? { permissionIds } : { driveId }),
       ...(bytes === undefined ? {} : { size: String(bytes.length), ...sumsOf(bytes) }),
       capabilities: {
         canDelete: mayDelete,
