@@ -114,12 +114,19 @@ export class DriveFolder {
     this.#driveId = driveId
   }
 
-  /** What has a name here, as Drive's index of names has it: that may be a few seconds behind. */
+  /** What has a name here, as Drive's index of names has it: that may be seconds behind, and at times minutes. */
   async named(name: string): Promise<DriveFile[]> {
     const found: DriveFile[] = []
     const quoted = name.replaceAll(/[\\']/g, String.raw`\$&`)
     // Drive takes names that differ in letter case for the same.
     for await (const file of this.#search(`name = '${quoted}'`)) if (file.name === name) found.push(file)
+    return found
+  }
+
+  /** The same by the list of the folder: slower where there is much, and never seen to be behind. */
+  async listed(name: string): Promise<DriveFile[]> {
+    const found: DriveFile[] = []
+    for await (const file of this.all()) if (file.name === name) found.push(file)
     return found
   }
 

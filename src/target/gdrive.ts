@@ -195,11 +195,7 @@ export class DriveTarget implements Target {
   async #all(file: string): Promise<DriveFile[]> {
     const folder = await this.#opened()
     const named = await folder.named(file)
-    if (named.length > 0) return named
-    // Unlike the index of names, the list of the folder is never behind.
-    const found: DriveFile[] = []
-    for await (const one of folder.all()) if (one.name === file) found.push(one)
-    return found
+    return named.length > 0 ? named : folder.listed(file)
   }
 
   async #opened(): Promise<DriveFolder> {
