@@ -235,8 +235,11 @@ test('reading goes on over a connection that breaks, and never into another file
     return { cutAfter: 1000 }
   }
   assert.is((await failureOf(bytesOf(await targetOf(folder).read('a.csv')))).code, 'ARCHIVE_CHANGED')
-  drive.put(folder, 'doc', '', 'application/vnd.google-apps.document')
-  assert.is((await bytesOf(await targetOf(folder).read('doc'))).length, 0)
+  for (const type of ['document', 'shortcut']) {
+    drive.put(folder, type, '', `application/vnd.google-apps.${type}`)
+    const error = await failureOf(targetOf(folder).read(type))
+    assert.equal([error.code, error.message.endsWith(`of the type application/vnd.google-apps.${type}`)], ['ARCHIVE_CHANGED', true])
+  }
 })
 
 test('a file is set aside whole, under a name that is free', async () => {

@@ -81,7 +81,9 @@ export class DriveFiles {
   /** Puts a file into a folder, as somebody else does. @returns its id */
   put(folder: string, name: string, bytes: string, mimeType = 'text/csv'): string {
     const id = newId()
-    this.#files.set(id, { id, name, mimeType, parents: [folder], trashed: false, bytes: Buffer.from(bytes) })
+    const file = { id, name, mimeType, parents: [folder], trashed: false }
+    // Documents of Google's own, and shortcuts, have no bytes.
+    this.#files.set(id, mimeType.startsWith('application/vnd.google-apps.') ? file : { ...file, bytes: Buffer.from(bytes) })
     return id
   }
 
@@ -170,6 +172,7 @@ export class DriveFiles {
         if (file.bytes === undefined) return failure({ status: 403, reason: 'fileNotDownloadable' })
         const from = /^bytes=(\d+)-$/.exec(headers.range ?? '')?.[1]
         if (from === undefined) return { status: 200, body: file.bytes }
+        if (Number(from) >= file.bytes.length) return failure({ status: 416, reason: 'requestedRangeNotSatisfiable' })
         const range = `bytes ${from}-${file.bytes.length - 1}/${file.bytes.length}`
         return { status: 206, headers: { 'content-range': range }, body: file.bytes.subarray(Number(from)) }
       }
