@@ -235,6 +235,13 @@ test('reading goes on over a connection that breaks, and never into another file
     return { cutAfter: 1000 }
   }
   assert.is((await failureOf(bytesOf(await targetOf(folder).read('a.csv')))).code, 'ARCHIVE_CHANGED')
+  // Drive takes it for malware, and gives it to some who know that.
+  const flagged: DriveFault = { status: 403, reason: 'cannotDownloadAbusiveFile' }
+  drive.fault = ({ query }) => (query.get('alt') === 'media' && !query.has('acknowledgeAbuse') ? flagged : undefined)
+  assert.is(String(await bytesOf(await targetOf(folder).read('a.csv'))), 'other')
+  breaks('MEDIA', flagged, 2)
+  const kept = await failureOf(bytesOf(await targetOf(folder).read('a.csv')))
+  assert.equal([/malware or spam/.test(kept.message), /managers of the drive/.test(kept.hint ?? '')], [true, true])
   for (const type of ['document', 'shortcut']) {
     drive.put(folder, type, '', `application/vnd.google-apps.${type}`)
     const error = await failureOf(targetOf(folder).read(type))

@@ -57,6 +57,11 @@ function reasonOf(error: unknown): string {
   return error instanceof DriveError ? error.reason : ''
 }
 
+/** Whether Drive takes a file for malware or spam. */
+export function isFlagged(error: unknown): boolean {
+  return reasonOf(error) === 'cannotDownloadAbusiveFile'
+}
+
 /** Whether the same request may well succeed in a moment. What is no answer of Drive's is a fault of the way to it. */
 export function isPassing(error: unknown): boolean {
   if (error instanceof RetentionError) return false
@@ -86,6 +91,11 @@ function explain(error: unknown): Explanation {
     return {
       problem: 'there is no such folder or file, it is in the bin, or these credentials may not see it',
       hint: "Check the folder's id, and share the folder with the account whose credentials these are.",
+    }
+  if (isFlagged(error))
+    return {
+      problem: `Drive takes the file for malware or spam: ${said}`,
+      hint: 'It gives it to its owner alone; on a shared drive, to managers of the drive. Use the credentials of one.',
     }
   switch (reason) {
     case 'storageQuotaExceeded':
