@@ -266,7 +266,10 @@ test('a file is set aside whole, under a name that is free', async () => {
 test('says what is wrong with folder, credentials and room, and no secret', async () => {
   const { folder } = newPlace()
   const cases: [string, DriveFault, RegExp, RegExp][] = [
-    ['GET', { status: 404, reason: 'notFound' }, /no such folder or file/, /share the folder with the account/],
+    ['GET', { status: 404, reason: 'notFound' }, /no such folder or file/, /share the folder .*auth\/drive\./],
+    ['GET', { status: 403, reason: 'appNotAuthorizedToFile' }, /appNotAuthorizedToFile/, /auth\/drive/],
+    ['GET', { status: 403, reason: 'dailyLimitExceeded' }, /a quota is used up/, /within a day/],
+    ['BEGIN', { status: 400, message: 'no upload upload_id=ABg5-secret' }, /no upload upload_id=\*\*\*/, /^$/],
     ['GET', { status: 403, reason: 'accessNotConfigured' }, /accessNotConfigured/, /Enable the Google Drive API/],
     ['GET', { status: 403, reason: 'insufficientPermissions' }, /insufficientPermissions/, /auth\/drive/],
     ['GET', busy, /User Rate Limit Exceeded .*also when tried again/, /^$/],
@@ -279,7 +282,7 @@ test('says what is wrong with folder, credentials and room, and no secret', asyn
     assert.is(error.code, 'TARGET_UNUSABLE')
     assert.match(error.message, problem)
     assert.match(error.hint ?? '', hint)
-    assert.not.match(inspect(error, { showHidden: true, depth: 9 }), /ya29/)
+    assert.not.match(inspect(error, { showHidden: true, depth: 9 }), /ya29|secret/)
   }
   drive.fault = undefined
   const refused = async (id: string): Promise<string> => (await failureOf(targetOf(id).check())).message
