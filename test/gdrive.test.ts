@@ -205,6 +205,10 @@ test("somebody's file of the same name stays, whenever it comes; where there are
   breaks('DELETE', { status: 403, reason: 'insufficientFilePermissions' })
   assert.match((await failureOf(old.withdraw('c.csv'))).message, /c\.csv is in Drive's bin, and not removed for good/)
   assert.equal([drive.binned(folder), await old.has('c.csv')], [['c.csv'], false])
+  const kept = await failureOf(old.remove('c.csv'))
+  assert.equal([kept.code, /is in Drive's bin, with all its bytes/.test(kept.message)], ['TARGET_UNUSABLE', true])
+  drive.emptyBin(folder)
+  await old.remove('c.csv')
   await storeText(old, 'c.csv', 'y')
 })
 

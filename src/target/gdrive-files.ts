@@ -117,9 +117,8 @@ export class DriveFolder {
   /** What has a name here, as Drive's index of names has it: that may be seconds behind, and at times minutes. */
   async named(name: string): Promise<DriveFile[]> {
     const found: DriveFile[] = []
-    const quoted = name.replaceAll(/[\\']/g, String.raw`\$&`)
     // Drive takes names that differ in letter case for the same.
-    for await (const file of this.#search(`name = '${quoted}'`)) if (file.name === name) found.push(file)
+    for await (const file of this.#search(nameIs(name))) if (file.name === name) found.push(file)
     return found
   }
 
@@ -127,6 +126,13 @@ export class DriveFolder {
   async listed(name: string): Promise<DriveFile[]> {
     const found: DriveFile[] = []
     for await (const file of this.all()) if (file.name === name) found.push(file)
+    return found
+  }
+
+  /** What has a name in the bin, and was here. */
+  async binned(name: string): Promise<DriveFile[]> {
+    const found: DriveFile[] = []
+    for await (const file of this.#search(nameIs(name), true)) if (file.name === name) found.push(file)
     return found
   }
 
@@ -163,8 +169,8 @@ export class DriveFolder {
     return this.#driveId === undefined ? {} : { driveId: this.#driveId }
   }
 
-  async *#search(condition?: string): AsyncGenerator<DriveFile> {
-    const conditions = [`'${this.id}' in parents`, 'trashed = false', ...(condition === undefined ? [] : [condition])]
+  async *#search(condition?: string, trashed = false): AsyncGenerator<DriveFile> {
+    const conditions = [`'${this.id}' in parents`, `trashed = ${trashed}`, ...(condition === undefined ? [] : [condition])]
     const query = {
       ...onAllDrives,
       includeItemsFromAllDrives: 'true',
@@ -193,4 +199,9 @@ export class DriveFolder {
       return this.#page(query)
     }
   }
+}
+
+/** A condition of a search, quoted as Drive wants it. */
+function nameIs(name: string): string {
+  return `name = '${name.replaceAll(/[\\']/g, String.raw`\$&`)}'`
 }

@@ -125,7 +125,7 @@ export class DriveTarget implements Target {
     this.#checkName(file)
     await this.#orUnusable(`remove ${file}`, async () => {
       const found = await this.#one(file)
-      if (found === undefined) return
+      if (found === undefined) return this.#checkBin(file)
       await deleteFile(found.id).catch((error: unknown) => {
         if (statusOf(error) !== 403) throw error
         const text = `${this.locate(file)} cannot be removed: it could only go into Drive's bin, and stay there`
@@ -177,6 +177,15 @@ export class DriveTarget implements Target {
         for await (const { name } of aside.all()) addresses.push(`gdrive://${aside.id}/${name}`)
       return addresses
     })
+  }
+
+  /** Whose file is in the bin, nobody can tell: it is left there. @throws RetentionError `TARGET_UNUSABLE` where one is */
+  async #checkBin(file: string): Promise<void> {
+    const [binned] = await (await this.#opened()).binned(file)
+    if (binned === undefined) return
+    const text = `${this.locate(file)} is in Drive's bin, with all its bytes`
+    const hint = `Delete it there for good: the file with the id ${binned.id}.`
+    throw new RetentionError('TARGET_UNUSABLE', text, { hint })
   }
 
   /** The one file of a name; undefined where there is none. @throws RetentionError `ARCHIVE_CHANGED` where there are several */

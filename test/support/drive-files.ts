@@ -102,8 +102,12 @@ export class DriveFiles {
 
   /** The names of what was put from a folder into the bin. */
   binned(folder: string): string[] {
-    const files = [...this.#files.values()].filter(({ parents, trashed }) => trashed && parents.includes(folder))
-    return files.map(({ name }) => name)
+    return this.#in(folder, true).map(({ name }) => name)
+  }
+
+  /** Removes for good what was put from a folder into the bin. */
+  emptyBin(folder: string): void {
+    for (const { id } of this.#in(folder, true)) this.#files.delete(id)
   }
 
   /** The bytes of the files of a name. */
@@ -128,8 +132,8 @@ export class DriveFiles {
     if (session !== undefined) take(session, arrived.subarray(0, Math.floor(arrived.length / granule) * granule))
   }
 
-  #in(folder: string): StoredFile[] {
-    return [...this.#files.values()].filter(({ parents, trashed }) => parents.includes(folder) && !trashed)
+  #in(folder: string, isBin = false): StoredFile[] {
+    return [...this.#files.values()].filter(({ parents, trashed }) => parents.includes(folder) && trashed === isBin)
   }
 
   /** What Drive answers. */
@@ -195,8 +199,9 @@ export class DriveFiles {
 
   #list(query: URLSearchParams, fields: string): Answer {
     const conditions: string[] =
-      (query.get('q') ?? '').match(/'[^']+' in parents|trashed = false|name = '(?:[^'\\]|\\.)*'/g) ?? []
-    if (conditions.join(' and ') !== query.get('q') || !conditions.includes('trashed = false'))
+      (query.get('q') ?? '').match(/'[^']+' in parents|trashed = (?:true|false)|name = '(?:[^'\\]|\\.)*'/g) ?? []
+    const isBin = conditions.includes('trashed = true')
+    if (conditions.join(' and ') !== query.get('q') || isBin === conditions.includes('trashed = false'))
       return failure({ status: 400, reason: 'invalid', message: `Invalid Value: ${query.get('q')}` })
     const folder = conditions.find((one) => one.endsWith('in parents'))?.slice(1, -"' in parents".length) ?? ''
     const quoted = conditions.find((one) => one.startsWith('name'))?.slice("name = '".length, -1)
@@ -210,7 +215,7 @@ export class DriveFiles {
       (query.get('supportsAllDrives') === 'true' &&
         query.get('includeItemsFromAllDrives') === 'true' &&
         (isOfDrive ? query.get('driveId') === driveId : !this.isMember))
-    let found = isWhole ? this.#in(folder).filter((file) => name === undefined || file.name.toLowerCase() === name) : []
+    let found = isWhole ? this.#in(folder, isBin).filter((file) => name === undefined || file.name.toLowerCase() === name) : []
     if (name !== undefined && found.length > 0 && this.lag > 0) {
       this.lag -= 1
       found = []
