@@ -36,6 +36,11 @@ export async function main(args: readonly string[]): Promise<void> {
       describe: 'The config file; by default retention.config.ts is looked for',
       requiresArg: true,
     })
+    .option('database', {
+      type: 'string',
+      describe: 'The one of several databases, by its name in the config; by default all',
+      requiresArg: true,
+    })
     .option('json', { type: 'boolean', default: false, describe: 'Print one JSON document on stdout' })
     .option('quiet', { type: 'boolean', default: false, describe: 'Print nothing but errors' })
     .command(initCommand)

@@ -6,6 +6,8 @@ export type RunEvent = RunStarted | PolicyStarted | StepFinished | WaitStarted |
 
 interface Happened {
   readonly run: string
+  /** Where the config has several. */
+  readonly database?: string
   /** ISO 8601. */
   readonly at: string
 }

@@ -19,8 +19,12 @@ export const exitCode = {
 
 /** The exit code of an error that ended a command. */
 export function codeOfError(error: unknown): number {
-  if (!(error instanceof RetentionError)) return exitCode.failed
-  switch (error.code) {
+  return error instanceof RetentionError ? codeOfErrorCode(error.code) : exitCode.failed
+}
+
+/** As `codeOfError`, of an error's code. */
+export function codeOfErrorCode(code: string): number {
+  switch (code) {
     case 'USAGE':
     case 'CONFIG_NOT_FOUND':
     case 'CONFIG_INVALID':
@@ -34,6 +38,15 @@ export function codeOfError(error: unknown): number {
     default:
       return exitCode.failed
   }
+}
+
+/** The exit code of a command over several databases: the gravest. */
+export function codeOfAll(codes: readonly number[]): number {
+  const { interrupted, failed, usage, attention, partial, locked, done } = exitCode
+  // Where some were locked, others have run.
+  if (codes.includes(locked) && codes.some((code) => code !== locked))
+    return codeOfAll([...codes.filter((code) => code !== locked), partial])
+  return [interrupted, failed, usage, attention, partial, locked].find((code) => codes.includes(code)) ?? done
 }
 
 /** The exit code of apply and plan. 0 says that what was due is archived, or that a plan could do so. */

@@ -2,6 +2,8 @@
 export { apply, plan, type ApplyOptions } from './apply/apply.ts'
 export type { ChildRows } from './plan/children.ts'
 export { defineConfig, type ConfigInput } from './config/config.ts'
+export type { DatabaseInput } from './config/databases.ts'
+export { overDatabases, type DatabaseReport, type DatabasesReport } from './databases.ts'
 export { erase, type EraseOptions } from './erase/erase.ts'
 export { RetentionError, type ErrorCode } from './errors.ts'
 export type { Duration, ObjectLock, Size, TargetInput } from './config/fields.ts'

@@ -60,8 +60,9 @@ export interface ApplyOptions extends ProjectOptions {
 export async function apply(options: ApplyOptions = {}): Promise<ApplyReport> {
   if (options.dryRun === true) return plan(options)
   const id = options.run === undefined ? newRun(new Date()) : textOption('run', options.run)
+  const where = options.database === undefined ? {} : { database: options.database }
   const tell: RunContext['tell'] = (event) =>
-    options.onEvent?.({ run: id, at: new Date().toISOString(), ...event } satisfies RunEvent)
+    options.onEvent?.({ run: id, ...where, at: new Date().toISOString(), ...event } satisfies RunEvent)
   try {
     const report = await run(options, { access: 'write', id, tell }, async (policy, context) => {
       const startedAt = new Date().toISOString()

@@ -1,6 +1,7 @@
 /** The options that `retention apply` and `retention plan` share. */
 import type { ApplyOptions } from '../apply/apply.ts'
-import { given, numberOption, projectOptions, type CommonArguments } from './command.ts'
+import type { ProjectOptions } from '../config/project.ts'
+import { given, numberOption, type CommonArguments } from './command.ts'
 
 /** The arguments of apply and plan. */
 export interface ApplyArguments extends CommonArguments {
@@ -22,9 +23,9 @@ export const planOptions = {
 } as const
 
 /** The library's options for a command line. */
-export function applyOptions(argv: ApplyArguments): ApplyOptions {
+export function applyOptions(argv: ApplyArguments, project: ProjectOptions): ApplyOptions {
   return {
-    ...projectOptions(argv),
+    ...project,
     ...given({
       policies: argv.policies,
       limitRows: argv['limit-rows'],

@@ -4,7 +4,7 @@ import type { CommandModule } from 'yargs'
 import { exitCode } from '../exit-codes.ts'
 import type { ApplyReport } from '../report.ts'
 import { applyOptions, planOptions, type ApplyArguments } from './apply-options.ts'
-import { present, type CommonArguments } from './command.ts'
+import { isOneOfMany, present, type CommonArguments } from './command.ts'
 
 export const applyCommand: CommandModule<CommonArguments, ApplyArguments> = {
   command: 'apply [policies..]',
@@ -25,13 +25,12 @@ export const applyCommand: CommandModule<CommonArguments, ApplyArguments> = {
       return planCommand.handler(argv)
     }
     const interruption = await listenForSignals(argv.quiet)
-    const { applyProgress } = await import('../print/progress.ts')
-    const progress = applyProgress(argv.quiet)
     await present(
       argv,
-      async () => {
-        const { apply } = await import('../apply/apply.ts')
-        return apply({ ...applyOptions(argv), ...interruption.signals, onEvent: progress.update }).finally(
+      async (project) => {
+        const [{ apply }, { applyProgress }] = [await import('../apply/apply.ts'), await import('../print/progress.ts')]
+        const progress = applyProgress(argv.quiet, isOneOfMany(argv, project))
+        return apply({ ...applyOptions(argv, project), ...interruption.signals, onEvent: progress.update }).finally(
           progress.stop,
         )
       },

@@ -3,7 +3,7 @@ import type { CommandModule } from 'yargs'
 
 import { codeOf, RetentionError } from '../errors.ts'
 import { exitCode } from '../exit-codes.ts'
-import { fail, given, projectOptions, type CommonArguments } from './command.ts'
+import { fail, given, hasArchiveNamed, projectOptions, projectWith, type CommonArguments } from './command.ts'
 
 interface CatArguments extends CommonArguments {
   archive: string
@@ -25,7 +25,8 @@ export const catCommand: CommandModule<CommonArguments, CatArguments> = {
     try {
       if (argv.json) throw new RetentionError('USAGE', 'cat prints CSV, and takes no --json')
       const { readArchive } = await import('../stored/read-archive.ts')
-      const options = { ...projectOptions(argv), ...given({ table: argv.table }), file: argv.archive }
+      const project = await projectWith(projectOptions(argv), hasArchiveNamed(argv.archive))
+      const options = { ...project, ...given({ table: argv.table }), file: argv.archive }
       for await (const chunk of readArchive(options)) {
         if (!(await write(chunk))) return
       }

@@ -2,14 +2,16 @@
 import type { Options } from 'yargs'
 
 import type { AskForKey } from '../config/keys.ts'
+import { loadDatabases, type ProjectOptions } from '../config/project.ts'
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
-import { codeOfError, exitCode } from '../exit-codes.ts'
+import { codeOfAll, codeOfError, codeOfErrorCode, exitCode } from '../exit-codes.ts'
 import { printError } from '../print/error.ts'
 import { reported } from '../report.ts'
 
 /** The options of every command. */
 export interface CommonArguments {
   config: string | undefined
+  database?: string | undefined
   json: boolean
   quiet: boolean
 }
@@ -20,23 +22,83 @@ export interface Presentation<Report> {
   code: (report: Report) => number
 }
 
-/** Runs a command's work and presents its report. */
+/**
+ * Runs a command's work and presents its report. Where the config has several databases, it works on the one that is named, on
+ * the one that has what it is about, or on all.
+ * @param has whether a database has what the command is about; undefined: it is about all
+ */
 export async function present<Report>(
-  { json, quiet }: Pick<CommonArguments, 'json' | 'quiet'>,
-  work: () => Promise<Report>,
+  argv: CommonArguments,
+  work: (project: ProjectOptions) => Promise<Report>,
   load: () => Promise<Presentation<Report>>,
+  has?: (project: ProjectOptions) => Promise<boolean>,
+): Promise<void> {
+  const project = projectOptions(argv)
+  await presentOne(argv, async () => {
+    const isOne = has !== undefined || project.database !== undefined || (await loadDatabases(project)) === undefined
+    if (isOne) return presented(await work(has === undefined ? project : await projectWith(project, has)), await load())
+    const { overDatabases } = await import('../databases.ts')
+    // Side by side, nobody can be asked.
+    const report = await overDatabases(given({ config: argv.config }), work)
+    const { printDatabases } = await import('../print/databases.ts')
+    const { print, code } = await load()
+    return presented(report, {
+      print: (all) => printDatabases(all, print),
+      code: ({ databases }) =>
+        codeOfAll(databases.map((one) => ('error' in one ? codeOfErrorCode(one.error.code) : code(one.report)))),
+    })
+  })
+}
+
+/** The options for the database that has what a command is about; as they are where there is one database alone, or one is named. */
+export async function projectWith(
+  project: ProjectOptions,
+  has: (project: ProjectOptions) => Promise<boolean>,
+): Promise<ProjectOptions> {
+  if (project.database !== undefined || (await loadDatabases(project)) === undefined) return project
+  const { databaseWith } = await import('../databases.ts')
+  return { ...project, database: await databaseWith(project, has) }
+}
+
+/** Whether a database has the archive that a command names. */
+export function hasArchiveNamed(file: string): (project: ProjectOptions) => Promise<boolean> {
+  return async (project) => {
+    const { hasArchive } = await import('../stored/archive-database.ts')
+    return hasArchive({ ...project, file })
+  }
+}
+
+/** Whether a command works on several databases at the same time, this being one of them. */
+export function isOneOfMany(argv: CommonArguments, project: ProjectOptions): boolean {
+  return argv.database === undefined && project.database !== undefined
+}
+
+/** Presents the report of a command that is about no database of a config, or about all of them together. */
+export async function presentOne(
+  { json, quiet }: Pick<CommonArguments, 'json' | 'quiet'>,
+  work: () => Promise<Presented>,
 ): Promise<void> {
   try {
-    const report = await work()
-    const { print, code } = await load()
-    process.exitCode = code(report)
+    const { report, text, code } = await work()
+    process.exitCode = code
     if (json) await write(process.stdout, `${JSON.stringify(report, null, 2)}\n`)
-    else if (!quiet) await write(process.stdout, print(report))
+    else if (!quiet) await write(process.stdout, text())
     // Quiet is for cron, which mails what is said: nothing when all is well, and why when it is not.
-    else if (process.exitCode !== exitCode.done) await write(process.stderr, print(report))
+    else if (process.exitCode !== exitCode.done) await write(process.stderr, text())
   } catch (error) {
     fail(error, { json })
   }
+}
+
+interface Presented {
+  readonly report: unknown
+  readonly text: () => string
+  readonly code: number
+}
+
+/** A report as its presentation has it. */
+export function presented<Report>(report: Report, { print, code }: Presentation<Report>): Presented {
+  return { report, text: () => print(report), code: code(report) }
 }
 
 /** What goes wrong with the output is told to whoever writes to it, and must not end the process on its own. */
@@ -56,10 +118,10 @@ export function fail(error: unknown, { json }: Pick<CommonArguments, 'json'>): v
 }
 
 /** The options of a library call that come from the common arguments. */
-export function projectOptions({ config }: CommonArguments): { config?: string; askForKey?: AskForKey } {
+export function projectOptions({ config, database }: CommonArguments): ProjectOptions {
   // On a terminal somebody can be asked; stdout may be for the CSV itself.
   const canAsk = process.stdin.isTTY && process.stderr.isTTY
-  return { ...(config === undefined ? {} : { config }), ...(canAsk ? { askForKey } : {}) }
+  return { ...given({ config, database }), ...(canAsk ? { askForKey } : {}) }
 }
 
 const askForKey: AskForKey = async (kind) => {

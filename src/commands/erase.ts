@@ -2,7 +2,7 @@
 import type { CommandModule } from 'yargs'
 
 import type { EraseReport } from '../report.ts'
-import { given, present, projectOptions, type CommonArguments } from './command.ts'
+import { given, present, type CommonArguments } from './command.ts'
 
 interface EraseArguments extends CommonArguments {
   policy: string
@@ -41,10 +41,10 @@ export const eraseCommand: CommandModule<CommonArguments, EraseArguments> = {
   handler: async (argv) =>
     present(
       argv,
-      async () => {
+      async (project) => {
         const { erase } = await import('../erase/erase.ts')
         const { policy, where, reason, table, by, yes } = argv
-        return erase({ ...projectOptions(argv), ...given({ table, by }), policy, where, reason, yes })
+        return erase({ ...project, ...given({ table, by }), policy, where, reason, yes })
       },
       async () => {
         const { printErase } = await import('../print/erase.ts')

@@ -3,7 +3,7 @@ import type { CommandModule } from 'yargs'
 
 import { exitCode } from '../exit-codes.ts'
 import type { GetReport } from '../report.ts'
-import { given, present, projectOptions, type CommonArguments } from './command.ts'
+import { given, hasArchiveNamed, present, type CommonArguments } from './command.ts'
 
 interface GetArguments extends CommonArguments {
   archive: string
@@ -26,10 +26,10 @@ export const getCommand: CommandModule<CommonArguments, GetArguments> = {
   handler: async (argv) =>
     present(
       argv,
-      async () => {
+      async (project) => {
         const { getArchive } = await import('../stored/get-archive.ts')
         return getArchive({
-          ...projectOptions(argv),
+          ...project,
           ...given({ folder: argv.folder }),
           file: argv.archive,
           sealed: argv.sealed,
@@ -39,5 +39,6 @@ export const getCommand: CommandModule<CommonArguments, GetArguments> = {
         const { printGet } = await import('../print/get.ts')
         return { print: (report: GetReport) => printGet(report), code: () => exitCode.done }
       },
+      hasArchiveNamed(argv.archive),
     ),
 }

@@ -3,7 +3,7 @@ import type { CommandModule } from 'yargs'
 
 import { exitCode } from '../exit-codes.ts'
 import type { AddedHold, HoldList, ReleasedHold } from '../report.ts'
-import { given, missing, present, projectOptions, type CommonArguments } from './command.ts'
+import { given, hasArchiveNamed, missing, present, type CommonArguments } from './command.ts'
 
 interface AddArguments extends CommonArguments {
   on: string | undefined
@@ -42,15 +42,16 @@ const addCommand: CommandModule<CommonArguments, AddArguments> = {
   handler: async (argv) =>
     present(
       argv,
-      async () => {
+      async (project) => {
         const { addHold } = await import('../hold.ts')
         const { on, archive, where, reason, until, by } = argv
-        return addHold({ ...projectOptions(argv), ...given({ on, archive, where, until, by }), reason })
+        return addHold({ ...project, ...given({ on, archive, where, until, by }), reason })
       },
       async () => {
         const { printAdded } = await import('../print/hold.ts')
         return { print: (report: AddedHold) => printAdded(report), code: () => exitCode.done }
       },
+      argv.archive === undefined ? undefined : hasArchiveNamed(argv.archive),
     ),
 }
 
@@ -66,9 +67,9 @@ const listCommand: CommandModule<CommonArguments, ListArguments> = {
   handler: async (argv) =>
     present(
       argv,
-      async () => {
+      async (project) => {
         const { listHolds } = await import('../hold.ts')
-        return listHolds({ ...projectOptions(argv), all: argv.all })
+        return listHolds({ ...project, all: argv.all })
       },
       async () => {
         const { printHolds } = await import('../print/hold.ts')
@@ -95,14 +96,18 @@ const releaseCommand: CommandModule<CommonArguments, ReleaseArguments> = {
   handler: async (argv) =>
     present(
       argv,
-      async () => {
+      async (project) => {
         const { releaseHold } = await import('../hold.ts')
         const { id, reason, by } = argv
-        return releaseHold({ ...projectOptions(argv), ...given({ reason, by }), id })
+        return releaseHold({ ...project, ...given({ reason, by }), id })
       },
       async () => {
         const { printReleased } = await import('../print/hold.ts')
         return { print: (report: ReleasedHold) => printReleased(report), code: () => exitCode.done }
+      },
+      async (project) => {
+        const { listHolds } = await import('../hold.ts')
+        return (await listHolds(project)).holds.some(({ id }) => id.startsWith(argv.id))
       },
     ),
 }

@@ -5,8 +5,8 @@ import { parseTableName } from '../config/fields.ts'
 import type { Candidate } from '../database/database.ts'
 import { RetentionError } from '../errors.ts'
 import { exitCode } from '../exit-codes.ts'
-import type { InitChoice, InitReport } from '../init.ts'
-import { given, numberOption, present, projectOptions, type CommonArguments } from './command.ts'
+import type { InitChoice } from '../init.ts'
+import { given, numberOption, presented, presentOne, type CommonArguments } from './command.ts'
 
 interface InitArguments extends CommonArguments {
   database: string | undefined
@@ -35,17 +35,12 @@ export const initCommand: CommandModule<CommonArguments, InitArguments> = {
         describe: 'Ask nothing; write what --table, --column and --days say',
       }),
   handler: async (argv) =>
-    present(
-      argv,
-      async () => {
-        const { init } = await import('../init.ts')
-        return init({ ...projectOptions(argv), ...given({ database: argv.database }), choose: await chooser(argv) })
-      },
-      async () => {
-        const { printInit } = await import('../print/init.ts')
-        return { print: (report: InitReport) => printInit(report), code: () => exitCode.done }
-      },
-    ),
+    presentOne(argv, async () => {
+      const [{ init }, { printInit }] = [await import('../init.ts'), await import('../print/init.ts')]
+      const project = given({ config: argv.config })
+      const report = await init({ ...project, ...given({ database: argv.database }), choose: await chooser(argv) })
+      return presented(report, { print: printInit, code: () => exitCode.done })
+    }),
 }
 
 type Choose = (candidates: readonly Candidate[]) => Promise<InitChoice | undefined>

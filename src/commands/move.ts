@@ -1,8 +1,9 @@
 /** `retention move <policy>` */
 import type { CommandModule } from 'yargs'
 
+import { RetentionError } from '../errors.ts'
 import type { MoveReport } from '../report.ts'
-import { given, present, projectOptions, type CommonArguments } from './command.ts'
+import { given, isOneOfMany, present, type CommonArguments } from './command.ts'
 
 interface MoveArguments extends CommonArguments {
   policy: string
@@ -26,16 +27,18 @@ export const moveCommand: CommandModule<CommonArguments, MoveArguments> = {
       .option('by', { type: 'string', describe: 'Who wants it; by default the user at this host', requiresArg: true })
       .option('yes', { type: 'boolean', default: false, describe: 'Do it; without, say what would be moved' }),
   handler: async (argv) => {
-    const { countBar } = await import('../print/progress.ts')
-    const bar = countBar('archives', argv.quiet)
     await present(
       argv,
-      async () => {
+      async (project) => {
+        const { countBar } = await import('../print/progress.ts')
+        const bar = countBar('archives', argv.quiet || isOneOfMany(argv, project))
         const { move } = await import('../move/move.ts')
         const { policy, to, by, yes } = argv
-        return move({ ...projectOptions(argv), ...given({ by }), policy, to, yes, onProgress: bar.update }).finally(
-          bar.stop,
-        )
+        if (isOneOfMany(argv, project))
+          throw new RetentionError('USAGE', 'The archives of several databases cannot all go to one place', {
+            hint: 'Name the database with --database.',
+          })
+        return move({ ...project, ...given({ by }), policy, to, yes, onProgress: bar.update }).finally(bar.stop)
       },
       async () => {
         const { printMove } = await import('../print/move.ts')

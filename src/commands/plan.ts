@@ -15,9 +15,9 @@ export const planCommand: CommandModule<CommonArguments, ApplyArguments> = {
   handler: async (argv) =>
     present(
       argv,
-      async () => {
+      async (project) => {
         const { plan } = await import('../apply/apply.ts')
-        return plan(applyOptions(argv))
+        return plan(applyOptions(argv, project))
       },
       async () => {
         const { printPlan } = await import('../print/plan.ts')

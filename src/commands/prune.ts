@@ -2,7 +2,7 @@
 import type { CommandModule } from 'yargs'
 
 import type { PruneReport } from '../report.ts'
-import { given, present, projectOptions, type CommonArguments } from './command.ts'
+import { given, isOneOfMany, present, type CommonArguments } from './command.ts'
 
 interface PruneArguments extends CommonArguments {
   policy: string[] | undefined
@@ -19,16 +19,14 @@ export const pruneCommand: CommandModule<CommonArguments, PruneArguments> = {
       .option('by', { type: 'string', describe: 'Who wants it; by default the user at this host', requiresArg: true })
       .option('yes', { type: 'boolean', default: false, describe: 'Do it; without, say what would be pruned' }),
   handler: async (argv) => {
-    const { countBar } = await import('../print/progress.ts')
-    const bar = countBar('archives', argv.quiet)
     await present(
       argv,
-      async () => {
+      async (project) => {
+        const { countBar } = await import('../print/progress.ts')
+        const bar = countBar('archives', argv.quiet || isOneOfMany(argv, project))
         const { prune } = await import('../prune/prune.ts')
         const { policy: policies = [], by, yes } = argv
-        return prune({ ...projectOptions(argv), ...given({ by }), policies, yes, onProgress: bar.update }).finally(
-          bar.stop,
-        )
+        return prune({ ...project, ...given({ by }), policies, yes, onProgress: bar.update }).finally(bar.stop)
       },
       async () => {
         const { printPrune } = await import('../print/prune.ts')

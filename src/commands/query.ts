@@ -1,9 +1,11 @@
 /** `retention query [sql]` */
 import type { CommandModule } from 'yargs'
 
+import { loadDatabases } from '../config/project.ts'
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
 import { exitCode } from '../exit-codes.ts'
-import type { QueryView } from '../report.ts'
+import type { QueryOptions } from '../query/query.ts'
+import type { QueryReport, QueryView } from '../report.ts'
 import { fail, given, numberOption, present, projectOptions, type CommonArguments } from './command.ts'
 
 interface QueryArguments extends CommonArguments {
@@ -31,9 +33,11 @@ export const queryCommand: CommandModule<CommonArguments, QueryArguments> = {
       .option('text', { type: 'boolean', default: false, describe: 'Read all columns as text' })
       .option('limit', numberOption('limit', 'The most rows of a table that are printed; by default 1000')),
   handler: async (argv) => {
-    const options = { ...projectOptions(argv), ...given({ from: argv.from, to: argv.to }), text: argv.text }
-    if (argv.sql === undefined) return list(argv, options)
     const interruption = new AbortController()
+    const asked = { ...given({ from: argv.from, to: argv.to }), text: argv.text, signal: interruption.signal }
+    if (argv.sql === undefined) return list(argv, asked)
+    const { sql } = argv
+    const project = projectOptions(argv)
     const onSignal = (): void => interruption.abort()
     process.once('SIGINT', onSignal).once('SIGTERM', onSignal)
     const format = argv.json ? 'json' : argv.format
@@ -41,8 +45,10 @@ export const queryCommand: CommandModule<CommonArguments, QueryArguments> = {
     try {
       if (argv.limit !== undefined && !(Number.isSafeInteger(argv.limit) && argv.limit > 0))
         throw new RetentionError('USAGE', `--limit is ${argv.limit}; allowed: a whole number, at least 1`)
+      if (project.database === undefined && (await loadDatabases(project)) !== undefined)
+        return await queryAll(argv, sql, format, asked)
       const [{ streamQuery }, { printAnswer }] = [await import('../query/query.ts'), await import('../print/query.ts')]
-      await streamQuery(argv.sql, { ...options, signal: interruption.signal }, async (answer) => {
+      await streamQuery(sql, { ...project, ...asked }, async (answer) => {
         if (!argv.quiet) for (const note of answer.notes) process.stderr.write(`! ${note}\n`)
         for await (const text of printAnswer(answer, format, argv.limit)) {
           written = true
@@ -59,15 +65,34 @@ export const queryCommand: CommandModule<CommonArguments, QueryArguments> = {
   },
 }
 
-async function list(
-  argv: CommonArguments,
-  options: Parameters<typeof import('../query/query.ts').listViews>[0],
-): Promise<void> {
+/** Asks several databases side by side. */
+async function queryAll(argv: QueryArguments, sql: string, format: string, asked: Asked): Promise<void> {
+  if (format === 'csv')
+    throw new RetentionError('USAGE', 'The answers of several databases are no one CSV', {
+      hint: 'Name the database with --database.',
+    })
+  await present(
+    { ...argv, json: format === 'json' },
+    async (project) => {
+      const { query } = await import('../query/query.ts')
+      return query(sql, { ...project, ...asked })
+    },
+    async () => {
+      const { printRows } = await import('../print/query.ts')
+      return { print: (report: QueryReport) => printRows(report, argv.limit), code: () => exitCode.done }
+    },
+  )
+}
+
+/** What a query is told besides its SQL. */
+type Asked = Pick<QueryOptions, 'from' | 'to' | 'text' | 'signal'>
+
+async function list(argv: CommonArguments, asked: Asked): Promise<void> {
   await present(
     argv,
-    async () => {
+    async (project) => {
       const { listViews } = await import('../query/query.ts')
-      return { views: await listViews(options) }
+      return { views: await listViews({ ...project, ...asked }) }
     },
     async () => {
       const { printViews } = await import('../print/query.ts')

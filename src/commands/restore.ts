@@ -4,7 +4,7 @@ import type { CommandModule } from 'yargs'
 import { exitCode } from '../exit-codes.ts'
 import type { RestoreReport } from '../report.ts'
 import type { RestoreKey } from '../restore/restore-options.ts'
-import { given, missing, present, projectOptions, type CommonArguments } from './command.ts'
+import { given, hasArchiveNamed, missing, present, type CommonArguments } from './command.ts'
 import { dropOption, keysOption, lastOf, mapOption, setOption } from './restore-options.ts'
 
 interface RestoreArguments extends CommonArguments {
@@ -61,10 +61,10 @@ export const restoreCommand: CommandModule<CommonArguments, RestoreArguments> = 
   handler: async (argv) =>
     present(
       argv,
-      async () => {
+      async (project) => {
         const { restore } = await import('../restore/restore.ts')
         return restore({
-          ...projectOptions(argv),
+          ...project,
           ...given({
             into: argv.into,
             map: argv.map,
@@ -84,5 +84,6 @@ export const restoreCommand: CommandModule<CommonArguments, RestoreArguments> = 
         const { printRestore } = await import('../print/restore.ts')
         return { print: (report: RestoreReport) => printRestore(report), code: () => exitCode.done }
       },
+      hasArchiveNamed(argv.file),
     ),
 }

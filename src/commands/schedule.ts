@@ -3,7 +3,7 @@ import type { CommandModule } from 'yargs'
 
 import { exitCode } from '../exit-codes.ts'
 import type { SchedulePrintReport } from '../schedule/schedule.ts'
-import { given, present, projectOptions, type CommonArguments } from './command.ts'
+import { given, present, type CommonArguments } from './command.ts'
 
 interface PrintArguments extends CommonArguments {
   kind: 'cron'
@@ -20,9 +20,9 @@ const printCommand: CommandModule<CommonArguments, PrintArguments> = {
   handler: async (argv) =>
     present(
       argv,
-      async () => {
+      async (project) => {
         const { schedulePrint } = await import('../schedule/schedule.ts')
-        return schedulePrint({ ...projectOptions(argv), ...given({ policies: argv.policies }), kind: argv.kind })
+        return schedulePrint({ ...project, ...given({ policies: argv.policies }), kind: argv.kind })
       },
       async () => ({ print: (report: SchedulePrintReport) => report.text, code: () => exitCode.done }),
     ),

@@ -62,7 +62,7 @@ async function serve(argv: ServeArguments, { first, second }: Signals): Promise<
     throw new RetentionError('USAGE', `--grace is "${argv.grace}"; allowed: a duration, such as "25s"`)
   const { loadProject } = await import('../config/project.ts')
   const { startServer } = await import('../serve/server.ts')
-  const project = given({ config: argv.config })
+  const project = given({ config: argv.config, database: argv.database })
   // A mistake in config or policies is told now, not at the first run.
   await loadProject(project)
   const server = await startServer({

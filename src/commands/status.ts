@@ -3,7 +3,7 @@ import type { CommandModule } from 'yargs'
 
 import { exitCode } from '../exit-codes.ts'
 import type { StatusReport } from '../report.ts'
-import { given, present, projectOptions, type CommonArguments } from './command.ts'
+import { given, present, type CommonArguments } from './command.ts'
 
 interface StatusArguments extends CommonArguments {
   policies: string[] | undefined
@@ -26,9 +26,9 @@ export const statusCommand: CommandModule<CommonArguments, StatusArguments> = {
   handler: async (argv) =>
     present(
       argv,
-      async () => {
+      async (project) => {
         const { status } = await import('../status.ts')
-        return status({ ...projectOptions(argv), ...given({ policies: argv.policies }) })
+        return status({ ...project, ...given({ policies: argv.policies }) })
       },
       async () => {
         const { printStatus } = await import('../print/status.ts')

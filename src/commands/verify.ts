@@ -1,8 +1,9 @@
 /** `retention verify [files..]` */
 import type { CommandModule } from 'yargs'
 
+import type { ProjectOptions } from '../config/project.ts'
 import type { Repair, VerifyReport } from '../report.ts'
-import { given, present, projectOptions, type CommonArguments } from './command.ts'
+import { given, hasArchiveNamed, isOneOfMany, present, type CommonArguments } from './command.ts'
 
 interface VerifyArguments extends CommonArguments {
   files: string[] | undefined
@@ -29,15 +30,15 @@ export const verifyCommand: CommandModule<CommonArguments, VerifyArguments> = {
       })
       .option('yes', { type: 'boolean', default: false, describe: 'With --repair: do it, where it is safe' }),
   handler: async (argv) => {
-    const { countBar } = await import('../print/progress.ts')
-    const bar = countBar('archives', argv.quiet)
     await present(
       argv,
-      async () => {
+      async (project) => {
+        const { countBar } = await import('../print/progress.ts')
+        const bar = countBar('archives', argv.quiet || isOneOfMany(argv, project))
         const { verify } = await import('../verify/verify.ts')
         return verify({
-          ...projectOptions(argv),
-          ...given({ files: argv.files, decide: await decider(argv) }),
+          ...project,
+          ...given({ files: argv.files, decide: await decider(argv, project) }),
           deep: argv.deep,
           repair: argv.repair,
           yes: argv.yes,
@@ -49,13 +50,18 @@ export const verifyCommand: CommandModule<CommonArguments, VerifyArguments> = {
         const { codeOfVerify } = await import('../exit-codes.ts')
         return { print: (report: VerifyReport) => printVerify(report), code: codeOfVerify }
       },
+      argv.files?.[0] === undefined ? undefined : hasArchiveNamed(argv.files[0]),
     )
   },
 }
 
 /** On a terminal somebody can be asked. */
-async function decider({ json, quiet }: VerifyArguments): Promise<((repair: Repair) => Promise<boolean>) | undefined> {
-  if (json || quiet || !process.stdin.isTTY || !process.stdout.isTTY) return undefined
+async function decider(
+  argv: VerifyArguments,
+  project: ProjectOptions,
+): Promise<((repair: Repair) => Promise<boolean>) | undefined> {
+  if (argv.json || argv.quiet || isOneOfMany(argv, project) || !process.stdin.isTTY || !process.stdout.isTTY)
+    return undefined
   const { askToRepair } = await import('../print/ask.ts')
   return askToRepair
 }

@@ -3,6 +3,7 @@ import path from 'node:path'
 
 import * as v from 'valibot'
 
+import type { DatabaseInput } from './databases.ts'
 import { RetentionError } from '../errors.ts'
 import { expiryOf, lockMistake } from './expiry.ts'
 import {
@@ -32,6 +33,13 @@ export interface ConfigInput {
    * config's folder. Default: the environment's `DATABASE_URL`, and `sqlite:./local.db` where that is empty.
    */
   database?: string
+  /**
+   * Several databases with the same policies, by name: `{ eu: 'postgres://…', us: 'postgres://…' }`, in place of `database`.
+   * Each has a ledger of its own. Default: one database alone.
+   */
+  databases?: Record<string, string | DatabaseInput | undefined>
+  /** How many of several databases are worked on at the same time. Default 4. */
+  parallel?: number
   /** The folder of the policies. Default `./policies`. */
   policies?: string
   /** Where archives go, unless a policy says otherwise. Default `./backups`. */
@@ -65,6 +73,8 @@ export interface Config {
   readonly file: string
   /** Where relative paths start. */
   readonly folder: string
+  /** Its name, where the config has several databases. */
+  readonly name?: string
   /** The database's address. May hold a password: never shown. */
   readonly database: string
   /** The folder of the policies, absolute. */
@@ -94,6 +104,8 @@ export function defineConfig(config: ConfigInput): ConfigInput {
 
 const fields = [
   'database',
+  'databases',
+  'parallel',
   'policies',
   'archive',
   'timezone',

@@ -4,6 +4,7 @@ import path from 'node:path'
 import * as v from 'valibot'
 
 import { checkConfig, findConfig, readConfig, type Config, type ConfigInput } from './config.ts'
+import { databaseNamed, databasesOf, folderFor, sharedMistake, type Databases } from './databases.ts'
 import { RetentionError } from '../errors.ts'
 import { target, type TargetConfig } from './fields.ts'
 import { Keys, type AskForKey } from './keys.ts'
@@ -18,6 +19,8 @@ export interface ProjectOptions {
    * Default: the file that cosmiconfig finds from `cwd` upwards.
    */
   config?: string | ConfigInput
+  /** Which database, where the config has several: the commands of the command line work on all. Default: the only one. */
+  database?: string
   /** Where to look for the config, and where a relative `config` path starts. Default: the process's folder. */
   cwd?: string
   /**
@@ -72,15 +75,47 @@ export async function loadProject(
     if (config !== undefined) throw error
     return { policies: [], mistakes: [] }
   })
-  const all = [...mistakes, ...read.mistakes]
+  const { policies, shared } = placedFor(config, read.policies)
+  const all = [...mistakes, ...read.mistakes, ...shared]
   if (config === undefined || all.length > 0) throw invalid(all)
-  if (read.policies.length === 0 && needs === 'policies') {
+  if (policies.length === 0 && needs === 'policies') {
     throw new RetentionError('CONFIG_INVALID', `There are no policies in ${folder}`, {
       hint: 'Run "retention init" to write one.',
     })
   }
-  const keys = new Keys(async () => passwordVariables(config, read.policies), options.askForKey)
-  return { config: { ...config, keys }, policies: read.policies }
+  const keys = new Keys(async () => passwordVariables(config, policies), options.askForKey)
+  return { config: { ...config, keys }, policies }
+}
+
+/** Policies with their archives where those of one of several databases go, and what is wrong with that. */
+function placedFor(
+  config: Config | undefined,
+  policies: readonly Policy[],
+): { policies: readonly Policy[]; shared: readonly Mistake[] } {
+  const name = config?.name
+  if (name === undefined) return { policies, shared: [] }
+  const shared = policies.flatMap(({ file, archive }): Mistake[] => {
+    const mistake = archive === undefined ? undefined : sharedMistake(archive)
+    return mistake === undefined ? [] : [{ file, text: mistake }]
+  })
+  const placed = policies.map((policy) =>
+    policy.archive === undefined ? policy : { ...policy, archive: folderFor(name, policy.archive) },
+  )
+  return { policies: placed, shared }
+}
+
+/**
+ * The databases of a config: their names, and how many are worked on at the same time. Undefined where it has one alone.
+ * @throws RetentionError `CONFIG_NOT_FOUND`, `CONFIG_INVALID`
+ */
+export async function loadDatabases(
+  options: ProjectOptions,
+): Promise<Pick<Databases, 'names' | 'parallel'> | undefined> {
+  const { file, content } = await source(options.config, path.resolve(options.cwd ?? '.'))
+  const databases = databasesOf(content, file)
+  if (databases === undefined) return undefined
+  if ('mistakes' in databases) throw invalid(databases.mistakes)
+  return databases.value
 }
 
 function passwordVariables(config: Config, policies: readonly Policy[]): (string | undefined)[] {
@@ -131,9 +166,26 @@ interface CheckedConfig {
 async function loadCheckedConfig(options: ProjectOptions): Promise<CheckedConfig> {
   const cwd = path.resolve(options.cwd ?? '.')
   const { file, folder, content } = await source(options.config, cwd)
-  const checked = checkConfig(content, file, folder, options.askForKey)
-  if ('value' in checked) return { config: checked.value, folder: checked.value.policies, mistakes: [] }
-  return { config: undefined, folder: path.join(folder, 'policies'), mistakes: checked.mistakes }
+  const policies = path.join(folder, 'policies')
+  const databases = databasesOf(content, file)
+  if (databases !== undefined && 'mistakes' in databases)
+    return { config: undefined, folder: policies, mistakes: databases.mistakes }
+  if (databases === undefined) {
+    if (options.database !== undefined)
+      throw new RetentionError('USAGE', `The config has one database alone, and none called "${options.database}"`)
+    const checked = checkConfig(content, file, folder, options.askForKey)
+    if ('value' in checked) return { config: checked.value, folder: checked.value.policies, mistakes: [] }
+    return { config: undefined, folder: policies, mistakes: checked.mistakes }
+  }
+  const name = databaseNamed(options.database, databases.value.names)
+  const own = databases.value.configFor(name)
+  const checked = checkConfig(own.content, file, folder, options.askForKey)
+  if ('mistakes' in checked) return { config: undefined, folder: policies, mistakes: checked.mistakes }
+  const config = { ...checked.value, name }
+  if (!own.hasFolder) return { config, folder: config.policies, mistakes: [] }
+  const mistake = sharedMistake(config.archive)
+  const mistakes = mistake === undefined ? [] : [{ file, text: mistake }]
+  return { config: { ...config, archive: folderFor(name, config.archive) }, folder: config.policies, mistakes }
 }
 
 async function source(

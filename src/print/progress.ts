@@ -19,11 +19,14 @@ const look = {
   etaBuffer: 20,
 } as const
 
-/** Rows archived, policy by policy, with their rate and the time left; waits for production also where there is no terminal. */
-export function applyProgress(quiet: boolean): Bar<(event: RunEvent) => void> {
+/**
+ * Rows archived, policy by policy, with their rate and the time left; waits for production also where there is no terminal.
+ * @param isOneOfMany several databases at the same time have no bar
+ */
+export function applyProgress(quiet: boolean, isOneOfMany: boolean): Bar<(event: RunEvent) => void> {
   if (quiet) return { update: () => {}, stop: () => {} }
   const say = (line: string): void => void process.stderr.write(`${line}\n`)
-  if (!process.stderr.isTTY) {
+  if (!process.stderr.isTTY || isOneOfMany) {
     return {
       update: (event) => {
         const line = waitLine(event)
@@ -66,8 +69,10 @@ export function applyProgress(quiet: boolean): Bar<(event: RunEvent) => void> {
 }
 
 function waitLine(event: RunEvent): string | undefined {
-  if (event.type === 'wait-started') return `${event.policy}: waiting: ${event.reason}`
-  if (event.type === 'wait-finished') return `${event.policy}: waited ${seconds(event.milliseconds)}: ${event.reason}`
+  const before = event.database === undefined ? '' : `${event.database}: `
+  if (event.type === 'wait-started') return `${before}${event.policy}: waiting: ${event.reason}`
+  if (event.type === 'wait-finished')
+    return `${before}${event.policy}: waited ${seconds(event.milliseconds)}: ${event.reason}`
   return undefined
 }
 

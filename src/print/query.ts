@@ -16,6 +16,11 @@ export async function* printAnswer(answer: Answer, format: string, limit = 1000)
   else yield printTable(answer, ...(await firstRows(answer.rows, limit)))
 }
 
+/** The first rows of a whole answer, as a table. @param limit as of `printAnswer` */
+export function printRows(report: QueryReport, limit = 1000): string {
+  return printTable(report, report.rows.slice(0, limit), report.rows.length <= limit)
+}
+
 /** RFC 4180: NULL is an empty field without quotes, the empty text is `""`. */
 async function* printCsv({ columns, rows }: Answer): AsyncGenerator<string> {
   const lines = (cells: readonly (readonly (string | null)[])[]): string =>
@@ -49,7 +54,11 @@ async function firstRows(
   return [first, true]
 }
 
-function printTable({ columns, archives }: Answer, rows: readonly (readonly QueryValue[])[], isAll: boolean): string {
+function printTable(
+  { columns, archives }: Pick<Answer, 'columns' | 'archives'>,
+  rows: readonly (readonly QueryValue[])[],
+  isAll: boolean,
+): string {
   const cells = rows.map((row) => row.map(cellOf))
   const widths = columns.map(({ name }, index) => Math.max(name.length, ...cells.map((row) => row[index]?.length ?? 0)))
   const width = cellWidth(widths, process.stdout.columns ?? 200)
