@@ -249,7 +249,10 @@ test('reading goes on over a connection that breaks, and never into another file
   for (const type of ['document', 'shortcut']) {
     drive.put(folder, type, '', `application/vnd.google-apps.${type}`)
     const error = await failureOf(targetOf(folder).read(type))
-    assert.equal([error.code, error.message.endsWith(`of the type application/vnd.google-apps.${type}`)], ['ARCHIVE_CHANGED', true])
+    assert.equal(
+      [error.code, error.message.endsWith(`of the type application/vnd.google-apps.${type}`)],
+      ['ARCHIVE_CHANGED', true],
+    )
   }
 })
 

@@ -170,7 +170,11 @@ export class DriveFolder {
   }
 
   async *#search(condition?: string, trashed = false): AsyncGenerator<DriveFile> {
-    const conditions = [`'${this.id}' in parents`, `trashed = ${trashed}`, ...(condition === undefined ? [] : [condition])]
+    const conditions = [
+      `'${this.id}' in parents`,
+      `trashed = ${trashed}`,
+      ...(condition === undefined ? [] : [condition]),
+    ]
     const query = {
       ...onAllDrives,
       includeItemsFromAllDrives: 'true',

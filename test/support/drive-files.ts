@@ -83,7 +83,10 @@ export class DriveFiles {
     const id = newId()
     const file = { id, name, mimeType, parents: [folder], trashed: false }
     // Documents of Google's own, and shortcuts, have no bytes.
-    this.#files.set(id, mimeType.startsWith('application/vnd.google-apps.') ? file : { ...file, bytes: Buffer.from(bytes) })
+    this.#files.set(
+      id,
+      mimeType.startsWith('application/vnd.google-apps.') ? file : { ...file, bytes: Buffer.from(bytes) },
+    )
     return id
   }
 
@@ -215,7 +218,9 @@ export class DriveFiles {
       (query.get('supportsAllDrives') === 'true' &&
         query.get('includeItemsFromAllDrives') === 'true' &&
         (isOfDrive ? query.get('driveId') === driveId : !this.isMember))
-    let found = isWhole ? this.#in(folder, isBin).filter((file) => name === undefined || file.name.toLowerCase() === name) : []
+    let found = isWhole
+      ? this.#in(folder, isBin).filter((file) => name === undefined || file.name.toLowerCase() === name)
+      : []
     if (name !== undefined && found.length > 0 && this.lag > 0) {
       this.lag -= 1
       found = []
