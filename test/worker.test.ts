@@ -112,6 +112,7 @@ overDatabases(
       await next.stop(1000)
       assert.is(Number(await us.value('select count(*) from log')), 2)
     }),
+  ['sqlite'],
 )
 
 overDatabases(

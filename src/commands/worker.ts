@@ -4,7 +4,7 @@ import type { CommandModule } from 'yargs'
 import { milliseconds } from '../config/fields.ts'
 import { RetentionError } from '../errors.ts'
 import { exitCode } from '../exit-codes.ts'
-import type { EnqueueReport, QueueCounts } from '../index.ts'
+import type { EnqueueReport, QueueCounts } from '../report.ts'
 import { fail, given, numberOption, presented, presentOne, projectOptions, type CommonArguments } from './command.ts'
 import { listenForSignals, type Signals } from './signals.ts'
 

@@ -1,6 +1,6 @@
 /** What a worker does, and what its queue holds. */
 import type { RunEvent } from '../events.ts'
-import type { EnqueueReport, QueueCounts } from '../index.ts'
+import type { EnqueueReport, QueueCounts } from '../report.ts'
 import { counted, number, style } from './style.ts'
 
 /** One line for what is worth one; undefined for the rest. */

@@ -2,6 +2,7 @@
 import type { PgBoss } from 'pg-boss'
 
 import { loadConfig, loadDatabases, type ProjectOptions } from '../config/project.ts'
+import type { QueueCounts, QueuedRun } from '../report.ts'
 import { codeOf, messageOf, RetentionError, withoutSecrets } from '../errors.ts'
 
 /** Its schema, its queue, and where runs go that have failed too often. */
@@ -13,14 +14,6 @@ const deadName = 'apply_dead'
 const heartbeat = 60
 /** No run takes longer; seconds. */
 export const longestRun = 24 * 60 * 60 - 60
-
-/** What is to be applied. */
-export interface QueuedRun {
-  /** One of several databases; undefined: the only one. */
-  readonly database?: string
-  /** Undefined: all of them. */
-  readonly policies?: readonly string[]
-}
 
 /** What a run is known by: no second one of it is queued or at work. */
 export function keyOf({ database = '', policies }: QueuedRun): string {
@@ -73,13 +66,6 @@ export async function openQueue(
       },
     )
   }
-}
-
-/** How many runs wait, are at work, and have failed too often. */
-export interface QueueCounts {
-  readonly waiting: number
-  readonly active: number
-  readonly dead: number
 }
 
 /** Counts what is in the queue now. */

@@ -7,9 +7,9 @@ import { apply } from '../apply/apply.ts'
 import { loadDatabases, loadProject, selectPolicies, type ProjectOptions } from '../config/project.ts'
 import { RetentionError } from '../errors.ts'
 import type { RunEvent } from '../events.ts'
-import type { ApplyReport } from '../report.ts'
+import type { ApplyReport, EnqueueReport, QueueCounts, QueuedRun } from '../report.ts'
 import { groupsOf } from '../schedule/times.ts'
-import { countsOf, keyOf, longestRun, openQueue, queueName, type QueueCounts, type QueuedRun } from './queue.ts'
+import { countsOf, keyOf, longestRun, openQueue, queueName } from './queue.ts'
 
 /** How to work. */
 export interface WorkerOptions extends ProjectOptions {
@@ -116,13 +116,6 @@ async function databaseNames({ database, ...project }: ProjectOptions): Promise<
   if (database !== undefined) return [{ database }]
   const databases = await loadDatabases(project)
   return databases === undefined ? [{}] : databases.names.map((name) => ({ database: name }))
-}
-
-/** What has been put into the queue. */
-export interface EnqueueReport {
-  readonly queued: readonly QueuedRun[]
-  /** Those that waited or were at work already. */
-  readonly already: readonly QueuedRun[]
 }
 
 /**
