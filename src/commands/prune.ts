@@ -1,21 +1,21 @@
-/** `retention prune [policy...]` */
+/** `retention prune [policies..]` */
 import type { CommandModule } from 'yargs'
 
 import type { PruneReport } from '../report.ts'
 import { given, isOneOfMany, present, type CommonArguments } from './command.ts'
 
 interface PruneArguments extends CommonArguments {
-  policy: string[] | undefined
+  policies: string[]
   by: string | undefined
   yes: boolean
 }
 
 export const pruneCommand: CommandModule<CommonArguments, PruneArguments> = {
-  command: 'prune [policy...]',
+  command: 'prune [policies..]',
   describe: 'Remove archives that have outlived their own retention',
   builder: (parser) =>
     parser
-      .positional('policy', { type: 'string', array: true, describe: 'The policies; by default all' })
+      .positional('policies', { type: 'string', array: true, default: [], describe: 'Only these policies' })
       .option('by', { type: 'string', describe: 'Who wants it; by default the user at this host', requiresArg: true })
       .option('yes', { type: 'boolean', default: false, describe: 'Do it; without, say what would be pruned' }),
   handler: async (argv) => {
@@ -25,7 +25,7 @@ export const pruneCommand: CommandModule<CommonArguments, PruneArguments> = {
         const { countBar } = await import('../print/progress.ts')
         const bar = countBar('archives', argv.quiet || isOneOfMany(argv, project))
         const { prune } = await import('../prune/prune.ts')
-        const { policy: policies = [], by, yes } = argv
+        const { policies, by, yes } = argv
         return prune({ ...project, ...given({ by }), policies, yes, onProgress: bar.update }).finally(bar.stop)
       },
       async () => {

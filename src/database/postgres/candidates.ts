@@ -47,15 +47,16 @@ export async function candidates(db: Db, days: readonly number[], now: Date): Pr
     const estimated = Number(row.bytes) > countedBytes
     const count = async (where: ReturnType<TimeColumn['due']> | undefined): Promise<number> =>
       estimated ? estimate(db, table, where) : exact(db, table, where)
+    // One after the other: they share a connection.
+    const due: Candidate['due'][number][] = []
+    for (const age of days) due.push({ days: age, rows: await count(time.due(cutoffOf(age, 'UTC', now))) })
     found.push({
       table: row.visible ? { schema: undefined, name: row.name } : table.name,
       column: row.column,
       rows: await count(undefined),
       bytes: Number(row.bytes),
       ...(await span(db, table, row.column, time, estimated)),
-      due: await Promise.all(
-        days.map(async (age) => ({ days: age, rows: await count(time.due(cutoffOf(age, 'UTC', now))) })),
-      ),
+      due,
       estimated,
     })
   }
