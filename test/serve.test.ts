@@ -453,7 +453,7 @@ overDatabases(
     // As platforms do it, which say where to listen by the environment.
     const port = await freePort()
     const env = { PORT: String(port), HOST: 'localhost', RETENTION_TOKEN: token }
-    const ended = scene.run(['serve', '--grace', '1h'], { env })
+    const command = scene.run(['serve', '--grace', '1h'], { env })
     const address = `http://localhost:${port}`
     while (
       !(await fetch(`${address}/healthz`).then(
@@ -466,7 +466,7 @@ overDatabases(
     await inStep()
     process.emit('SIGTERM')
     process.emit('SIGTERM')
-    const { code, stderr } = await ended
+    const { code, stderr } = await command
     assert.is(code, 0)
     assert.match(stderr, 'once more rolls it back')
     assert.is(Number(await db.value('select count(*) from log')), rows)

@@ -3,6 +3,7 @@ import { Hono, type Context } from 'hono'
 
 import type { ProjectOptions } from '../config/project.ts'
 import { messageOf, RetentionError } from '../errors.ts'
+import type { RunEvent } from '../events.ts'
 import { reported, type ReportedError, type StatusReport } from '../report.ts'
 import { status } from '../status.ts'
 import { json, refusal, securityHeaders } from './answers.ts'
@@ -17,6 +18,8 @@ import { Streams, type StreamOptions } from './sse.ts'
 export interface AppOptions extends ProjectOptions {
   /** Who may ask. */
   access: Access
+  /** Is told what happens in every run. Default: nobody is. */
+  onEvent?: (event: RunEvent) => void
   /** How events are streamed. */
   streams?: StreamOptions
   /** Is told of every request that has been answered. Default: nobody is. */
@@ -62,9 +65,9 @@ interface Parts {
 }
 
 /** Makes a service; nothing is asked of config or database before the first request. */
-export function createApp({ access, streams, onRequest, ...project }: AppOptions): App {
+export function createApp({ access, streams, onRequest, onEvent, ...project }: AppOptions): App {
   const parts: Parts = {
-    runs: new Runs(project),
+    runs: new Runs({ ...project, ...(onEvent === undefined ? {} : { onEvent }) }),
     streams: new Streams(streams),
     status: new Shared(async () => status(project), { fresh: 2000, patience: 400, oldest: 60_000 }),
     readiness: new Shared(async () => obstacle(project), { fresh: 2000, patience: 5000, oldest: 0 }),

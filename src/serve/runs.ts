@@ -36,6 +36,11 @@ interface Kept {
   readonly events: number
 }
 
+/** What is run, and who is told. */
+interface RunsOptions extends ProjectOptions {
+  readonly onEvent?: ApplyOptions['onEvent']
+}
+
 interface Run {
   view: Omit<RunView, 'events'>
   events: BriefEvent[]
@@ -47,13 +52,15 @@ interface Run {
 export class Runs {
   readonly #project: ProjectOptions
   readonly #kept: Kept
+  readonly #onEvent: RunsOptions['onEvent']
   readonly #runs = new Map<string, Run>()
   readonly #finish = new AbortController()
   readonly #rollback = new AbortController()
   #running: { readonly run: string; readonly ended: Promise<void> } | undefined
 
-  constructor(project: ProjectOptions, kept: Kept = { runs: 50, events: 500 }) {
+  constructor({ onEvent, ...project }: RunsOptions, kept: Kept = { runs: 50, events: 500 }) {
     this.#project = project
+    this.#onEvent = onEvent
     this.#kept = kept
   }
 
@@ -103,7 +110,10 @@ export class Runs {
       run: id,
       signal: this.#finish.signal,
       rollbackSignal: this.#rollback.signal,
-      onEvent: (event) => this.#happened(run, event),
+      onEvent: (event) => {
+        this.#happened(run, event)
+        this.#onEvent?.(event)
+      },
     })
     this.#running = { run: id, ended }
     return { run: id }
