@@ -236,10 +236,7 @@ overDatabases(
       assert.equal(policiesOf(), ['log,other', 'unscheduled', 'log'])
       const [scheduled, asked] = server.runs.list()
       assert.ok((scheduled?.startedAt ?? '') >= (asked?.finishedAt ?? 'z'))
-      assert.match(
-        lines.all.findLast((line) => line.startsWith('Next')) ?? '',
-        later(5, '09:00:00.000'),
-      )
+      assert.match(lines.all.findLast((line) => line.startsWith('Next')) ?? '', later(5, '09:00:00.000'))
     } finally {
       const stopped = schedules.stop()
       await server.close(0)
@@ -299,15 +296,15 @@ test('schedule print cron writes a line for each schedule, and refuses what cron
     const lines = stdout.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
     assert.equal(lines, [
       'CRON_TZ=UTC',
-      '0 9 * * MON cd /path/to/project && npx retention apply --quiet a b',
+      '0 9 * * 1 cd /path/to/project && npx retention apply --quiet a b',
       'CRON_TZ=Asia/Seoul',
-      '@daily cd /path/to/project && npx retention apply --quiet c',
+      '0 0 * * * cd /path/to/project && npx retention apply --quiet c',
     ])
-    for (const cron of ['0 0 L * *', '0 0 * * MON#2', '0 0 */2 * MON', '0 0 15W * *']) {
+    for (const cron of ['0 0 L * *', '0 0 * * MON#2', '0 0 15 * +MON', '0 0 15W * *']) {
       made.policy('a', { ...policy, schedule: cron })
       const refused = await made.run(['schedule', 'print', 'cron', 'a'])
       assert.is.not(refused.code, 0)
-      assert.match(refused.stderr, `crontab cannot say "${cron}"`)
+      assert.match(refused.stderr, `of the schedule "${cron}" (a) is known to "retention serve" alone`)
     }
     assert.match((await made.run(['schedule', 'print', 'cron', 'd'])).stderr, 'No policy has a schedule')
   } finally {
