@@ -53,6 +53,9 @@ export type {
   PruneReport,
   ScheduledPolicy,
   ScheduleReport,
+  EnqueueReport,
+  QueueCounts,
+  QueuedRun,
   QueryColumn,
   QueryReport,
   QueryValue,
@@ -83,3 +86,4 @@ export type { ScheduleKind } from './schedule/kinds.ts'
 export type { ScheduleInput } from './config/schedule.ts'
 export { status, type StatusOptions } from './status.ts'
 export { verify, type VerifyOptions } from './verify/verify.ts'
+export { enqueue, queueStatus, startWorker, type Worker, type WorkerOptions } from './worker/worker.ts'

@@ -6,7 +6,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { loadProject } from '../src/config/project.ts'
-import { apply, plan, RetentionError, status } from '../src/index.ts'
+import { apply, plan, RetentionError, schedule, status } from '../src/index.ts'
 import { startScheduler } from '../src/schedule/scheduler.ts'
 import { delayOf, isMissed, nextTimes } from '../src/schedule/times.ts'
 import { startSchedules } from '../src/serve/schedules.ts'
@@ -66,6 +66,15 @@ test('a policy counts its days in its own zone, and its next run is in its statu
       policies.map(({ nextRunAt }) => nextRunAt),
       ['2026-06-16T00:00:00.000Z', null],
     )
+    const times = await schedule({ cwd: made.folder, now: new Date('2026-06-15T15:00:00Z') })
+    assert.equal(
+      times.policies.map(({ next, lastRun }) => [next, lastRun]),
+      [
+        [['2026-06-16T00:00:00.000Z', '2026-06-17T00:00:00.000Z', '2026-06-18T00:00:00.000Z'], null],
+        [[], null],
+      ],
+    )
+    assert.match((await made.run(['schedule'])).stdout, /0 9 \* \* \* Asia\/Seoul +never +[\d-]+ 00:00, /)
     assert.match((await made.run(['status'])).stdout, /scheduled next for [\d-]+ 00:00 UTC/)
   } finally {
     made.remove()
