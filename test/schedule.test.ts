@@ -29,7 +29,7 @@ test("a policy's schedule and zone go before the config's; mistakes are quoted w
   try {
     const { policies } = await loadProject({ cwd: made.folder })
     assert.equal(
-      policies.map(({ schedule }) => schedule),
+      policies.map((one) => one.schedule),
       [
         { cron: '0 9 * * MON', jitter: 300_000, timezone: 'Asia/Seoul' },
         undefined,
