@@ -31,7 +31,8 @@ export async function main(args: readonly string[]): Promise<void> {
   const parser = yargs([...args])
     .scriptName('retention')
     .usage('$0 <command>\n\nArchives rows past their time to CSV, verifies, deletes, and puts them back.')
-    .parserConfiguration({ 'duplicate-arguments-array': false })
+    // Not yargs' own "duplicate-arguments-array": without it, of several policies or files only the last would be left.
+    .middleware((argv) => keepLast(argv, args))
     .option('config', {
       type: 'string',
       describe: 'The config file; by default retention.config.ts is looked for',
@@ -80,6 +81,17 @@ export async function main(args: readonly string[]): Promise<void> {
       json: args.includes('--json'),
       ...(logsJson ? { 'log-format': 'json' } : {}),
     } satisfies Pick<CommonArguments, 'json' | 'log-format'>)
+  }
+}
+
+/** Options whose values are put together when they are given more than once: those of restore. */
+const repeated = new Set(['drop', 'keys'])
+
+/** Of every other option that is given more than once, the last value counts. */
+function keepLast(argv: Record<string, unknown>, args: readonly string[]): void {
+  for (const [name, value] of Object.entries(argv)) {
+    const isOption = args.some((word) => word === `--${name}` || word.startsWith(`--${name}=`))
+    if (isOption && Array.isArray(value) && !repeated.has(name)) argv[name] = value.at(-1) as unknown
   }
 }
 

@@ -51,6 +51,8 @@ export type {
   PrunedArchiveReport,
   PrunedPolicyReport,
   PruneReport,
+  ScheduledPolicy,
+  ScheduleReport,
   EnqueueReport,
   QueueCounts,
   QueuedRun,
@@ -78,7 +80,9 @@ export { readArchive, type ReadArchiveOptions } from './stored/read-archive.ts'
 export { restore, type RestoreOptions } from './restore/restore.ts'
 export type { RestoreKey } from './restore/restore-options.ts'
 export { retentionHandler, retentionMiddleware, type MountOptions } from './serve/mount.ts'
-export { schedulePrint, type SchedulePrintOptions, type SchedulePrintReport } from './schedule/schedule.ts'
+export { schedule, type ScheduleOptions } from './schedule/schedule.ts'
+export { schedulePrint, type SchedulePrintOptions, type SchedulePrintReport } from './schedule/print.ts'
+export type { ScheduleKind } from './schedule/kinds.ts'
 export type { ScheduleInput } from './config/schedule.ts'
 export { status, type StatusOptions } from './status.ts'
 export { verify, type VerifyOptions } from './verify/verify.ts'

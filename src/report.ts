@@ -171,6 +171,25 @@ export interface StatusReport {
   readonly runs: readonly RunRecord[]
 }
 
+/** A policy's times. */
+export interface ScheduledPolicy {
+  readonly policy: string
+  /** As it was written; null: it has none. */
+  readonly cron: string | null
+  readonly timezone: string
+  /** The longest delay after each time, in milliseconds. */
+  readonly jitter: number
+  /** The latest run, whoever started it; null: none. */
+  readonly lastRun: RunRecord | null
+  /** The next three, ISO 8601, without jitter. */
+  readonly next: readonly string[]
+}
+
+/** The times of policies. */
+export interface ScheduleReport {
+  readonly policies: readonly ScheduledPolicy[]
+}
+
 /** A legal hold that has been placed, and what it keeps by now. */
 export interface AddedHold {
   readonly hold: Hold

@@ -1,14 +1,19 @@
 /** Schedules: how they are written, their times, the loop that starts policies, and files for other schedulers. */
+import { renameSync } from 'node:fs'
+
 import fc from 'fast-check'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { loadProject } from '../src/config/project.ts'
-import { plan, RetentionError, status } from '../src/index.ts'
+import { apply, plan, RetentionError, schedule, status } from '../src/index.ts'
 import { startScheduler } from '../src/schedule/scheduler.ts'
 import { delayOf, isMissed, nextTimes } from '../src/schedule/times.ts'
+import { startSchedules } from '../src/serve/schedules.ts'
+import { startServer } from '../src/serve/server.ts'
 import { createDatabase } from './support/database.ts'
 import { TestProject } from './support/project.ts'
+import { logPolicy, minutesBefore, overDatabases, seedLog } from './support/scene.ts'
 
 const test = suite('schedule')
 const policy = { table: 'log', column: 'at', days: 30 }
@@ -24,7 +29,7 @@ test("a policy's schedule and zone go before the config's; mistakes are quoted w
   try {
     const { policies } = await loadProject({ cwd: made.folder })
     assert.equal(
-      policies.map(({ schedule }) => schedule),
+      policies.map((one) => one.schedule),
       [
         { cron: '0 9 * * MON', jitter: 300_000, timezone: 'Asia/Seoul' },
         undefined,
@@ -61,6 +66,15 @@ test('a policy counts its days in its own zone, and its next run is in its statu
       policies.map(({ nextRunAt }) => nextRunAt),
       ['2026-06-16T00:00:00.000Z', null],
     )
+    const times = await schedule({ cwd: made.folder, now: new Date('2026-06-15T15:00:00Z') })
+    assert.equal(
+      times.policies.map(({ next, lastRun }) => [next, lastRun]),
+      [
+        [['2026-06-16T00:00:00.000Z', '2026-06-17T00:00:00.000Z', '2026-06-18T00:00:00.000Z'], null],
+        [[], null],
+      ],
+    )
+    assert.match((await made.run(['schedule'])).stdout, /0 9 \* \* \* Asia\/Seoul +never +[\d-]+ 00:00, /)
     assert.match((await made.run(['status'])).stdout, /scheduled next for [\d-]+ 00:00 UTC/)
   } finally {
     made.remove()
@@ -179,6 +193,102 @@ test('policies of one time run together, never two runs at once, and what came m
   assert.is(started.length, 3)
 })
 
+/** What has been said, line by line, and a way to wait for a line. */
+class Lines {
+  readonly all: string[] = []
+  readonly #waiting = new Map<RegExp, (line: string) => void>()
+
+  readonly say = (line: string): void => {
+    this.all.push(line)
+    for (const [pattern, found] of this.#waiting) if (pattern.test(line)) found(line)
+  }
+
+  /** The next line of that form. */
+  async next(pattern: RegExp): Promise<string> {
+    const line = await new Promise<string>((resolve) => this.#waiting.set(pattern, resolve))
+    this.#waiting.delete(pattern)
+    return line
+  }
+}
+
+overDatabases(
+  test,
+  'serve makes up for a missed time once, waits for a run that goes on, and stops',
+  async ({ db, project }) => {
+    await seedLog(db, minutesBefore('2025-01-01T00:00:00Z', 4))
+    const { folder: cwd } = project({
+      log: { ...logPolicy, schedule: '0 9 * * *' },
+      other: { ...logPolicy, schedule: '0 9 * * *' },
+      unscheduled: logPolicy,
+    })
+    await apply({ cwd, policies: ['log'] })
+    const later = (days: number, time: string) =>
+      `${new Date(Date.now() + days * 86_400_000).toISOString().slice(0, 10)}T${time}Z`
+    const clock = new TestClock(later(4, '08:00:00'))
+    const server = await startServer({ port: 0, host: '127.0.0.1', cwd })
+    const lines = new Lines()
+    const { policies } = await loadProject({ cwd })
+    const ran = lines.next(/has finished$/)
+    const comes = lines.next(/^Next/)
+    const schedules = startSchedules({ project: { cwd }, policies, runs: server.runs, say: lines.say, clock })
+    try {
+      assert.is(await comes, `Next scheduled run: ${later(4, '09:00:00.000')}, of log, other`)
+      await ran
+      const policiesOf = () => server.runs.list().map((run) => run.policies.map(({ policy: name }) => name).join())
+      assert.equal(policiesOf(), ['log'], 'what never ran has missed nothing')
+
+      // Somebody has started a run when the time comes.
+      const ranAfter = lines.next(/has finished$/)
+      await server.runs.start(['unscheduled'])
+      await clock.set(later(4, '09:00:00'))
+      await ranAfter
+      assert.equal(policiesOf(), ['log,other', 'unscheduled', 'log'])
+      const [scheduled, asked] = server.runs.list()
+      assert.ok((scheduled?.startedAt ?? '') >= (asked?.finishedAt ?? 'z'))
+      assert.match(lines.all.findLast((line) => line.startsWith('Next')) ?? '', later(5, '09:00:00.000'))
+    } finally {
+      const stopped = schedules.stop()
+      await server.close(0)
+      await stopped
+    }
+    await clock.set(later(6, '09:00:00'))
+    assert.is(server.runs.list().length, 3)
+  },
+)
+
+test('a ledger that cannot be read when serve starts is tried again, and what came meanwhile runs', async () => {
+  const database = await createDatabase('sqlite')
+  const made = new TestProject({ database: database.address }, { log: { ...logPolicy, schedule: '0 9 * * *' } })
+  const file = database.address.replace(/^sqlite:(\/\/)?/, '')
+  try {
+    await seedLog(database, [])
+    renameSync(file, `${file}.away`)
+    const project = { cwd: made.folder }
+    const { policies } = await loadProject(project)
+    const clock = new TestClock('2099-06-15T08:59:30Z')
+    const server = await startServer({ port: 0, host: '127.0.0.1', ...project })
+    const lines = new Lines()
+    const waits = lines.next(/^The schedule waits for the ledger/)
+    const schedules = startSchedules({ project, policies, runs: server.runs, say: lines.say, clock })
+    try {
+      await waits
+      await new Promise((resolve) => setImmediate(resolve))
+      assert.equal(clock.waits, [60_000])
+      renameSync(`${file}.away`, file)
+      const ran = lines.next(/has finished$/)
+      await clock.set('2099-06-15T09:00:30Z')
+      await ran
+    } finally {
+      const stopped = schedules.stop()
+      await server.close(0)
+      await stopped
+    }
+  } finally {
+    made.remove()
+    await database.drop()
+  }
+})
+
 test('schedule print cron writes a line for each schedule, and refuses what cron cannot say', async () => {
   const made = new TestProject(
     { schedule: '0 9 * * MON' },
@@ -195,15 +305,15 @@ test('schedule print cron writes a line for each schedule, and refuses what cron
     const lines = stdout.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
     assert.equal(lines, [
       'CRON_TZ=UTC',
-      '0 9 * * MON cd /path/to/project && npx retention apply --quiet a b',
+      '0 9 * * 1 cd /path/to/project && npx retention apply --quiet a b',
       'CRON_TZ=Asia/Seoul',
-      '@daily cd /path/to/project && npx retention apply --quiet c',
+      '0 0 * * * cd /path/to/project && npx retention apply --quiet c',
     ])
-    for (const cron of ['0 0 L * *', '0 0 * * MON#2', '0 0 */2 * MON', '0 0 15W * *']) {
+    for (const cron of ['0 0 L * *', '0 0 * * MON#2', '0 0 15 * +MON', '0 0 15W * *']) {
       made.policy('a', { ...policy, schedule: cron })
       const refused = await made.run(['schedule', 'print', 'cron', 'a'])
       assert.is.not(refused.code, 0)
-      assert.match(refused.stderr, `crontab cannot say "${cron}"`)
+      assert.match(refused.stderr, `of the schedule "${cron}" (a) is known to "retention serve" alone`)
     }
     assert.match((await made.run(['schedule', 'print', 'cron', 'd'])).stderr, 'No policy has a schedule')
   } finally {

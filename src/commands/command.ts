@@ -158,7 +158,9 @@ export function numberOption(name: string, describe: string): Options & { coerce
     describe,
     type: 'string',
     requiresArg: true,
-    coerce: (value: unknown) => {
+    coerce: (written: unknown) => {
+      // Given more than once, the last counts.
+      const value: unknown = Array.isArray(written) ? written.at(-1) : written
       const number = Number(value)
       if (typeof value === 'string' && value.trim() !== '' && !Number.isNaN(number)) return number
       throw new RetentionError('USAGE', `--${name} is ${JSON.stringify(value)}; allowed: a number`)

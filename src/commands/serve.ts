@@ -60,9 +60,10 @@ async function serve(argv: ServeArguments, { first, second }: Signals): Promise<
     throw new RetentionError('USAGE', `--grace is "${argv.grace}"; allowed: a duration, such as "25s"`)
   const { loadProject } = await import('../config/project.ts')
   const { startServer } = await import('../serve/server.ts')
+  const { startSchedules } = await import('../serve/schedules.ts')
   const project = given({ config: argv.config, database: argv.database })
   // A mistake in config or policies is told now, not at the first run.
-  await loadProject(project)
+  const { policies } = await loadProject(project)
   const log = await openLog(argv['log-format'], argv.quiet)
   const server = await startServer({
     ...project,
@@ -73,14 +74,16 @@ async function serve(argv: ServeArguments, { first, second }: Signals): Promise<
     onRequest: (request) => log(requestLine(request)),
     onEvent: (event) => log(eventLine(event)),
   })
-  // What else starts runs while we serve, a schedule say, begins here, with server.runs.start, and ends before server.close.
   const say = (msg: string): void => log({ level: 'info', msg })
   say(`Listening on ${server.address}`)
+  const schedules = startSchedules({ project, policies, runs: server.runs, say })
   await first
+  const schedulesEnded = schedules.stop()
   const { running } = server.runs
   say(running === undefined ? 'Stopping.' : `Stopping: run ${running} may end its step; once more rolls it back.`)
   void second.then(() => server.runs.rollBack())
   await server.close(grace)
+  await schedulesEnded
 }
 
 function portOf(written: number | string | undefined): number {

@@ -1,36 +1,46 @@
-/** `schedule print`: a schedule's file for another scheduler. */
-import { loadProject, selectPolicies, type ProjectOptions } from '../config/project.ts'
-import { RetentionError } from '../errors.ts'
-import { crontab } from './crontab.ts'
-import { groupsOf } from './times.ts'
+/** `schedule`: when policies have run, and when they run next. Only reads. */
+import { nowOption, loadProject, selectPolicies, type ProjectOptions } from '../config/project.ts'
+import { openDatabase } from '../database/open.ts'
+import { Ledger } from '../ledger/ledger.ts'
+import type { ScheduledPolicy, ScheduleReport } from '../report.ts'
+import { nextTimes } from './times.ts'
 
-/** What `schedule print` can be told. */
-export interface SchedulePrintOptions extends ProjectOptions {
-  /** Whose file it is. */
-  kind: 'cron'
-  /** The policies, by name. Default: all that have a schedule. */
+/** What `schedule` can be told. */
+export interface ScheduleOptions extends ProjectOptions {
+  /** The policies, by name. Default: all. */
   policies?: readonly string[]
-}
-
-/** A file for another scheduler. */
-export interface SchedulePrintReport {
-  readonly kind: 'cron'
-  readonly text: string
+  /** The time after which runs are told. Default: the clock. */
+  now?: Date
 }
 
 /**
- * Writes what another scheduler needs to run policies at their times. Opens no database.
- * @throws RetentionError `CONFIG_INVALID`; `USAGE` where nothing has a schedule, or the scheduler cannot say one
+ * Reports when policies have run, and when they are to run next.
+ * @throws RetentionError when it cannot begin: a mistake in config or policies, no database, a newer ledger
  */
-export async function schedulePrint(options: SchedulePrintOptions): Promise<SchedulePrintReport> {
-  const { kind } = options
-  if (kind !== 'cron') throw new RetentionError('USAGE', `"kind" is ${JSON.stringify(kind)}; allowed: "cron"`)
-  const { policies } = await loadProject(options)
-  const groups = groupsOf(selectPolicies(policies, options.policies ?? []))
-  if (groups.length === 0) {
-    throw new RetentionError('USAGE', 'No policy has a schedule', {
-      hint: "Set schedule: '0 9 * * MON' in the config or in a policy.",
+export async function schedule(options: ScheduleOptions = {}): Promise<ScheduleReport> {
+  const now = nowOption(options.now)
+  const { config, policies } = await loadProject(options)
+  const selected = selectPolicies(policies, options.policies ?? [])
+  const database = await openDatabase(config, 'read')
+  try {
+    const { runs } = await Ledger.forReading(database, config.ledger)
+    return await database.read(async (db) => {
+      const told: ScheduledPolicy[] = []
+      for (const { name, schedule: times, timezone } of selected) {
+        const { last } = await runs.summary(db, name)
+        const next = times === undefined ? [] : nextTimes(times, now, 3).map((time) => time.toISOString())
+        told.push({
+          policy: name,
+          cron: times?.cron ?? null,
+          timezone,
+          jitter: times?.jitter ?? 0,
+          lastRun: last,
+          next,
+        })
+      }
+      return { policies: told }
     })
+  } finally {
+    await database.close()
   }
-  return { kind, text: crontab(groups) }
 }

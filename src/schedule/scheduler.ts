@@ -11,13 +11,15 @@ export interface SchedulerOptions {
   readonly lastRunOf: (policy: string) => Date | null
   /** Is told why a start failed; the loop goes on. */
   readonly onError: (error: unknown) => void
+  /** Is told which policies come next, and when, each time that this has changed. */
+  readonly onNext?: (time: Date, policies: readonly string[]) => void
   /** What tells this machine from others of the fleet, for the jitter. */
   readonly machine: string
   readonly clock?: SchedulerClock
 }
 
 /** The time, and a way to be woken. */
-interface SchedulerClock {
+export interface SchedulerClock {
   readonly now: () => Date
   /** Calls back after so many milliseconds; returns what cancels it. */
   readonly wake: (callback: () => void, milliseconds: number) => () => void
@@ -52,6 +54,7 @@ export function startScheduler(options: SchedulerOptions): Scheduler {
   }))
   let stopped = false
   let running: Promise<void> | undefined
+  let told: number | undefined
   let cancel = (): void => {}
 
   function tick(): void {
@@ -59,8 +62,20 @@ export function startScheduler(options: SchedulerOptions): Scheduler {
     const now = clock.now()
     for (const group of groups) see(group, now, machine)
     running ??= startDue()
-    const waits = groups.map((group) => (comingOf(group, machine)?.getTime() ?? Infinity) - now.getTime())
-    cancel = clock.wake(tick, Math.max(1, Math.min(longestWait, ...waits)))
+    const next = tellNext()
+    cancel = clock.wake(tick, Math.max(1, Math.min(longestWait, next - now.getTime())))
+  }
+
+  /** The next time, in milliseconds. */
+  function tellNext(): number {
+    const coming = groups.map((group) => ({ group, time: comingOf(group, machine)?.getTime() ?? Infinity }))
+    const next = Math.min(...coming.map(({ time }) => time))
+    if (next !== told && next !== Infinity) {
+      const policies = coming.filter(({ time }) => time === next).flatMap(({ group }) => group.policies)
+      options.onNext?.(new Date(next), policies)
+    }
+    told = next
+    return next
   }
 
   function startDue(): Promise<void> | undefined {
@@ -103,7 +118,8 @@ function comingOf({ schedule, after }: Waiting, machine: string): Date | undefin
   return time === undefined ? undefined : new Date(time.getTime() + delay)
 }
 
-const systemClock: SchedulerClock = {
+/** The machine's clock. */
+export const systemClock: SchedulerClock = {
   now: () => new Date(),
   wake: (callback, milliseconds) => {
     const timer = setTimeout(callback, milliseconds)

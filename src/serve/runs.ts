@@ -69,6 +69,11 @@ export class Runs {
     return this.#running?.run
   }
 
+  /** Resolves when the run that goes on now has ended. */
+  async ended(): Promise<void> {
+    await this.#running?.ended
+  }
+
   /** Whether `stop` has been called. */
   get isStopping(): boolean {
     return this.#finish.signal.aborted
