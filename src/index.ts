@@ -1,5 +1,6 @@
 /** Everything the command line does, as functions. */
 export { apply, plan, type ApplyOptions } from './apply/apply.ts'
+export { check, type CheckedPolicy, type CheckReport } from './check.ts'
 export type { ChildRows } from './plan/children.ts'
 export { defineConfig, type ConfigInput } from './config/config.ts'
 export type { DatabaseInput } from './config/databases.ts'
