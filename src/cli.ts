@@ -20,6 +20,7 @@ import { serveCommand } from './commands/serve.ts'
 import { scheduleCommand } from './commands/schedule.ts'
 import { statusCommand } from './commands/status.ts'
 import { verifyCommand } from './commands/verify.ts'
+import { workerCommand } from './commands/worker.ts'
 import { RetentionError } from './errors.ts'
 import { toolVersion } from './version.ts'
 
@@ -59,6 +60,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(pruneCommand)
     .command(moveCommand)
     .command(serveCommand)
+    .command(workerCommand)
     .command(scheduleCommand)
     .demandCommand(1, 'Name a command.')
     .strict()

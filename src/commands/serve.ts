@@ -6,6 +6,7 @@ import { RetentionError } from '../errors.ts'
 import { exitCode } from '../exit-codes.ts'
 import type { AnsweredRequest } from '../serve/app.ts'
 import { fail, given, numberOption, type CommonArguments } from './command.ts'
+import { listenForSignals, type Signals } from './signals.ts'
 
 interface ServeArguments extends CommonArguments {
   port: number | undefined
@@ -98,31 +99,5 @@ function logTo(format: ServeArguments['log-format']): (request: AnsweredRequest)
         ? JSON.stringify({ time: new Date().toISOString(), ...request })
         : `${new Date().toISOString()} ${method} ${path} ${status} ${time} ms`
     process.stderr.write(`${line}\n`)
-  }
-}
-
-interface Signals {
-  readonly first: Promise<void>
-  readonly second: Promise<void>
-  stop: () => void
-}
-
-function listenForSignals(): Signals {
-  const [first, second] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
-  let count = 0
-  const onSignal = (): void => {
-    count += 1
-    if (count === 1) first.resolve()
-    else second.resolve()
-  }
-  process.on('SIGINT', onSignal)
-  process.on('SIGTERM', onSignal)
-  return {
-    first: first.promise,
-    second: second.promise,
-    stop: () => {
-      process.off('SIGINT', onSignal)
-      process.off('SIGTERM', onSignal)
-    },
   }
 }
