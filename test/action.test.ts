@@ -99,6 +99,10 @@ for (const kind of kinds) {
       )
       project.write('head/policies/sql.yml', 'table: log\ncolumn: at\ndays: 3\nwhere: "1 = 1"\n')
       symlinkSync('/etc/passwd', project.path('head/policies/link.json'))
+      await database.run(
+        "create table person (id integer primary key, mail text); insert into person values (1, 'zebulon')",
+      )
+      project.write('head/policies/mail.json', '{ "table": "person", "column": "mail", "days": 3 }')
       const made = await runAction(project, { command: 'plan', 'policies-from': 'head/policies' })
       assert.is(made.code, 1, made.output)
       assert.is(existsSync(project.path('was-run')), false)
@@ -111,7 +115,8 @@ for (const kind of kinds) {
       assert.match(line('sql'), /\| – \| \? \| a new "where" is SQL&#58; not planned \|$/)
       assert.match(line('link'), /no plain file/)
       assert.match(line('wrong'), /no&#124;&#60;b&#62;&#64;&#8205;me &#35;&#8205; such.*\| new; \*\*refused\*\* \|$/)
-      assert.not.match(made.report, /<b>|@|root/)
+      assert.match(line('mail'), 'refused')
+      assert.not.match(made.report, /<b>|@|root|zebulon/)
       assert.is(await database.value('select count(*) from log').then(Number), 3)
       // A link of the head's must not lead to other files, nor a few lines of YAML to endless ones.
       symlinkSync('/etc', project.path('head/away'))

@@ -206,7 +206,18 @@ async function planReport(policy: Policy, context: RunContext, allowLarge: boole
 
 /** A plan that opens no target and needs no key. */
 async function dataPlanReport(policy: Policy, context: RunContext, allowLarge: boolean): Promise<PolicyReport> {
-  return planFor(policy, context, allowLarge, async () => undefined)
+  const report = await planFor(policy, context, allowLarge, async () => undefined)
+  const { error, warnings } = report
+  return {
+    ...report,
+    warnings: warnings.map((warning) => ({ ...warning, text: withoutExamples(warning.text) })),
+    ...(error === undefined ? {} : { error: { ...error, message: withoutExamples(error.message) } }),
+  }
+}
+
+/** Of a column that somebody chose, an example may be anybody's data: from the first to the end of the last. */
+function withoutExamples(text: string): string {
+  return text.replace(/ \(such as .*\)/s, '')
 }
 
 async function planFor(
