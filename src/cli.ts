@@ -77,7 +77,11 @@ export async function main(args: readonly string[]): Promise<void> {
   try {
     await parser.parseAsync()
   } catch (error) {
-    fail(error, { json: args.includes('--json') } satisfies Pick<CommonArguments, 'json'>)
+    const logsJson = args.includes('--log-format=json') || args[args.indexOf('--log-format') + 1] === 'json'
+    fail(error, {
+      json: args.includes('--json'),
+      ...(logsJson ? { 'log-format': 'json' } : {}),
+    } satisfies Pick<CommonArguments, 'json' | 'log-format'>)
   }
 }
 
