@@ -5,6 +5,7 @@ import yargs from 'yargs'
 
 import { applyCommand } from './commands/apply.ts'
 import { catCommand } from './commands/cat.ts'
+import { checkCommand } from './commands/check.ts'
 import { fail, keepOutputErrors, type CommonArguments } from './commands/command.ts'
 import { eraseCommand } from './commands/erase.ts'
 import { getCommand } from './commands/get.ts'
@@ -46,6 +47,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .option('json', { type: 'boolean', default: false, describe: 'Print one JSON document on stdout' })
     .option('quiet', { type: 'boolean', default: false, describe: 'Print nothing but errors' })
     .command(initCommand)
+    .command(checkCommand)
     .command(planCommand)
     .command(applyCommand)
     .command(statusCommand)

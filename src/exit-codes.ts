@@ -1,6 +1,6 @@
 /** Exit codes, all in one place. */
 import { RetentionError } from './errors.ts'
-import type { ApplyReport, EraseReport, MoveReport, PruneReport, StatusReport, VerifyReport } from './report.ts'
+import type { EraseReport, MoveReport, PolicyReport, PruneReport, StatusReport, VerifyReport } from './report.ts'
 
 /** What the process's exit code says. */
 export const exitCode = {
@@ -50,11 +50,11 @@ export function codeOfAll(codes: readonly number[]): number {
 }
 
 /** The exit code of apply and plan. 0 says that what was due is archived, or that a plan could do so. */
-export function codeOfApply({ policies }: ApplyReport): number {
+export function codeOfApply({ policies }: { readonly policies: readonly Pick<PolicyReport, 'status'>[] }): number {
   const some = (...statuses: readonly string[]): boolean => policies.some(({ status }) => statuses.includes(status))
   if (some('interrupted')) return exitCode.interrupted
   if (some('failed', 'refused')) return exitCode.failed
-  if (policies.every(({ status }) => status === 'locked')) return exitCode.locked
+  if (policies.length > 0 && policies.every(({ status }) => status === 'locked')) return exitCode.locked
   return some('partial', 'locked') ? exitCode.partial : exitCode.done
 }
 

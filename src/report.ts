@@ -1,4 +1,5 @@
 /** The reports that commands give: what `--json` prints, and what the library returns. */
+import type { Unplanned } from './config/data-policies.ts'
 import { withoutSecrets, type RetentionError } from './errors.ts'
 import type { Finding, Space } from './database/database.ts'
 import type { ChildRows } from './plan/children.ts'
@@ -109,6 +110,8 @@ export interface ApplyReport {
   readonly startedAt: string
   readonly finishedAt: string
   readonly policies: readonly PolicyReport[]
+  /** With `policiesFrom`: the policies that are not planned, and why. */
+  readonly unplanned?: readonly Unplanned[]
   /** Only of a run that somebody was to be told of. */
   readonly notices?: readonly NoticeReport[]
 }

@@ -5,7 +5,15 @@ import { archiveBase, archiveName } from '../archive/name.ts'
 import type { Config } from '../config/config.ts'
 import { formatTableName, milliseconds, type Duration } from '../config/fields.ts'
 import type { Policy } from '../config/policy.ts'
-import { loadProject, nowOption, selectPolicies, textOption, type ProjectOptions } from '../config/project.ts'
+import { loadDataProject } from '../config/data-policies.ts'
+import {
+  loadProject,
+  nowOption,
+  selectPolicies,
+  textOption,
+  type Project,
+  type ProjectOptions,
+} from '../config/project.ts'
 import { cutoffAt, type Cutoff } from '../cutoff.ts'
 import { openDatabase } from '../database/open.ts'
 import { messageOf, RetentionError } from '../errors.ts'
@@ -109,14 +117,31 @@ function known(error: unknown): RetentionError {
   return error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error), { cause: error })
 }
 
+/** What `plan` can be told. */
+export interface PlanOptions extends ApplyOptions {
+  /**
+   * A folder of policies to plan in place of the config's, that nobody has looked at yet: its files of JSON and YAML are read as
+   * data, and `unplanned` of the report has those that would have to be run. No target is opened. Default: the config's own.
+   */
+  policiesFrom?: string
+}
+
 /** Plans what `apply` would do with the same options. Only reads. @throws as `apply`. */
-export async function plan(options: ApplyOptions = {}): Promise<ApplyReport> {
+export async function plan({ policiesFrom, ...options }: PlanOptions = {}): Promise<ApplyReport> {
   const kind: RunKind = { access: 'read', id: newRun(new Date()), tell: () => {} }
-  return run(options, kind, async (policy, context) =>
-    planReport(policy, context, options.allowLarge === true).catch((error: unknown) =>
-      failedReport(policy, context, error),
-    ),
+  const project =
+    policiesFrom === undefined ? undefined : await loadDataProject(options, textOption('policiesFrom', policiesFrom))
+  const planWith = project === undefined ? planReport : dataPlanReport
+  const report = await run(
+    options,
+    kind,
+    async (policy, context) =>
+      planWith(policy, context, options.allowLarge === true).catch((error: unknown) =>
+        failedReport(policy, context, error),
+      ),
+    project,
   )
+  return project === undefined ? report : { ...report, unplanned: project.unplanned }
 }
 
 interface RunKind extends Pick<RunContext, 'tell'> {
@@ -126,10 +151,15 @@ interface RunKind extends Pick<RunContext, 'tell'> {
 
 type PolicyWork = (policy: Policy, context: RunContext) => Promise<PolicyReport>
 
-async function run(options: ApplyOptions, { access, id, tell }: RunKind, work: PolicyWork): Promise<ApplyReport> {
+async function run(
+  options: ApplyOptions,
+  { access, id, tell }: RunKind,
+  work: PolicyWork,
+  project?: Project,
+): Promise<ApplyReport> {
   const started = new Date()
   const now = nowOption(options.now ?? started)
-  const { config, policies } = await loadProject(options)
+  const { config, policies } = project ?? (await loadProject(options))
   const selected = selectPolicies(policies, options.policies ?? [])
   const before = beforeOption(options.before, config.timezone)
   const limits = limitsOf(options, config, started)
@@ -173,6 +203,34 @@ async function run(options: ApplyOptions, { access, id, tell }: RunKind, work: P
 }
 
 async function planReport(policy: Policy, context: RunContext, allowLarge: boolean): Promise<PolicyReport> {
+  return planFor(policy, context, allowLarge, async (target) => {
+    await target.check()
+    return policySealer(policy, context.config)
+  })
+}
+
+/** A plan that opens no target and needs no key. */
+async function dataPlanReport(policy: Policy, context: RunContext, allowLarge: boolean): Promise<PolicyReport> {
+  const report = await planFor(policy, context, allowLarge, async () => undefined)
+  const { error, warnings } = report
+  return {
+    ...report,
+    warnings: warnings.map((warning) => ({ ...warning, text: withoutExamples(warning.text) })),
+    ...(error === undefined ? {} : { error: { ...error, message: withoutExamples(error.message) } }),
+  }
+}
+
+/** Of a column that somebody chose, an example may be anybody's data: from the first to the end of the last. */
+function withoutExamples(text: string): string {
+  return text.replace(/ \(such as .*\)/s, '')
+}
+
+async function planFor(
+  policy: Policy,
+  context: RunContext,
+  allowLarge: boolean,
+  sealerFor: (target: Destination['target']) => Promise<Destination['sealer']>,
+): Promise<PolicyReport> {
   const target = targetOf(policy, context.config)
   let planned: PolicyPlan | undefined
   let archives: ArchiveReport[] = []
@@ -180,8 +238,7 @@ async function planReport(policy: Policy, context: RunContext, allowLarge: boole
   try {
     planned = await planPolicy(policy, context, context.allowance.rows)
     refuse(planned, allowLarge)
-    await target.check()
-    const sealer = await policySealer(policy, context.config)
+    const sealer = await sealerFor(target)
     archives = await plannedArchives(planned, { target, sealer }, context)
   } catch (error) {
     failure = failureOf(error, context, false)

@@ -3,6 +3,7 @@ import type { Options } from 'yargs'
 
 import type { AskForKey } from '../config/keys.ts'
 import { loadDatabases, type ProjectOptions } from '../config/project.ts'
+import type { DatabasesReport } from '../databases.ts'
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
 import { codeOfAll, codeOfError, codeOfErrorCode, exitCode } from '../exit-codes.ts'
 import { printError } from '../print/error.ts'
@@ -21,6 +22,8 @@ export interface CommonArguments {
 /** A command's report, for people and as an exit code. */
 export interface Presentation<Report> {
   print: (report: Report) => string
+  /** Those of several databases together. Default: one after another, each under its name. */
+  printAll?: (reports: DatabasesReport<Report>) => string
   code: (report: Report) => number
 }
 
@@ -43,9 +46,9 @@ export async function present<Report>(
     // Side by side, nobody can be asked.
     const report = await overDatabases(given({ config: argv.config }), work)
     const { printDatabases } = await import('../print/databases.ts')
-    const { print, code } = await load()
+    const { print, printAll, code } = await load()
     return presented(report, {
-      print: (all) => printDatabases(all, print),
+      print: (all) => printAll?.(all) ?? printDatabases(all, print),
       code: ({ databases }) =>
         codeOfAll(databases.map((one) => ('error' in one ? codeOfErrorCode(one.error.code) : code(one.report)))),
     })

@@ -66,6 +66,35 @@ export function databasesOf(content: unknown, file: string): Checked<Databases> 
   }
 }
 
+/**
+ * A config's content with some address for each database that has none here, and the names of those: to look at all else by.
+ * One database alone goes without a name.
+ */
+export function withAddresses(content: unknown): { content: unknown; missing: readonly (string | undefined)[] } {
+  if (!isRecord(content)) return { content, missing: [] }
+  const isMissing = (address: unknown): boolean => address === undefined || address === ''
+  const { database, databases } = content
+  if (!isRecord(databases))
+    return database === ''
+      ? { content: { ...content, database: nowhere }, missing: [undefined] }
+      : { content, missing: [] }
+  const missing: string[] = []
+  const complete = Object.entries(databases).map(([name, entry]): [string, unknown] => {
+    const isWithout = isMissing(isRecord(entry) ? entry['database'] : entry)
+    if (!isWithout) return [name, entry]
+    missing.push(name)
+    return [name, isRecord(entry) ? { ...entry, database: nowhere } : nowhere]
+  })
+  return { content: { ...content, databases: Object.fromEntries(complete) }, missing }
+}
+
+/** Is never opened. */
+const nowhere = 'sqlite:./nowhere.db'
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
 /** Of several databases, that of a name. @throws RetentionError `USAGE` where none, or no such one, is named */
 export function databaseNamed(name: string | undefined, names: readonly string[]): string {
   const hint = `The config has: ${names.join(', ')}.`

@@ -15,20 +15,39 @@ export async function loadFile(file: string): Promise<unknown> {
   try {
     switch (path.extname(file)) {
       case '.json':
-        return JSON.parse(await readFile(file, 'utf8'))
       case '.yaml':
       case '.yml':
-      case '': {
-        const { defaultLoaders } = await import('cosmiconfig')
-        return defaultLoaders['.yaml'](file, await readFile(file, 'utf8'))
-      }
+      case '':
+        return await parseData(file, await readFile(file, 'utf8'))
       default:
         return await importDefault(file)
     }
   } catch (error) {
-    if (error instanceof RetentionError) throw error
-    throw new RetentionError('CONFIG_INVALID', `${file}: cannot be read: ${reason(error, file)}`, { cause: error })
+    throw unreadable(error, file)
   }
+}
+
+/**
+ * What a file of JSON or YAML holds. Nothing in it is run.
+ * @throws RetentionError `CONFIG_INVALID`
+ */
+export async function loadData(file: string, text: string): Promise<unknown> {
+  try {
+    return await parseData(file, text)
+  } catch (error) {
+    throw unreadable(error, file)
+  }
+}
+
+async function parseData(file: string, text: string): Promise<unknown> {
+  if (path.extname(file) === '.json') return JSON.parse(text)
+  const { defaultLoaders } = await import('cosmiconfig')
+  return defaultLoaders['.yaml'](file, text)
+}
+
+function unreadable(error: unknown, file: string): RetentionError {
+  if (error instanceof RetentionError) return error
+  return new RetentionError('CONFIG_INVALID', `${file}: cannot be read: ${reason(error, file)}`, { cause: error })
 }
 
 async function importDefault(file: string): Promise<unknown> {

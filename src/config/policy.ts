@@ -269,11 +269,19 @@ export async function readPolicies(
   folder: string,
   defaults: PolicyDefaults,
 ): Promise<{ policies: Policy[]; mistakes: Mistake[] }> {
-  const files = await policyFiles(folder)
+  return checkPolicies(await policyFiles(folder), loadFile, defaults)
+}
+
+/** Checks policies of some files, each of which `load` gives the content of. */
+export async function checkPolicies(
+  files: readonly string[],
+  load: (file: string) => Promise<unknown>,
+  defaults: PolicyDefaults,
+): Promise<{ policies: Policy[]; mistakes: Mistake[] }> {
   const policies: Policy[] = []
   const mistakes: Mistake[] = []
   for (const file of files) {
-    const content = await loadFile(file).then(
+    const content = await load(file).then(
       (value) => ({ value }),
       (error: unknown) => ({ error }),
     )
@@ -294,11 +302,12 @@ const namePattern = /^[\p{L}\p{N}_][\p{L}\p{N}_.-]*$/u
 /** Leaves room, in a file name of 255 bytes, for cutoff, number and the manifest's ending. */
 const longestName = 150
 
-function policyName(file: string): string {
+export function policyName(file: string): string {
   return path.basename(file).replace(extensions, '')
 }
 
-async function policyFiles(folder: string): Promise<string[]> {
+/** The files of a folder that are policies by their names, sorted. */
+export async function policyFiles(folder: string): Promise<string[]> {
   let names: string[]
   try {
     names = await readdir(folder)

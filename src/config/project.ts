@@ -69,22 +69,38 @@ export async function loadProject(
   options: ProjectOptions,
   needs: 'policies' | 'config' = 'policies',
 ): Promise<Project> {
-  const { config, folder, mistakes } = await loadCheckedConfig(options)
+  const { config, folder, policies, mistakes } = await readProject(options)
+  if (config === undefined || mistakes.length > 0) throw invalid(mistakes)
+  if (policies.length === 0 && needs === 'policies') throw noPolicies(folder)
+  const keys = new Keys(async () => passwordVariables(config, policies), options.askForKey)
+  return { config: { ...config, keys }, policies }
+}
+
+/** What was found of a config and its policies, and all that is wrong with them. */
+export interface ReadProject extends CheckedConfig {
+  readonly policies: readonly Policy[]
+}
+
+/**
+ * Reads a config and all its policies, as far as they can be read.
+ * @param from where the content comes from; by default the config's file
+ * @throws RetentionError `CONFIG_NOT_FOUND`, `CONFIG_INVALID` where there is nothing to read
+ */
+export async function readProject(options: ProjectOptions, from?: ConfigSource): Promise<ReadProject> {
+  const { config, folder, mistakes } = await loadCheckedConfig(options, from)
   // With mistakes in the config its policies are read all the same, so that theirs are told in the same run.
   const read = await readPolicies(folder, config ?? noDefaults).catch((error: unknown) => {
     if (config !== undefined) throw error
     return { policies: [], mistakes: [] }
   })
   const { policies, shared } = placedFor(config, read.policies)
-  const all = [...mistakes, ...read.mistakes, ...shared]
-  if (config === undefined || all.length > 0) throw invalid(all)
-  if (policies.length === 0 && needs === 'policies') {
-    throw new RetentionError('CONFIG_INVALID', `There are no policies in ${folder}`, {
-      hint: 'Run "retention init" to write one.',
-    })
-  }
-  const keys = new Keys(async () => passwordVariables(config, policies), options.askForKey)
-  return { config: { ...config, keys }, policies }
+  return { config, folder, policies, mistakes: [...mistakes, ...read.mistakes, ...shared] }
+}
+
+export function noPolicies(folder: string): RetentionError {
+  return new RetentionError('CONFIG_INVALID', `There are no policies in ${folder}`, {
+    hint: 'Run "retention init" to write one.',
+  })
 }
 
 /** Policies with their archives where those of one of several databases go, and what is wrong with that. */
@@ -111,7 +127,7 @@ function placedFor(
 export async function loadDatabases(
   options: ProjectOptions,
 ): Promise<Pick<Databases, 'names' | 'parallel'> | undefined> {
-  const { file, content } = await source(options.config, path.resolve(options.cwd ?? '.'))
+  const { file, content } = await configSource(options)
   const databases = databasesOf(content, file)
   if (databases === undefined) return undefined
   if ('mistakes' in databases) throw invalid(databases.mistakes)
@@ -163,9 +179,8 @@ interface CheckedConfig {
   readonly mistakes: readonly Mistake[]
 }
 
-async function loadCheckedConfig(options: ProjectOptions): Promise<CheckedConfig> {
-  const cwd = path.resolve(options.cwd ?? '.')
-  const { file, folder, content } = await source(options.config, cwd)
+async function loadCheckedConfig(options: ProjectOptions, from?: ConfigSource): Promise<CheckedConfig> {
+  const { file, folder, content } = from ?? (await configSource(options))
   const policies = path.join(folder, 'policies')
   const databases = databasesOf(content, file)
   if (databases !== undefined && 'mistakes' in databases)
@@ -188,22 +203,29 @@ async function loadCheckedConfig(options: ProjectOptions): Promise<CheckedConfig
   return { config: { ...config, archive: folderFor(name, config.archive) }, folder: config.policies, mistakes }
 }
 
-async function source(
-  config: ProjectOptions['config'],
-  cwd: string,
-): Promise<{ file: string; folder: string; content: unknown }> {
+/** A config's content, not yet checked, and where it comes from. */
+export interface ConfigSource {
+  readonly file: string
+  readonly folder: string
+  readonly content: unknown
+}
+
+/** Finds and reads a config. @throws RetentionError `CONFIG_NOT_FOUND`, `CONFIG_INVALID` */
+export async function configSource({ config, cwd = '.' }: ProjectOptions): Promise<ConfigSource> {
+  const from = path.resolve(cwd)
   if (config !== undefined && typeof config !== 'string' && typeof config !== 'object') {
     throw new RetentionError(
       'USAGE',
       `"config" is ${String(config)}; allowed: a file's path, or the configuration itself`,
     )
   }
-  if (typeof config === 'object') return { file: 'config', folder: cwd, content: config }
-  const found = config === undefined ? await findConfig(cwd) : await readConfig(path.resolve(cwd, config))
+  if (typeof config === 'object') return { file: 'config', folder: from, content: config }
+  const found = config === undefined ? await findConfig(from) : await readConfig(path.resolve(from, config))
   return { ...found, folder: path.dirname(found.file) }
 }
 
-function invalid(mistakes: readonly Mistake[]): RetentionError {
+/** The error that tells all mistakes. */
+export function invalid(mistakes: readonly Mistake[]): RetentionError {
   const lines = mistakes.map(({ file, text }) => `${path.relative('.', file) || file}: ${text}`)
   const count = mistakes.length === 1 ? 'There is a mistake' : `There are ${mistakes.length} mistakes`
   return new RetentionError(

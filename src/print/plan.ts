@@ -7,7 +7,10 @@ import { counted, size, style } from './style.ts'
 export function printPlan(report: ApplyReport): string {
   const steps = report.policies.reduce((sum, { archives }) => sum + archives.length, 0)
   const end = steps === 0 ? '' : `\n${style('dim', 'Nothing has been changed. "retention apply" does it.')}\n`
-  return `${report.policies.map((policy) => printPolicy(policy, result(policy))).join('\n')}${end}`
+  const unplanned = (report.unplanned ?? []).map(
+    ({ policy, reason }) => `\n${style('bold', policy)}  ${style('yellow', reason)}\n`,
+  )
+  return `${report.policies.map((policy) => printPolicy(policy, result(policy))).join('\n')}${unplanned.join('')}${end}`
 }
 
 function result(policy: PolicyReport): string {
