@@ -31,9 +31,7 @@ export function retentionHandler(options: MountOptions = {}): (request: Request)
     if (basePath === '' || !(url.pathname === basePath || url.pathname.startsWith(`${basePath}/`)))
       return app.fetch(request, { basePath })
     url.pathname = url.pathname.slice(basePath.length) || '/'
-    return app.fetch(new Request(url, { method: request.method, headers: request.headers, signal: request.signal }), {
-      basePath,
-    })
+    return app.fetch(new Request(url, request), { basePath })
   }
 }
 
@@ -55,12 +53,10 @@ export function retentionMiddleware(
       async (incoming) => {
         const url = new URL(incoming.url)
         const caller = { address, basePath: prefix }
-        if (prefix === '' || !url.pathname.startsWith(`${prefix}/`)) return app.fetch(incoming, caller)
-        url.pathname = url.pathname.slice(prefix.length)
-        return app.fetch(
-          new Request(url, { method: incoming.method, headers: incoming.headers, signal: incoming.signal }),
-          caller,
-        )
+        if (prefix === '' || !(url.pathname === prefix || url.pathname.startsWith(`${prefix}/`)))
+          return app.fetch(incoming, caller)
+        url.pathname = url.pathname.slice(prefix.length) || '/'
+        return app.fetch(new Request(url, incoming), caller)
       },
       { overrideGlobalObjects: false },
     )

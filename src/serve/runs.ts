@@ -44,13 +44,16 @@ interface Run {
 /** All runs of this process. */
 export class Runs {
   readonly #project: ProjectOptions
+  readonly #onEnd: () => void
   readonly #runs = new Map<string, Run>()
   readonly #finish = new AbortController()
   readonly #rollback = new AbortController()
   #running: { readonly run: string; readonly ended: Promise<void> } | undefined
 
-  constructor(project: ProjectOptions) {
+  /** @param onEnd is told that a run has ended: what was known of policies and archives is not true any more */
+  constructor(project: ProjectOptions, onEnd: () => void = () => {}) {
     this.#project = project
+    this.#onEnd = onEnd
   }
 
   /** The run that goes on now. */
@@ -175,6 +178,7 @@ export class Runs {
     )
     run.view = { ...run.view, ...outcome, finishedAt: new Date().toISOString() }
     this.#running = undefined
+    this.#onEnd()
     for (const id of [...this.#runs.keys()].slice(0, -keptRuns)) this.#runs.delete(id)
     run.news.resolve()
   }
