@@ -116,7 +116,8 @@ function notes(view: View, { error, lastRun: run, warnings, changed, holds }: Po
 /** An error with its code and what to do about it; the texts of errors are English. */
 export function errorNote({ code, message, hint }: ReportedError): Html {
   return html`<p class="note bad" lang="en">
-    <code>${code}</code> ${message} ${hint !== undefined && html`<span class="hint">${hint}</span>`}
+    <code>${code}</code>
+    <span class="message">${message}</span> ${hint !== undefined && html`<span class="hint">${hint}</span>`}
   </p>`
 }
 

@@ -35,7 +35,7 @@ p { margin: .4rem 0; }
 .overview { font-size: 1.05rem; margin: .2rem 0 0; }
 .quiet, .when, .empty { color: var(--soft); }
 .when { display: block; font-size: .87rem; }
-.good { color: var(--good); } .bad { color: var(--bad); }
+.good { color: var(--good); } span.bad, strong.bad { color: var(--bad); }
 code { font: .87em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; overflow-wrap: anywhere; }
 time { font-variant-numeric: tabular-nums; }
 .unseen { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
@@ -56,10 +56,10 @@ tr.bad td:nth-child(2) { color: var(--bad); font-weight: 600; }
 .mark { display: inline-block; padding: 0 .45em; font-size: .8rem; font-weight: 600; color: var(--soft); border: 1px solid currentColor; border-radius: 9px; }
 .mark.bad { color: var(--bad); }
 td.number .mark { display: block; width: fit-content; margin: .1rem 0 0 auto; }
-.note { margin: .45rem 0 0; padding-left: .7rem; border-left: 2px solid var(--line); color: var(--soft); font-size: .92rem; white-space: pre-line; overflow-wrap: anywhere; max-width: 44rem; }
+.note { margin: .45rem 0 0; padding-left: .7rem; border-left: 2px solid var(--line); color: var(--soft); font-size: .92rem; overflow-wrap: anywhere; max-width: 44rem; }
 .note.bad { color: var(--bad); border-color: var(--bad); }
 .note.hold { border-color: var(--due); }
-.hint { display: block; color: var(--ink); }
+.hint { display: block; color: var(--ink); } .message { white-space: pre-line; }
 .name { font: .87em/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; }
 .state.restored, .state.pruned { color: var(--soft); }
 
