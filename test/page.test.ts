@@ -43,7 +43,7 @@ overDatabases(
     await seedLog(db, old)
     const { folder } = project({
       log: { ...logPolicy, batch: 4, concurrency: 1 },
-      broken: { table: evil, column: 'at', days: 1 },
+      broken: { table: 'log', column: evil, days: 1 },
     })
     await addHold({ cwd: folder, on: 'log', where: 'id > 1000', reason: evil })
     const server = await startServer({ port: 0, host: '127.0.0.1', token, cwd: folder })
@@ -57,7 +57,7 @@ overDatabases(
         await page.waitForSelector('#policies')
         assert.is(page.url(), `${server.address}/`)
         assert.match(await page.innerText('#policies'), evil)
-        assert.is((await page.locator(`text=${evil}`).count()) >= 2, true, 'the table and the reason, as text')
+        assert.is((await page.locator(`text=${evil}`).count()) >= 2, true, 'the column and the reason, as text')
         assert.is(await page.title(), 'Data retention')
 
         await page.getByRole('button', { name: 'Plan log' }).click()
@@ -148,7 +148,7 @@ overDatabases(test, 'over plain HTTP: the session, who it serves, and plans', as
   // What was known before the run is not told any more.
   assert.match(
     await (await ask(`/?run=${running}`, { headers: { cookie } })).text(),
-    /Finished: 40 rows[^]*>0 rows due/,
+    />0 rows due[^]*Finished: 40 rows/,
   )
 })
 
