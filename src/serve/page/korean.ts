@@ -13,6 +13,7 @@ export const ko: Texts = {
   tokenWrong: '토큰이 올바르지 않습니다.',
   tooManyTries: (seconds) => `잘못된 토큰을 너무 많이 입력했습니다. ${seconds}초 후에 다시 시도하세요.`,
   asOf: '기준 시각',
+  justNow: '방금',
   utc: '모든 시각은 UTC입니다.',
 
   wrong: '현황을 불러올 수 없습니다',

@@ -35,7 +35,7 @@ p { margin: .4rem 0; }
 .overview { font-size: 1.05rem; margin: .2rem 0 0; }
 .quiet, .when, .empty { color: var(--soft); }
 .when { display: block; font-size: .87rem; }
-.good { color: var(--good); } span.bad, strong.bad { color: var(--bad); }
+.overview .good { color: var(--good); } span.bad, strong.bad { color: var(--bad); }
 code { font: .87em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; overflow-wrap: anywhere; }
 time { font-variant-numeric: tabular-nums; }
 .unseen { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }

@@ -15,6 +15,7 @@ export const en = {
   tokenWrong: 'That is not the token.',
   tooManyTries: (seconds: number) => `Too many wrong tokens. Try again in ${seconds} seconds.`,
   asOf: 'As of',
+  justNow: 'just now',
   utc: 'Times are UTC.',
 
   wrong: 'The status cannot be told',

@@ -85,8 +85,9 @@ export function age({ language, now }: View, iso: string): string | undefined {
 }
 
 /** From now, as `in 3 hours` or `2 days ago`; undefined as with `age`. */
-export function relative({ language, now }: View, iso: string): string | undefined {
+export function relative({ language, now, texts }: View, iso: string): string | undefined {
   const length = lengthOf(timeOf(iso) - now)
+  if (length?.value === 0) return texts.justNow
   return length && new Intl.RelativeTimeFormat(language, { numeric: 'auto' }).format(length.value, length.unit)
 }
 
