@@ -4,7 +4,7 @@ import { chromium as playwright, type Page } from 'playwright-core'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { addHold, retentionHandler } from '../src/index.ts'
+import { addHold, retentionHandler, type ApplyReport } from '../src/index.ts'
 import { periodsOf } from '../src/serve/page/chart.ts'
 import { startServer } from '../src/serve/server.ts'
 import { TestProject } from './support/project.ts'
@@ -19,10 +19,10 @@ const evil = '<script>document.title="evil"</script>'
 /** A page in a browser, which must have nothing to complain about. */
 async function inBrowser(work: (page: Page, complaints: string[]) => Promise<void>): Promise<void> {
   // Those would turn off what is tested here.
-  const unsafe = ['--disable-web-security', '--allow-running-insecure-content']
+  const unsafe = new Set(['--disable-web-security', '--allow-running-insecure-content'])
   const browser = await playwright.launch({
     executablePath: await chromium.executablePath(),
-    args: chromium.args.filter((argument) => !unsafe.includes(argument)),
+    args: chromium.args.filter((argument) => !unsafe.has(argument)),
   })
   try {
     const page = await browser.newPage()
@@ -137,8 +137,8 @@ overDatabases(test, 'over plain HTTP: the session, who it serves, and plans', as
     assert.is(await code(path, 'POST', { 'sec-fetch-site': 'cross-site' }), 403)
     assert.is(await code(path, 'POST', { origin: 'https://evil.example' }), 403)
   }
-  const plan = await (await ask('/plan?policy=log', { headers: { cookie } })).json()
-  assert.is(plan.policies[0].due, 40)
+  const plan = (await (await ask('/plan?policy=log', { headers: { cookie } })).json()) as ApplyReport
+  assert.is(plan.policies[0]?.due, 40)
   assert.is(await code('/plan?policy=lgo', 'GET'), 404)
   const own = { 'sec-fetch-site': 'same-origin' }
   assert.is(await code('/apply?policy=lgo', 'POST', own), 400)
