@@ -9,7 +9,7 @@ export type Html = ReturnType<typeof html>
 
 const languages = { en, ko }
 
-export type Language = keyof typeof languages
+type Language = keyof typeof languages
 
 /** A page's surroundings. */
 export interface View {
@@ -23,7 +23,7 @@ export interface View {
 }
 
 /** The language that is asked for: by `?lang=`, the cookie that remembers it, or `Accept-Language`. */
-export function languageOf(request: Request): Language {
+function languageOf(request: Request): Language {
   const asked = new URL(request.url).searchParams.get('lang') ?? ''
   const [, kept = ''] = /(?:^|; *)retention_lang=(\w\w)(?:;|$)/.exec(request.headers.get('cookie') ?? '') ?? []
   const accepted = (request.headers.get('accept-language') ?? '')
