@@ -273,7 +273,7 @@ overDatabases(test, 'inside other applications, under a prefix', async ({ db, pr
       '/second/nothing',
       '/secondary',
       '/status',
-      '/admin/retention?x',
+      '/admin/retention/none?x',
     ]) {
       const answer = await fetch(`${address}${foreign}`)
       assert.equal([answer.status, await answer.text()], [418, foreign])

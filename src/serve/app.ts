@@ -9,6 +9,8 @@ import { status } from '../status.ts'
 import { json, refusal, securityHeaders } from './answers.ts'
 import { gate, type Access } from './gate.ts'
 import { metricsText, metricsType } from './metrics.ts'
+import { pageRoutes } from './page/routes.ts'
+import { Plans } from './plans.ts'
 import { obstacle } from './readiness.ts'
 import { Runs } from './runs.ts'
 import { Shared } from './shared.ts'
@@ -59,6 +61,9 @@ interface Bindings {
 /** What an answer's routes share. */
 interface Parts {
   readonly runs: Runs
+  readonly plans: Plans
+  readonly database: string | undefined
+  readonly token: string | undefined
   readonly streams: Streams
   readonly status: Shared<StatusReport>
   readonly readiness: Shared<string | undefined>
@@ -66,10 +71,14 @@ interface Parts {
 
 /** Makes a service; nothing is asked of config or database before the first request. */
 export function createApp({ access, streams, onRequest, onEvent, ...project }: AppOptions): App {
+  const known = new Shared(async () => status(project), { fresh: 2000, patience: 400, oldest: 60_000 })
   const parts: Parts = {
-    runs: new Runs({ ...project, ...(onEvent === undefined ? {} : { onEvent }) }),
+    runs: new Runs({ ...project, ...(onEvent === undefined ? {} : { onEvent }), onEnd: () => known.forget() }),
+    plans: new Plans(project),
+    database: project.database,
+    token: access !== 'loopback' && 'token' in access ? access.token : undefined,
     streams: new Streams(streams),
-    status: new Shared(async () => status(project), { fresh: 2000, patience: 400, oldest: 60_000 }),
+    status: known,
     readiness: new Shared(async () => obstacle(project), { fresh: 2000, patience: 5000, oldest: 0 }),
   }
   const app = routes(parts)
@@ -107,6 +116,7 @@ function routes(parts: Parts): Hono<Bindings> {
     const text = metricsText(known?.value, runs.running !== undefined, Date.now())
     return new Response(text, { headers: { ...securityHeaders, 'Content-Type': metricsType } })
   })
+  app.get('/plan', async (context) => planFor(context, parts.plans))
   app.on(['GET', 'POST'], '/run-cleanup', async (context) => startRun(context, runs))
   app.get('/runs', () => json({ running: runs.running ?? null, runs: runs.list() }))
   app.get('/runs/:id', (context) => {
@@ -115,8 +125,20 @@ function routes(parts: Parts): Hono<Bindings> {
     return run === undefined ? runUnknown(context) : json(run)
   })
   app.get('/runs/:id/events', (context) => streamOf(context, runs, streams))
-  for (const path of ['/healthz', '/readyz', '/status', '/metrics', '/runs', '/runs/:id', '/runs/:id/events'])
+  pageRoutes(app, parts)
+  for (const path of [
+    '/',
+    '/healthz',
+    '/readyz',
+    '/status',
+    '/metrics',
+    '/plan',
+    '/runs',
+    '/runs/:id',
+    '/runs/:id/events',
+  ])
     app.all(path, (context) => wrongMethod(context, 'GET, HEAD'))
+  for (const path of ['/apply', '/sign-in', '/sign-out']) app.all(path, (context) => wrongMethod(context, 'POST'))
   app.all('/run-cleanup', (context) => wrongMethod(context, 'GET, POST'))
   app.notFound(({ req }) => refusal(404, { code: 'NOT_FOUND', message: `There is nothing at ${req.path}` }))
   app.onError(failure)
@@ -129,15 +151,7 @@ async function startRun(context: Context<Bindings>, runs: Runs): Promise<Respons
   if (req.raw.method === 'HEAD') return wrongMethod(context, 'GET, POST')
   if (/prefetch|prerender|preview/i.test(`${req.header('sec-purpose')} ${req.header('purpose')}`))
     return refusal(403, { code: 'PREFETCH', message: 'A browser that looks ahead starts no run' })
-  const query = new URL(req.url).searchParams
-  const unknown = [...query.keys()].find((name) => name !== 'policy' && name !== 'token')
-  if (unknown !== undefined)
-    return refusal(400, {
-      code: 'USAGE',
-      message: `There is no parameter "${unknown}"`,
-      hint: 'Allowed: policy, as often as there are policies to name.',
-    })
-  const started = await runs.start(query.getAll('policy'))
+  const started = await runs.start(namedPolicies(req.url))
   if ('stopping' in started)
     return refusal(503, { code: 'STOPPING', message: 'The service is about to stop, and starts no run' })
   const id = 'run' in started ? started.run : started.running
@@ -145,6 +159,23 @@ async function startRun(context: Context<Bindings>, runs: Runs): Promise<Respons
   if ('run' in started) return json({ run: id, status: address }, 202, { Location: address })
   const error: ReportedError = { code: 'RUN_GOES_ON', message: `Run ${id} goes on`, hint: `Follow it at ${address}.` }
   return json({ run: id, status: address, error }, 409, { Location: address })
+}
+
+async function planFor(context: Context<Bindings>, plans: Plans): Promise<Response> {
+  if (context.req.raw.method === 'HEAD') return wrongMethod(context, 'GET')
+  const plan = await plans.get(namedPolicies(context.req.url))
+  if (plan !== undefined) return json(plan)
+  return refusal(503, { code: 'PLAN_GOES_ON', message: 'Another plan is being made' }, { 'Retry-After': '5' })
+}
+
+/** @throws RetentionError `USAGE` where something else is named as well */
+function namedPolicies(address: string): string[] {
+  const query = new URL(address).searchParams
+  const unknown = [...query.keys()].find((name) => name !== 'policy' && name !== 'token')
+  if (unknown === undefined) return query.getAll('policy')
+  throw new RetentionError('USAGE', `There is no parameter "${unknown}"`, {
+    hint: 'Allowed: policy, as often as there are policies to name.',
+  })
 }
 
 function streamOf(context: Context<Bindings>, runs: Runs, streams: Streams): Response {

@@ -1,6 +1,11 @@
 /** Who gets through to the routes: limits first, then what is too large, then the token or whatever takes its place. */
 import { refusal } from './answers.ts'
 import { Buckets, limitKey } from './limits.ts'
+import { page, signIn } from './page/page.ts'
+import { files } from './page/routes.ts'
+import type { Texts } from './page/texts.ts'
+import { viewOf } from './page/view.ts'
+import { hasSession } from './session.ts'
 import { isCrossOrigin, isLoopbackHost, isSame, sentToken } from './token.ts'
 
 /** Who may ask. */
@@ -15,7 +20,7 @@ export type Access =
 /** What refuses a request; undefined where it may go on. */
 export type Gate = (
   request: Request,
-  caller: { readonly address?: string | undefined },
+  caller: { readonly address?: string | undefined; readonly basePath?: string | undefined },
 ) => Promise<Response | undefined>
 
 /** Characters of path and query, and bytes of a body that nobody reads. */
@@ -30,16 +35,19 @@ const largestBody = 1024
 export function gate(access: Access): Gate {
   const [trusted, strangers] = [new Buckets(200, 3000), new Buckets(200, 3000)]
   const wrongTokens = new Buckets(10, 10)
-  return async (request, { address }) => {
+  return async (request, { address, basePath }) => {
     const url = new URL(request.url)
     const tooLarge = sizeRefusal(request, url)
     if (tooLarge !== undefined) return tooLarge
     if (url.pathname === '/healthz' || url.pathname === '/readyz') return undefined
     const who = limitKey(address ?? '')
     const token = access !== 'loopback' && 'token' in access ? access.token : undefined
-    const sent = token === undefined ? undefined : sentToken(request, url.searchParams)
+    const isSigningIn = url.pathname === '/sign-in' && request.method === 'POST'
+    const sent =
+      token === undefined ? undefined : isSigningIn ? await formToken(request) : sentToken(request, url.searchParams)
     const isRight = token !== undefined && sent !== undefined && isSame(sent, token)
-    const wait = (isRight ? trusted : strangers).take(who)
+    const isSignedIn = token !== undefined && sent === undefined && hasSession(request, token, Date.now())
+    const wait = (isRight || isSignedIn ? trusted : strangers).take(who)
     if (wait !== undefined) return tooMany('Too many requests', wait)
     if (access === 'loopback' && !isLoopbackHost(request.headers.get('host')))
       return refusal(403, {
@@ -47,22 +55,51 @@ export function gate(access: Access): Gate {
         message: 'Without a token, only requests to localhost are answered',
         hint: 'Set RETENTION_TOKEN to be reached by other names.',
       })
-    if (isRight) return undefined
+    if (isRight || Object.hasOwn(files, url.pathname)) return undefined
+    if (isSignedIn) return sessionRefusal(request, url)
     if (token !== undefined) {
+      const form = async (status: number, told: (texts: Texts) => string | undefined): Promise<Response> => {
+        const view = viewOf(request, basePath ?? '', undefined)
+        return page(signIn(view, told(view.texts)), status)
+      }
       const locked = sent === undefined ? undefined : wrongTokens.take(who)
-      if (locked !== undefined) return tooMany('Too many wrong tokens', locked)
+      if (locked !== undefined)
+        return isPage(url)
+          ? form(429, ({ tooManyTries }) => tooManyTries(locked))
+          : tooMany('Too many wrong tokens', locked)
+      if (isPage(url)) return form(401, ({ tokenWrong }) => (sent === undefined ? undefined : tokenWrong))
       return unauthorized(sent === undefined ? 'No token was sent' : 'The token is wrong')
     }
     if (access !== 'loopback' && 'authorize' in access && !(await access.authorize(request)))
       return refusal(403, { code: 'FORBIDDEN', message: 'You may not do this' })
-    if (changes(url) && isCrossOrigin(request))
-      return refusal(403, { code: 'CROSS_ORIGIN', message: 'Another site may not start a run' })
-    return undefined
+    return changes(request, url) && isCrossOrigin(request) ? crossOrigin() : undefined
   }
 }
 
-function changes({ pathname }: URL): boolean {
-  return pathname === '/run-cleanup'
+function changes({ method }: Request, { pathname }: URL): boolean {
+  return pathname === '/run-cleanup' || method === 'POST'
+}
+
+/** A browser sends its cookie without being asked: what changes something must come from our own page, and say so. */
+function sessionRefusal(request: Request, url: URL): Response | undefined {
+  if (!changes(request, url)) return undefined
+  const isTold = request.headers.has('origin') || request.headers.has('sec-fetch-site')
+  return request.method === 'POST' && isTold && !isCrossOrigin(request) ? undefined : crossOrigin()
+}
+
+function crossOrigin(): Response {
+  return refusal(403, { code: 'CROSS_ORIGIN', message: 'Another site may not start a run' })
+}
+
+function isPage({ pathname }: URL): boolean {
+  return ['/', '/apply', '/sign-in', '/sign-out'].includes(pathname)
+}
+
+/** The token of the form to sign in by; undefined where the body is no form. */
+async function formToken(request: Request): Promise<string | undefined> {
+  const form = await request.formData().catch(() => undefined)
+  const token = form?.get('token')
+  return typeof token === 'string' ? token.trim() : undefined
 }
 
 function unauthorized(message: string): Response {

@@ -32,9 +32,7 @@ export function retentionHandler(options: MountOptions = {}): (request: Request)
     if (basePath === '' || !(url.pathname === basePath || url.pathname.startsWith(`${basePath}/`)))
       return app.fetch(request, { basePath })
     url.pathname = url.pathname.slice(basePath.length) || '/'
-    return app.fetch(new Request(url, { method: request.method, headers: request.headers, signal: request.signal }), {
-      basePath,
-    })
+    return app.fetch(new Request(url, request), { basePath })
   }
 }
 
@@ -69,10 +67,7 @@ export function retentionMiddleware(
         const caller = { address, basePath: basePath === '' ? (request.baseUrl ?? '') : basePath }
         if (url.pathname === path) return app.fetch(incoming, caller)
         url.pathname = path
-        return app.fetch(
-          new Request(url, { method: incoming.method, headers: incoming.headers, signal: incoming.signal }),
-          caller,
-        )
+        return app.fetch(new Request(url, incoming), caller)
       },
       { overrideGlobalObjects: false },
     )

@@ -39,6 +39,8 @@ interface Kept {
 /** What is run, and who is told. */
 interface RunsOptions extends ProjectOptions {
   readonly onEvent?: ApplyOptions['onEvent']
+  /** Is told that a run has ended: what was known of policies and archives is not true any more. */
+  onEnd?: () => void
 }
 
 interface Run {
@@ -53,14 +55,16 @@ export class Runs {
   readonly #project: ProjectOptions
   readonly #kept: Kept
   readonly #onEvent: RunsOptions['onEvent']
+  readonly #onEnd: RunsOptions['onEnd']
   readonly #runs = new Map<string, Run>()
   readonly #finish = new AbortController()
   readonly #rollback = new AbortController()
   #running: { readonly run: string; readonly ended: Promise<void> } | undefined
 
-  constructor({ onEvent, ...project }: RunsOptions, kept: Kept = { runs: 50, events: 500 }) {
+  constructor({ onEvent, onEnd, ...project }: RunsOptions, kept: Kept = { runs: 50, events: 500 }) {
     this.#project = project
     this.#onEvent = onEvent
+    this.#onEnd = onEnd
     this.#kept = kept
   }
 
@@ -194,6 +198,7 @@ export class Runs {
     )
     run.view = { ...run.view, ...outcome, finishedAt: new Date().toISOString() }
     this.#running = undefined
+    this.#onEnd?.()
     for (const id of [...this.#runs.keys()].slice(0, -this.#kept.runs)) this.#runs.delete(id)
     run.news.resolve()
   }

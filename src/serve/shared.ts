@@ -43,18 +43,26 @@ export class Shared<T> {
     return { value: await asked, ageSeconds: 0 }
   }
 
+  /** Whoever asks from now on is told what is true from now on. */
+  forget(): void {
+    this.#known = undefined
+    this.#asking = undefined
+  }
+
   async #askOnce(): Promise<T> {
-    this.#asking ??= this.#ask()
+    if (this.#asking !== undefined) return this.#asking
+    const asking = this.#ask()
       .then((value) => {
-        this.#known = { value, at: performance.now() }
+        if (this.#asking === asking) this.#known = { value, at: performance.now() }
         return value
       })
       .finally(() => {
-        this.#asking = undefined
+        if (this.#asking === asking) this.#asking = undefined
       })
+    this.#asking = asking
     // Whoever has taken the old answer does not hear of this one's failure; the next one asks again.
-    this.#asking.catch(() => {})
-    return this.#asking
+    asking.catch(() => {})
+    return asking
   }
 }
 
