@@ -5,17 +5,25 @@ import { archiveBase, archiveName } from '../archive/name.ts'
 import type { Config } from '../config/config.ts'
 import { formatTableName, milliseconds, type Duration } from '../config/fields.ts'
 import type { Policy } from '../config/policy.ts'
-import { loadProject, nowOption, selectPolicies, textOption, type ProjectOptions } from '../config/project.ts'
+import {
+  loadConfig,
+  loadProject,
+  nowOption,
+  selectPolicies,
+  textOption,
+  type ProjectOptions,
+} from '../config/project.ts'
 import { cutoffAt, type Cutoff } from '../cutoff.ts'
 import { openDatabase } from '../database/open.ts'
 import { messageOf, RetentionError } from '../errors.ts'
 import type { RunEvent } from '../events.ts'
 import { Ledger } from '../ledger/ledger.ts'
-import { sendNotices } from '../notice/send.ts'
+import { sendNotices, type Outcome } from '../notice/send.ts'
 import type { PlanContext } from '../plan/past.ts'
 import { planPolicy, type PolicyPlan } from '../plan/plan.ts'
 import { failureOf, lockedReport, notBegunReport, reportOf, type Failure } from './policy-report.ts'
 import { reported, type ApplyReport, type ArchiveReport, type PolicyReport } from '../report.ts'
+import { status } from '../status.ts'
 import { recordRun } from './run-record.ts'
 import { policySealer } from '../sealing.ts'
 import { isInterrupted, newRun, type RunContext } from '../plan/step.ts'
@@ -63,21 +71,29 @@ export async function apply(options: ApplyOptions = {}): Promise<ApplyReport> {
   const where = options.database === undefined ? {} : { database: options.database }
   const tell: RunContext['tell'] = (event) =>
     options.onEvent?.({ run: id, ...where, at: new Date().toISOString(), ...event } satisfies RunEvent)
-  try {
-    const report = await run(options, { access: 'write', id, tell }, async (policy, context) => {
-      const startedAt = new Date().toISOString()
-      tell({ type: 'policy-started', policy: policy.name })
-      const ended = await applyInTurn(policy, context, options.allowLarge === true)
-      const kept = await recordRun(ended, context, startedAt)
-      tell({ type: 'policy-finished', policy: policy.name, report: kept })
-      return kept
-    })
-    tell({ type: 'run-finished', report })
-    return report
-  } catch (error) {
-    tell({ type: 'run-failed', error: reported(known(error)) })
+  const ran = await run(options, { access: 'write', id, tell }, async (policy, context) => {
+    const startedAt = new Date().toISOString()
+    tell({ type: 'policy-started', policy: policy.name })
+    const ended = await applyInTurn(policy, context, options.allowLarge === true)
+    const kept = await recordRun(ended, context, startedAt)
+    tell({ type: 'policy-finished', policy: policy.name, report: kept })
+    return kept
+  }).catch(async (error: unknown) => {
+    const failure = reported(known(error))
+    tell({ type: 'run-failed', error: failure })
+    await tellOfFailure(options, { run: id, report: null, error: failure })
     throw error
-  }
+  })
+  const { config, report } = ran
+  tell({ type: 'run-finished', report })
+  const notices = await sendNotices(config, { run: id, report }, async () => status(options), options.signal)
+  return notices.length === 0 ? report : { ...report, notices }
+}
+
+/** Where the config itself can be read, those whom it names are told of a run that could not begin. Never throws. */
+async function tellOfFailure(options: ApplyOptions, outcome: Outcome): Promise<void> {
+  const config = await loadConfig(options).catch(() => undefined)
+  if (config !== undefined) await sendNotices(config, outcome, async () => status(options), options.signal)
 }
 
 /** Applies a policy unless another run holds it. Never throws. */
@@ -107,11 +123,12 @@ function known(error: unknown): RetentionError {
 /** Plans what `apply` would do with the same options. Only reads. @throws as `apply`. */
 export async function plan(options: ApplyOptions = {}): Promise<ApplyReport> {
   const kind: RunKind = { access: 'read', id: newRun(new Date()), tell: () => {} }
-  return run(options, kind, async (policy, context) =>
+  const { report } = await run(options, kind, async (policy, context) =>
     planReport(policy, context, options.allowLarge === true).catch((error: unknown) =>
       failedReport(policy, context, error),
     ),
   )
+  return report
 }
 
 interface RunKind extends Pick<RunContext, 'tell'> {
@@ -121,7 +138,12 @@ interface RunKind extends Pick<RunContext, 'tell'> {
 
 type PolicyWork = (policy: Policy, context: RunContext) => Promise<PolicyReport>
 
-async function run(options: ApplyOptions, { access, id, tell }: RunKind, work: PolicyWork): Promise<ApplyReport> {
+interface Ran {
+  readonly config: Config
+  readonly report: ApplyReport
+}
+
+async function run(options: ApplyOptions, { access, id, tell }: RunKind, work: PolicyWork): Promise<Ran> {
   const started = new Date()
   const now = nowOption(options.now ?? started)
   const { config, policies } = await loadProject(options)
@@ -129,7 +151,6 @@ async function run(options: ApplyOptions, { access, id, tell }: RunKind, work: P
   const before = beforeOption(options.before, config.timezone)
   const limits = limitsOf(options, config, started)
   const database = await openDatabase(config, access)
-  let told: ApplyReport
   try {
     const ledger =
       access === 'write'
@@ -152,19 +173,17 @@ async function run(options: ApplyOptions, { access, id, tell }: RunKind, work: P
     tell({ type: 'run-started', policies: selected.map((policy) => policy.name) })
     const reports: PolicyReport[] = []
     for (const policy of selected) reports.push(await work(policy, context))
-    told = {
+    const report: ApplyReport = {
       run: context.run,
       dryRun: access === 'read',
       startedAt: started.toISOString(),
       finishedAt: new Date().toISOString(),
       policies: reports,
     }
+    return { config, report }
   } finally {
     await database.close()
   }
-  if (access === 'read') return told
-  const notices = await sendNotices(config.notices, told, options.signal)
-  return notices.length === 0 ? told : { ...told, notices }
 }
 
 async function planReport(policy: Policy, context: RunContext, allowLarge: boolean): Promise<PolicyReport> {

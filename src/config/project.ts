@@ -8,6 +8,7 @@ import { databaseNamed, databasesOf, folderFor, sharedMistake, type Databases } 
 import { RetentionError } from '../errors.ts'
 import { target, type TargetConfig } from './fields.ts'
 import { Keys, type AskForKey } from './keys.ts'
+import { noticeMistakes } from './notices.ts'
 import { readPolicies, type Policy, type PolicyDefaults } from './policy.ts'
 import { passwordVariable } from './sealing.ts'
 import { didYouMean, type Mistake } from './validate.ts'
@@ -76,7 +77,9 @@ export async function loadProject(
     return { policies: [], mistakes: [] }
   })
   const { policies, shared } = placedFor(config, read.policies)
-  const all = [...mistakes, ...read.mistakes, ...shared]
+  const names = [...read.policies, ...read.mistakes].map(({ file }) => path.parse(file).name)
+  const unknown = config === undefined ? [] : noticeMistakes(config.notices, names, config.file)
+  const all = [...mistakes, ...read.mistakes, ...shared, ...unknown]
   if (config === undefined || all.length > 0) throw invalid(all)
   if (policies.length === 0 && needs === 'policies') {
     throw new RetentionError('CONFIG_INVALID', `There are no policies in ${folder}`, {
