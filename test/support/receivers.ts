@@ -84,7 +84,7 @@ export class MailReceiver {
     tls.setDefaultCACertificates([...tls.getCACertificates('default'), this.#authority])
   }
 
-  async close(): Promise<void> {
-    await new Promise<void>((resolve) => void this.#server?.close(resolve))
+  close(): void {
+    this.#server?.close()
   }
 }
