@@ -134,11 +134,6 @@ export type NoticeFacts =
       readonly status: StatusReport
     }
 
-/** Notices that were sent without a run. */
-export interface NoticesReport {
-  readonly notices: readonly NoticeReport[]
-}
-
 /** What one run of apply did, or would do. */
 export interface ApplyReport {
   readonly run: string

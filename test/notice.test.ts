@@ -185,6 +185,7 @@ for (const kind of kinds) {
     const [hook] = sentTo('/hook')
     assert.is(hook?.['subject'], 'Retention: 1 of 2 policies failed')
     const text = String(hook?.['text'])
+    if (process.env.DBG) console.log(text, mail.mails[0])
     assert.match(text, /logs: done\n2 rows archived and deleted: 1 archive, \d+ B\n.*logs_backup_\d+\.csv/)
     assert.match(text, /gone: refused\n.*not_there/)
     assert.match(text, /What to do: /)

@@ -93,7 +93,7 @@ const en: Words = {
   digest: (from, to) => `${from} to ${to}`,
   week: ({ rows, archives, size, runs, failed, atLeast }) =>
     `${one(rows, 'row')} archived in ${one(archives, 'archive')}, ${size}.\nPolicies were run ${atLeast ? 'at least ' : ''}${one(runs, 'time')}; ${failed === 0 ? 'none failed' : `${failed} failed`}.`,
-  due: (rows) => `${one(rows, 'due row')}`,
+  due: (rows) => one(rows, 'due row'),
   noneDue: 'nothing due',
   expired: (archives) => `${one(archives, 'archive')} expired, for "retention prune"`,
   expires: (day) => `the next archive expires on ${day}`,

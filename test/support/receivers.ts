@@ -65,11 +65,14 @@ export class MailReceiver {
         username === 'ops' && password === 'se:cret'
           ? done(null, { user: username })
           : done(new Error(`no such user as ${username} with ${password}`)),
-      onData: (stream, _session, done) =>
-        void stream.toArray().then((parts) => {
+      onData: (stream, _session, done) => {
+        const parts: Buffer[] = []
+        stream.on('data', (part: Buffer) => void parts.push(part))
+        stream.on('end', () => {
           this.mails.push(Buffer.concat(parts).toString())
           done()
-        }),
+        })
+      },
     })
     // A client that does not trust it hangs up.
     server.on('error', () => {})
