@@ -98,7 +98,7 @@ export interface PolicyReport {
 export interface NoticeReport {
   readonly to: 'webhook' | 'email' | 'slack' | 'ping'
   /** Why it was sent. */
-  readonly on: 'success' | 'failure' | 'overdue' | 'always' | 'test' | 'digest'
+  readonly on: 'success' | 'failure' | 'overdue' | 'always' | 'test'
   readonly sent: boolean
   readonly attempts: number
   readonly error?: string
@@ -125,14 +125,6 @@ export type NoticeFacts =
       readonly overdue: readonly Pick<PolicyStanding, 'policy' | 'due' | 'oldest' | 'error'>[]
     }
   | { readonly type: 'test' }
-  | {
-      readonly type: 'digest'
-      readonly database?: string
-      /** ISO 8601. */
-      readonly from: string
-      readonly to: string
-      readonly status: StatusReport
-    }
 
 /** What one run of apply did, or would do. */
 export interface ApplyReport {

@@ -40,8 +40,6 @@ export interface NoticeInput {
   language?: 'en' | 'ko' | undefined
   /** Of which policies. A run that could not begin is told whatever they are. Default: all. */
   policies?: readonly string[] | undefined
-  /** Whether `retention digest` is sent to it. Default false. */
-  digest?: boolean | undefined
   /** Says what it says. @param usual what it would say without */
   template?: ((facts: NoticeFacts, usual: NoticeMessage) => NoticeMessage | Promise<NoticeMessage>) | undefined
 }
@@ -90,7 +88,6 @@ export const notices = v.array(
       on: v.optional(v.union([on, v.array(on)], onAllowed)),
       language: v.optional(v.picklist(['en', 'ko'], '"en" or "ko"')),
       policies: v.optional(v.array(v.string(), 'a list of names of policies')),
-      digest: v.optional(v.boolean('true or false')),
       template: v.optional(
         v.custom<NonNullable<NoticeInput['template']>>((value) => typeof value === 'function', 'a function'),
       ),
@@ -117,7 +114,6 @@ export const noticeFields = [
   'on',
   'language',
   'policies',
-  'digest',
   'template',
 ] as const
 

@@ -1,15 +1,12 @@
-/** What a notice says of a run, of a week or of itself: a subject and a text. */
+/** What a notice says of a run: a subject and a text. */
 import { codeOfApply, exitCode } from '../exit-codes.ts'
-import type { ApplyReport, NoticeFacts, NoticeMessage, PolicyReport, PolicyStanding, ReportedError } from '../report.ts'
-import { size, words, type Week, type Words } from './words.ts'
+import type { ApplyReport, NoticeFacts, NoticeMessage, PolicyReport, ReportedError } from '../report.ts'
+import { sizeText, words, type Words } from './words.ts'
 
 type RunFacts = Extract<NoticeFacts, { type: 'run' }>
-type DigestFacts = Extract<NoticeFacts, { type: 'digest' }>
 
 const mostPolicies = 20
 const mostLines = 5
-/** The runs that a status tells at most. */
-const mostRuns = 500
 
 /** Whether a policy ended as nobody wants it to. */
 export function isFailed({ status }: Pick<PolicyReport, 'status'>): boolean {
@@ -21,8 +18,6 @@ export function compose(facts: NoticeFacts, language: 'en' | 'ko' = 'en'): Notic
   switch (facts.type) {
     case 'test':
       return { subject: say.title(say.test.subject, undefined), text: say.test.text }
-    case 'digest':
-      return digest(facts, say)
     case 'run':
       return {
         subject: say.title(runSubject(facts, say), facts.database),
@@ -70,7 +65,7 @@ function policyText(policy: PolicyReport, late: RunFacts['overdue'][number] | un
   const done = policy.action === 'redact' ? say.redacted : say.archived
   return [
     `${policy.policy}: ${say.status[policy.status]}`,
-    ...(archived > 0 ? [done(say.number(archived), archives.length, size(bytes))] : []),
+    ...(archived > 0 ? [done(say.number(archived), archives.length, sizeText(bytes))] : []),
     ...some(
       archives.map(({ location }) => location),
       say,
@@ -97,50 +92,4 @@ function errorLines({ message, hint }: ReportedError, say: Words): string[] {
 
 function some(lines: readonly string[], say: Words): string[] {
   return [...lines.slice(0, mostLines), ...(lines.length > mostLines ? [say.more(lines.length - mostLines)] : [])]
-}
-
-function digest({ from, to, status, database }: DigestFacts, say: Words): NoticeMessage {
-  const more = status.policies.length - mostPolicies
-  const sorted = status.policies.toSorted((a, b) => Number(needsCare(b)) - Number(needsCare(a)))
-  return {
-    subject: say.title(say.digest(from.slice(0, 10), to.slice(0, 10)), database),
-    text: paragraphs([
-      say.week(weekOf({ from, status }, say)),
-      ...sorted.slice(0, mostPolicies).map((policy) => standingText(policy, say)),
-      more > 0 ? say.more(more) : '',
-    ]),
-  }
-}
-
-/** What was archived is told by the ledger, as the list of runs may be cut short. */
-function weekOf({ from, status: { archives, runs } }: Pick<DigestFacts, 'from' | 'status'>, say: Words): Week {
-  const made = archives.filter(({ archivedAt }) => archivedAt >= from)
-  const held = runs.filter(({ startedAt }) => startedAt >= from)
-  return {
-    rows: say.number(made.reduce((sum, { rows }) => sum + rows, 0)),
-    archives: made.length,
-    size: size(made.reduce((sum, { bytes }) => sum + bytes, 0)),
-    runs: held.length,
-    // Of a run the ledger keeps the policy's status.
-    failed: held.filter(({ status }) => isFailed({ status: status as PolicyReport['status'] })).length,
-    atLeast: held.length >= mostRuns,
-  }
-}
-
-function needsCare({ overdue, error }: PolicyStanding): boolean {
-  return overdue || error !== undefined
-}
-
-function standingText(standing: PolicyStanding, say: Words): string {
-  const { policy, due, overdue, held, oldest, expired, nextExpiry, lastSuccessAt, error } = standing
-  const rows = say.number(due)
-  return [
-    policy,
-    overdue ? say.overdue(rows, oldest?.slice(0, 10) ?? null) : due > 0 ? say.due(rows) : say.noneDue,
-    ...(held > 0 ? [say.held(say.number(held))] : []),
-    say.lastSuccess(lastSuccessAt?.slice(0, 10) ?? null),
-    ...(expired > 0 ? [say.expired(expired)] : []),
-    ...(nextExpiry === null ? [] : [say.expires(nextExpiry.slice(0, 10))]),
-    ...(error === undefined ? [] : errorLines(error, say)),
-  ].join('\n')
 }

@@ -7,7 +7,7 @@ import type { NoticeFacts, NoticeMessage } from '../report.ts'
 import type { Deliver } from './attempts.ts'
 import { addressOf, request, valueOf } from './http.ts'
 
-const types = { run: 'run.finished', test: 'test', digest: 'digest' }
+const types = { run: 'run.finished', test: 'test' }
 
 /** @throws RetentionError `CONFIG_INVALID` where a variable does not hold what it should */
 export function webhook(input: WebhookInput, facts: NoticeFacts, message: NoticeMessage): Deliver {
@@ -19,8 +19,7 @@ export function webhook(input: WebhookInput, facts: NoticeFacts, message: Notice
       `the environment variable ${input.secret.env} does not hold "whsec_" and base64`,
     )
   const key = Buffer.from(secret.replace(/^whsec_/, ''), 'base64')
-  // Of a digest the whole ledger is left out.
-  const body = JSON.stringify({ ...facts, status: undefined, type: types[facts.type], ...message })
+  const body = JSON.stringify({ ...facts, type: types[facts.type], ...message })
   // The same in all attempts: by it, the receiver knows what it has had before.
   const id = `msg_${randomUUID()}`
   return async (signal) => {

@@ -1,17 +1,6 @@
 /** The sentences of notices, in English and Korean. What errors and warnings say stays as it is. */
 import type { PolicyStatus } from '../report.ts'
 
-/** What a week came to. */
-export interface Week {
-  readonly rows: string
-  readonly archives: number
-  readonly size: string
-  /** Times a policy was run, and of them those that failed; `atLeast`: there were more than could be counted. */
-  readonly runs: number
-  readonly failed: number
-  readonly atLeast: boolean
-}
-
 /** Numbers, sizes and times come as text. */
 export interface Words {
   readonly number: (value: number) => string
@@ -37,13 +26,6 @@ export interface Words {
   readonly unasked: (why: string) => string
   readonly more: (count: number) => string
   readonly test: { readonly subject: string; readonly text: string }
-  readonly digest: (from: string, to: string) => string
-  readonly week: (week: Week) => string
-  readonly due: (rows: string) => string
-  readonly noneDue: string
-  readonly expired: (archives: number) => string
-  readonly expires: (day: string) => string
-  readonly lastSuccess: (day: string | null) => string
 }
 
 const one = (value: number | string, singular: string, plural = `${singular}s`): string =>
@@ -90,14 +72,6 @@ const en: Words = {
     subject: 'a test',
     text: 'This is a test. Notices of runs arrive here.\n\nNothing was archived or changed.',
   },
-  digest: (from, to) => `${from} to ${to}`,
-  week: ({ rows, archives, size, runs, failed, atLeast }) =>
-    `${one(rows, 'row')} archived in ${one(archives, 'archive')}, ${size}.\nPolicies were run ${atLeast ? 'at least ' : ''}${one(runs, 'time')}; ${failed === 0 ? 'none failed' : `${failed} failed`}.`,
-  due: (rows) => one(rows, 'due row'),
-  noneDue: 'nothing due',
-  expired: (archives) => `${one(archives, 'archive')} expired, for "retention prune"`,
-  expires: (day) => `the next archive expires on ${day}`,
-  lastSuccess: (day) => (day === null ? 'no run has succeeded yet' : `last good run on ${day}`),
 }
 
 const ko: Words = {
@@ -140,20 +114,12 @@ const ko: Words = {
     subject: '테스트',
     text: '테스트 알림입니다. 실행 결과 알림이 이곳으로 전송됩니다.\n\n보관하거나 변경한 데이터는 없습니다.',
   },
-  digest: (from, to) => `${from} ~ ${to} 요약`,
-  week: ({ rows, archives, size, runs, failed, atLeast }) =>
-    `아카이브 ${archives}개에 ${rows}행을 보관했습니다(${size}).\n정책을 ${runs}회${atLeast ? ' 이상' : ''} 실행했으며 ${failed === 0 ? '실패는 없었습니다' : `${failed}회 실패했습니다`}.`,
-  due: (rows) => `보관 대상 ${rows}행`,
-  noneDue: '보관할 행이 없습니다',
-  expired: (archives) => `보관 기간이 지난 아카이브 ${archives}개가 "retention prune"을 기다립니다`,
-  expires: (day) => `다음 아카이브는 ${day}에 만료됩니다`,
-  lastSuccess: (day) => (day === null ? '아직 성공한 실행이 없습니다' : `마지막으로 성공한 실행: ${day}`),
 }
 
 export const words: Readonly<Record<'en' | 'ko', Words>> = { en, ko }
 
 /** 1234567 bytes as 1.2 MB. */
-export function size(bytes: number): string {
+export function sizeText(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB']
   const step = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3))
   return `${(bytes / 1000 ** step).toFixed(step === 0 ? 0 : 1)} ${units[step]}`

@@ -27,6 +27,7 @@ export class HttpReceiver {
       const { method = '', url: path = '', headers } = request
       this.received.push({ method, path, headers, body: Buffer.concat(parts).toString() })
       if (!this.hangs) response.writeHead(this.statuses.shift() ?? 200, this.headers).end('ok')
+      return undefined
     })
   })
 
