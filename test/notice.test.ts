@@ -57,10 +57,7 @@ function sentTo(path: string): Record<string, unknown>[] {
 /** The only mail, its folded lines put together. */
 function mailText(): string {
   assert.is(mail.mails.length, 1)
-  return (mail.mails[0] ?? '').replaceAll('=
-', '').replaceAll('
-', '
-')
+  return (mail.mails[0] ?? '').replaceAll('=\r\n', '').replaceAll('\r\n', '\n')
 }
 
 for (const [statuses, sent] of [
@@ -144,10 +141,9 @@ for (const kind of kinds) {
   test(`${kind}: each is told what it wants to know, in its language; the ping comes after good runs alone`, async () => {
     const database = await createDatabase(kind)
     await database.run(
-      `create table logs (id integer primary key autoincrement, at text); create table few (id integer primary key, at timestamp);`.replaceAll(
-        'at text',
-        kind === 'sqlite' ? 'at text' : 'at timestamp',
-      ).replace(' autoincrement', kind === 'sqlite' ? ' autoincrement' : ''),
+      `create table logs (id integer primary key autoincrement, at text); create table few (id integer primary key, at timestamp);`
+        .replaceAll('at text', kind === 'sqlite' ? 'at text' : 'at timestamp')
+        .replace(' autoincrement', kind === 'sqlite' ? ' autoincrement' : ''),
     )
     await database.run(`insert into logs values (1, '2020-01-01 00:00:00'), (2, '2020-01-02 00:00:00')`)
     const told: NoticeInput[] = [
