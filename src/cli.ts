@@ -19,6 +19,7 @@ import { serveCommand } from './commands/serve.ts'
 import { scheduleCommand } from './commands/schedule.ts'
 import { statusCommand } from './commands/status.ts'
 import { verifyCommand } from './commands/verify.ts'
+import { workerCommand } from './commands/worker.ts'
 import { RetentionError } from './errors.ts'
 import { toolVersion } from './version.ts'
 
@@ -57,6 +58,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .command(pruneCommand)
     .command(moveCommand)
     .command(serveCommand)
+    .command(workerCommand)
     .command(scheduleCommand)
     .demandCommand(1, 'Name a command.')
     .strict()
@@ -73,7 +75,11 @@ export async function main(args: readonly string[]): Promise<void> {
   try {
     await parser.parseAsync()
   } catch (error) {
-    fail(error, { json: args.includes('--json') } satisfies Pick<CommonArguments, 'json'>)
+    const logsJson = args.includes('--log-format=json') || args[args.indexOf('--log-format') + 1] === 'json'
+    fail(error, {
+      json: args.includes('--json'),
+      ...(logsJson ? { 'log-format': 'json' } : {}),
+    } satisfies Pick<CommonArguments, 'json' | 'log-format'>)
   }
 }
 

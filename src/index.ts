@@ -51,6 +51,9 @@ export type {
   PrunedArchiveReport,
   PrunedPolicyReport,
   PruneReport,
+  EnqueueReport,
+  QueueCounts,
+  QueuedRun,
   QueryColumn,
   QueryReport,
   QueryValue,
@@ -81,3 +84,4 @@ export { schedulePrint, type SchedulePrintOptions, type SchedulePrintReport } fr
 export type { ScheduleInput } from './config/schedule.ts'
 export { status, type StatusOptions } from './status.ts'
 export { verify, type VerifyOptions } from './verify/verify.ts'
+export { enqueue, queueStatus, startWorker, type Worker, type WorkerOptions } from './worker/worker.ts'

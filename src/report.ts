@@ -501,6 +501,28 @@ export interface VerifyReport {
   readonly repairs: readonly Repair[]
 }
 
+/** What is to be applied. */
+export interface QueuedRun {
+  /** One of several databases; undefined: the only one. */
+  readonly database?: string
+  /** Undefined: all of them. */
+  readonly policies?: readonly string[]
+}
+
+/** What has been put into the queue. */
+export interface EnqueueReport {
+  readonly queued: readonly QueuedRun[]
+  /** Those that waited or were at work already. */
+  readonly already: readonly QueuedRun[]
+}
+
+/** How many runs wait, are at work, and have failed too often. */
+export interface QueueCounts {
+  readonly waiting: number
+  readonly active: number
+  readonly dead: number
+}
+
 /** An error as a report carries it. */
 export function reported(error: RetentionError): ReportedError {
   const { code, message, hint } = error

@@ -178,7 +178,7 @@ withProject('tells every mistake of every file at once, with file, field, value 
   const text = await mistakesOf(made)
   for (const expected of [
     /There are \d+ mistakes in the configuration:/,
-    /retention\.config\.ts: unknown field "databse" \(did you mean "database"\?\); allowed: database, policies/,
+    /retention\.config\.ts: unknown field "databse" \(did you mean "database"\?\); allowed: database, databases, parallel, policies/,
     /field "timezone" is "Mars\/Olympus"; allowed: an IANA time zone/,
     /unknown field "archive\.durabel" \(did you mean "durable"\?\)/,
     /field "archive\.to" is ""; allowed: a folder/,

@@ -41,6 +41,7 @@ test.before.each(() => {
   drive.pageSize = 1000
   drive.lag = 0
   drive.isManager = true
+  drive.isMember = true
   drive.log.length = 0
 })
 test.after(() => drive.stop())
@@ -78,6 +79,19 @@ test('publishing overwrites nothing; of several at once one wins', async () => {
   const place = newPlace()
   await overwritesNothing(place, large)
   assert.is(drive.unfinished(place.folder), 0)
+})
+
+test('whoever is let into a folder of a shared drive, and not into the drive, can use it', async () => {
+  drive.isMember = false
+  drive.pageSize = 1
+  const { folder } = newPlace({ isShared: true })
+  const target = targetOf(folder)
+  await target.prepare()
+  for (const name of ['a.csv', 'b.csv', 'c.csv']) await storeText(target, name, name)
+  await target.setAside('b.csv')
+  const other = targetOf(folder)
+  assert.equal([await other.list(), (await other.listAside()).length], [['a.csv', 'c.csv'], 1])
+  assert.is(String(await bytesOf(await other.read('c.csv'))), 'c.csv')
 })
 
 /** Breaks requests of these operations, so many of them, the first ones passing. */
@@ -132,7 +146,11 @@ test('what breaks on the way is sent again, from where Drive has come to', async
   // Where only the last answer was lost, the file is there.
   breaks('CHUNK', 'lose')
   await storeText(targetOf(folder), 'b.csv', 'x')
-  assert.equal([drive.names(folder), drive.unfinished(folder)], [['a.csv', 'b.csv'], 0])
+  // Drive need not know the upload any more then.
+  const last: Record<string, DriveFault[]> = { CHUNK: ['lose'], ASK: [{ status: 410 }] }
+  drive.fault = ({ operation }) => last[operation]?.shift()
+  await storeText(targetOf(folder), 'c.csv', 'x')
+  assert.equal([drive.names(folder), drive.unfinished(folder)], [['a.csv', 'b.csv', 'c.csv'], 0])
 })
 
 test('what fails leaves nothing: no file, no unfinished upload', async () => {
@@ -151,7 +169,7 @@ test('what fails leaves nothing: no file, no unfinished upload', async () => {
   )
   // The upload's session is over.
   breaks('CHUNK', { status: 404, reason: 'notFound' }, 1, 1)
-  assert.match((await failureOf(store(target, 'a.csv', piecesOf(large)))).message, /cannot store a\.csv/)
+  assert.match((await failureOf(store(target, 'a.csv', piecesOf(large)))).message, /has ended the upload of .*a\.csv/)
   for (const text of ['x', large.toString()]) {
     breaks('CHUNK', 'corrupt')
     const changed = await failureOf(storeText(target, 'a.csv', text))
@@ -187,13 +205,17 @@ test("somebody's file of the same name stays, whenever it comes; where there are
   breaks('DELETE', { status: 403, reason: 'insufficientFilePermissions' })
   assert.match((await failureOf(old.withdraw('c.csv'))).message, /c\.csv is in Drive's bin, and not removed for good/)
   assert.equal([drive.binned(folder), await old.has('c.csv')], [['c.csv'], false])
+  const kept = await failureOf(old.remove('c.csv'))
+  assert.equal([kept.code, /is in Drive's bin, with all its bytes/.test(kept.message)], ['TARGET_UNUSABLE', true])
+  drive.emptyBin(folder)
+  await old.remove('c.csv')
   await storeText(old, 'c.csv', 'y')
 })
 
 test("Drive's index of names may be behind; a name is quoted as Drive wants it", async () => {
   const { folder } = newPlace()
   const name = String.raw`it's a\b.csv`
-  drive.lag = 3
+  drive.lag = 99
   const target = targetOf(folder)
   await storeText(target, name, 'x')
   drive.lag = 9
@@ -217,8 +239,21 @@ test('reading goes on over a connection that breaks, and never into another file
     return { cutAfter: 1000 }
   }
   assert.is((await failureOf(bytesOf(await targetOf(folder).read('a.csv')))).code, 'ARCHIVE_CHANGED')
-  drive.put(folder, 'doc', '', 'application/vnd.google-apps.document')
-  assert.is((await bytesOf(await targetOf(folder).read('doc'))).length, 0)
+  // Drive takes it for malware, and gives it to some who know that.
+  const flagged: DriveFault = { status: 403, reason: 'cannotDownloadAbusiveFile' }
+  drive.fault = ({ query }) => (query.get('alt') === 'media' && !query.has('acknowledgeAbuse') ? flagged : undefined)
+  assert.is(String(await bytesOf(await targetOf(folder).read('a.csv'))), 'other')
+  breaks('MEDIA', flagged, 2)
+  const kept = await failureOf(bytesOf(await targetOf(folder).read('a.csv')))
+  assert.equal([/malware or spam/.test(kept.message), /managers of the drive/.test(kept.hint ?? '')], [true, true])
+  for (const type of ['document', 'shortcut']) {
+    drive.put(folder, type, '', `application/vnd.google-apps.${type}`)
+    const error = await failureOf(targetOf(folder).read(type))
+    assert.equal(
+      [error.code, error.message.endsWith(`of the type application/vnd.google-apps.${type}`)],
+      ['ARCHIVE_CHANGED', true],
+    )
+  }
 })
 
 test('a file is set aside whole, under a name that is free', async () => {
@@ -238,7 +273,10 @@ test('a file is set aside whole, under a name that is free', async () => {
 test('says what is wrong with folder, credentials and room, and no secret', async () => {
   const { folder } = newPlace()
   const cases: [string, DriveFault, RegExp, RegExp][] = [
-    ['GET', { status: 404, reason: 'notFound' }, /no such folder or file/, /share the folder with the account/],
+    ['GET', { status: 404, reason: 'notFound' }, /no such folder or file/, /share the folder .*auth\/drive\./],
+    ['GET', { status: 403, reason: 'appNotAuthorizedToFile' }, /appNotAuthorizedToFile/, /auth\/drive/],
+    ['GET', { status: 403, reason: 'dailyLimitExceeded' }, /a quota is used up/, /within a day/],
+    ['BEGIN', { status: 400, message: 'no upload upload_id=ABg5-secret' }, /no upload upload_id=\*\*\*/, /^$/],
     ['GET', { status: 403, reason: 'accessNotConfigured' }, /accessNotConfigured/, /Enable the Google Drive API/],
     ['GET', { status: 403, reason: 'insufficientPermissions' }, /insufficientPermissions/, /auth\/drive/],
     ['GET', busy, /User Rate Limit Exceeded .*also when tried again/, /^$/],
@@ -251,11 +289,16 @@ test('says what is wrong with folder, credentials and room, and no secret', asyn
     assert.is(error.code, 'TARGET_UNUSABLE')
     assert.match(error.message, problem)
     assert.match(error.hint ?? '', hint)
-    assert.not.match(inspect(error, { showHidden: true, depth: 9 }), /ya29/)
+    assert.not.match(inspect(error, { showHidden: true, depth: 9 }), /ya29|secret/)
   }
   drive.fault = undefined
   const refused = async (id: string): Promise<string> => (await failureOf(targetOf(id).check())).message
   assert.match(await refused(drive.folder({ permissionIds: ['me', 'anyoneWithLink'] })), /whoever has the link/)
+  const open = drive.folder({ isShared: true, permissionIds: ['me', 'anyoneWithLink'] })
+  assert.match(await refused(open), /whoever has the link/)
+  // Who else may see a folder of a shared drive, not everybody may ask.
+  breaks('PERMISSIONS', { status: 403, reason: 'insufficientFilePermissions' })
+  await targetOf(open).check()
   assert.match(await refused(drive.put(folder, 'a.csv', 'x')), /it is no folder, but a file of the type text\/csv/)
   drive.tokens.delete(driveToken)
   try {

@@ -1,18 +1,23 @@
 /** The service: over real HTTP, runs start once, whoever may not ask is refused, and a stop leaves every row in one place. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:http'
+import { createServer, type Server } from 'node:http'
 import { connect, type AddressInfo } from 'node:net'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 
+import express from 'express'
+import { Hono } from 'hono'
 import parsePrometheus from 'parse-prometheus-text-format'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
 import { retentionHandler, retentionMiddleware, status, verify } from '../src/index.ts'
 import { Buckets, limitKey } from '../src/serve/limits.ts'
-import type { RunView } from '../src/serve/runs.ts'
+import { metricsText } from '../src/serve/metrics.ts'
+import { Runs, type RunView } from '../src/serve/runs.ts'
 import { startServer, type RunningServer, type ServerOptions } from '../src/serve/server.ts'
+import { connectToSqlite } from './support/database.ts'
 import { fails } from './support/fails.ts'
 import { printLoad, underLoad } from './support/load.ts'
 import { logPolicy, minutesBefore, overDatabases, seedLog } from './support/scene.ts'
@@ -178,7 +183,9 @@ test('whoever may not ask is refused, and no run begins', async () => {
       const wrong = async (): Promise<number> => code('/status', { headers: { authorization: 'Bearer wrong' } })
       for (let tries = 0; tries < 10; tries += 1) assert.is(await wrong(), 401)
       assert.is(await wrong(), 429)
-      assert.ok(Number((await ask('/status')).headers.get('retry-after')) > 0)
+      const limited = await ask('/status', { headers: { authorization: 'Bearer wrong' } })
+      assert.ok(Number(limited.headers.get('retry-after')) > 0)
+      assert.is(await code('/runs'), 200, 'whoever has the token was locked out by others')
       assert.equal(server.runs.list(), [])
     },
     { onRequest: (request) => lines.push(JSON.stringify(request)) },
@@ -246,42 +253,235 @@ test('limits: buckets fill up again, and memory stays small', () => {
   assert.is.not(limitKey('2001:db8:0:1::1'), limitKey('2001:db8::1'))
 })
 
-overDatabases(test, 'inside another application, under a prefix', async ({ db, project }) => {
+overDatabases(test, 'inside other applications, under a prefix', async ({ db, project }) => {
   await seedLog(db, old)
   const { folder } = project()
   assert.throws(() => retentionHandler({ cwd: folder }), /RETENTION_TOKEN|token/)
-  const service = retentionMiddleware({ cwd: folder, token })
-  const host = createServer((request, response) => {
-    // As Express does it.
-    const under = Object.assign(request, {
-      baseUrl: '/admin/retention',
-      url: request.url?.replace('/admin/retention', ''),
-    })
-    service(under, response)
+  const own = express()
+  own.use('/admin/retention', retentionMiddleware({ cwd: folder, token }))
+  own.use(retentionMiddleware({ cwd: folder, token, basePath: '/second' }))
+  own.use((request, response) => void response.status(418).send(request.originalUrl))
+  await listeningOn(createServer(own), async (address) => {
+    const ask = async (to: string): Promise<Response> => fetch(`${address}${to}`, { headers: { authorization } })
+    const started = await body<{ run: string; status: string }>(await ask('/admin/retention/run-cleanup?policy=log'))
+    assert.is(started.status, `/admin/retention/runs/${started.run}`)
+    await (await ask(`${started.status}/events`)).text()
+    assert.is((await body<RunView>(await ask(started.status))).state, 'finished')
+    assert.equal(await body(await ask('/second/readyz')), { ready: true })
+    for (const foreign of [
+      '/admin/retention/nothing',
+      '/second/nothing',
+      '/secondary',
+      '/status',
+      '/admin/retention?x',
+    ]) {
+      const answer = await fetch(`${address}${foreign}`)
+      assert.equal([answer.status, await answer.text()], [418, foreign])
+    }
+    assert.is((await fetch(`${address}/second/status`)).status, 401)
   })
-  host.listen(0, '127.0.0.1')
-  await once(host, 'listening')
-  const { port } = host.address() as AddressInfo
-  const ask = async (address: string): Promise<Response> =>
-    fetch(`http://127.0.0.1:${port}${address}`, { headers: { authorization } })
-  const started = await body<{ run: string; status: string }>(await ask('/admin/retention/run-cleanup'))
-  assert.is(started.status, `/admin/retention/runs/${started.run}`)
-  await (await ask(`${started.status}/events`)).text()
-  assert.is((await body<RunView>(await ask(started.status))).state, 'finished')
-  host.closeAllConnections()
-  host.close()
+  await listeningOn(createServer(retentionMiddleware({ cwd: folder, token, basePath: '/alone' })), async (address) => {
+    const codes = ['/alone/healthz', '/healthz', '/alone/nothing'].map(
+      async (to) => (await fetch(`${address}${to}`, { headers: { authorization } })).status,
+    )
+    assert.equal(await Promise.all(codes), [200, 404, 404])
+  })
 
   let isAllowed = true
   const handler = retentionHandler({ cwd: folder, basePath: '/api', authorize: () => isAllowed })
-  const answer = async (headers: Record<string, string> = {}): Promise<Response> =>
-    handler(new Request('http://app.example/api/run-cleanup', { method: 'POST', headers }))
-  assert.is((await answer({ 'sec-fetch-site': 'cross-site' })).status, 403)
-  const again = await body<{ run: string; status: string }>(await answer())
-  assert.is(again.status, `/api/runs/${again.run}`)
-  await (await handler(new Request(`http://app.example${again.status}/events`))).text()
-  isAllowed = false
-  assert.is((await answer()).status, 403)
+  const hono = new Hono().mount('/api', handler)
+  // As Hono passes it on, without the prefix; and as Next does, with it.
+  for (const application of [hono.fetch, handler]) {
+    const answer = async (headers: Record<string, string> = {}): Promise<Response> =>
+      application(new Request('http://app.example/api/run-cleanup', { method: 'POST', headers }))
+    isAllowed = true
+    assert.is((await answer({ 'sec-fetch-site': 'cross-site' })).status, 403)
+    const again = await body<{ run: string; status: string }>(await answer())
+    assert.is(again.status, `/api/runs/${again.run}`)
+    await (await application(new Request(`http://app.example${again.status}/events`))).text()
+    isAllowed = false
+    assert.is((await answer()).status, 403)
+  }
 })
+
+async function listeningOn(server: Server, work: (address: string) => Promise<void>): Promise<void> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  // A server that listens on a port has an address of this form.
+  const { port } = server.address() as AddressInfo
+  try {
+    await work(`http://127.0.0.1:${port}`)
+  } finally {
+    server.closeAllConnections()
+    server.close()
+  }
+}
+
+test('streams: a heartbeat where nothing happens; so many and no more, and who has gone is not counted', async () => {
+  const project = new TestProject({ database: 'sqlite:./log.db' }, { log: { ...logPolicy, batch: 1, pause: '1h' } })
+  const db = connectToSqlite(project.path('log.db'))
+  await seedLog(db, old)
+  await serving(
+    project.folder,
+    async (_, ask) => {
+      const { status: run } = await body<{ status: string }>(await ask('/run-cleanup'))
+      const first = await ask(`${run}/events`)
+      for await (const text of first.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+        if (!text.includes(':\n\n')) continue
+        const second = await ask(`${run}/events`)
+        assert.is(second.status, 503)
+        assert.is((await body<{ error: { code: string } }>(second)).error.code, 'TOO_MANY_STREAMS')
+        break
+      }
+      // It has gone, which takes the server a moment to see.
+      for (;;) {
+        const third = await ask(`${run}/events`)
+        await third.body?.cancel()
+        if (third.status === 200) break
+        await sleep(5)
+      }
+    },
+    { streams: { most: 1, heartbeat: 10 } },
+  )
+  await db.drop()
+  project.remove()
+})
+
+test('who is too slow is cut off; addresses come from a proxy only where one is trusted', async () => {
+  const project = new TestProject({ database: 'sqlite:./none.db' }, { log: logPolicy })
+  await serving(
+    project.folder,
+    async (server) => assert.match(await raw(server, 'GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: '), /^HTTP\/1.1 408/),
+    { headersWithin: 30 },
+  )
+  const wrong = async ({ address }: RunningServer, from: string): Promise<number> => {
+    const headers = { authorization: 'Bearer wrong', 'x-forwarded-for': from }
+    return (await fetch(`${address}/status`, { headers })).status
+  }
+  await serving(
+    project.folder,
+    async (server) => {
+      for (let tries = 0; tries < 10; tries += 1)
+        assert.is(await wrong(server, `192.0.2.${tries}, 2001:db8::${tries}`), 401)
+      assert.is(await wrong(server, '192.0.2.1, 2001:db8::99'), 429)
+      assert.is(await wrong(server, '2001:db8::1, 192.0.2.1'), 401)
+      // What is no address is whoever is connected.
+      for (let tries = 0; tries < 10; tries += 1)
+        assert.is(await wrong(server, `192.0.2.${tries}, unknown${tries}`), 401)
+      assert.is(await wrong(server, ''), 429)
+    },
+    { trustProxy: true },
+  )
+  await serving(project.folder, async (server) => {
+    for (let tries = 0; tries < 10; tries += 1) assert.is(await wrong(server, `192.0.2.${tries}`), 401)
+    assert.is(await wrong(server, '198.51.100.1'), 429)
+  })
+  project.remove()
+})
+
+test('only the latest runs and events are kept', async () => {
+  const project = new TestProject({ database: 'sqlite:./log.db' }, { log: { ...logPolicy, batch: 4 } })
+  const db = connectToSqlite(project.path('log.db'))
+  await seedLog(db, old)
+  const runs = new Runs({ cwd: project.folder }, { runs: 2, events: 3 })
+  const ids: string[] = []
+  for (let count = 0; count < 3; count += 1) {
+    const started = await runs.start([])
+    const id = 'run' in started ? started.run : ''
+    ids.push(id)
+    for await (const _ of runs.events(id, 0, 1000));
+    const events = runs.view(id)?.events ?? []
+    assert.is(events.length, 3)
+    assert.is(events.at(-1)?.type, 'run-finished')
+  }
+  assert.equal(
+    runs.list().map(({ run }) => run),
+    ids.toReversed().slice(0, 2),
+  )
+  assert.is(runs.view(ids[0] ?? ''), undefined)
+  await db.drop()
+  project.remove()
+})
+
+test('metrics: any name is read as it was', async () => {
+  const project = new TestProject({ database: 'sqlite:./log.db' }, { log: logPolicy })
+  const db = connectToSqlite(project.path('log.db'))
+  await seedLog(db, old)
+  const report = await status({ cwd: project.folder })
+  const names = ['a"b', String.raw`back\slash\n`, 'two\nlines', '{x="1"} 5', '한글 🙂', '']
+  const policies = names.flatMap((name) => report.policies.map((one) => ({ ...one, policy: name, table: `t.${name}` })))
+  const families = parsePrometheus(metricsText({ ...report, policies }, false, Date.now()))
+  const due = families.find(({ name }) => name === 'retention_due_rows')?.metrics
+  assert.equal(
+    due?.map(({ labels, value }) => [labels?.policy, labels?.table, value]),
+    names.map((name) => [name, `t.${name}`, '40']),
+  )
+  await db.drop()
+  project.remove()
+})
+
+overDatabases(
+  test,
+  'a step that takes too long is rolled back: past the grace, and at the second signal',
+  async ({ db, project }) => {
+    await seedLog(db, [])
+    const rows = 60_000
+    const [numbers, at] =
+      db.kind === 'sqlite'
+        ? [
+            `with recursive n (i) as (select 1 union all select i + 1 from n where i < ${rows}) select i from n`,
+            `'2020-01-01T00:00:00Z'`,
+          ]
+        : [`select i from generate_series(1, ${rows}) i`, `timestamptz '2020-01-01'`]
+    await db.run(`insert into log (at, body) select ${at}, 'some text ' || i from (${numbers}) as numbers`)
+    const scene = project({ log: { ...logPolicy, batch: rows, concurrency: 1 } })
+    const inStep = async (): Promise<void> => {
+      while (scene.list().length === 0) await sleep(1)
+    }
+    await serving(scene.folder, async (server, ask) => {
+      const { run } = await body<{ run: string }>(await ask('/run-cleanup'))
+      await inStep()
+      await server.close(0)
+      const view = server.runs.view(run)
+      assert.equal(
+        view?.report?.policies.map((one) => [one.status, one.archived]),
+        [['interrupted', 0]],
+      )
+    })
+    assert.equal(scene.list(), [])
+
+    // As platforms do it, which say where to listen by the environment.
+    const port = await freePort()
+    const env = { PORT: String(port), HOST: 'localhost', RETENTION_TOKEN: token }
+    const command = scene.run(['serve', '--grace', '1h'], { env })
+    const address = `http://localhost:${port}`
+    while (
+      !(await fetch(`${address}/healthz`).then(
+        ({ ok }) => ok,
+        () => false,
+      ))
+    )
+      await sleep(5)
+    await fetch(`${address}/run-cleanup?token=${token}`)
+    await inStep()
+    process.emit('SIGTERM')
+    process.emit('SIGTERM')
+    const { code, stderr } = await command
+    assert.is(code, 0)
+    assert.match(stderr, 'once more rolls it back')
+    assert.is(Number(await db.value('select count(*) from log')), rows)
+    const [policy] = (await status({ cwd: scene.folder })).policies
+    assert.is(policy?.lastRun?.status, 'interrupted')
+    assert.equal((await verify({ cwd: scene.folder })).findings, [])
+  },
+)
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  let port = 0
+  await listeningOn(server, async (address) => void (port = Number(new URL(address).port)))
+  return port
+}
 
 overDatabases(
   test,
@@ -323,6 +523,8 @@ overDatabases(
     assert.is(policy?.archived, 40 - left)
     assert.equal((await verify({ cwd: folder })).findings, [])
   },
+  // A process is what this is about.
+  ['postgres'],
 )
 
 test.run()

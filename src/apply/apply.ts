@@ -26,6 +26,7 @@ import { reported, type ApplyReport, type ArchiveReport, type PolicyReport } fro
 import { status } from '../status.ts'
 import { recordRun } from './run-record.ts'
 import { policySealer } from '../sealing.ts'
+import { runSpans } from '../spans.ts'
 import { isInterrupted, newRun, type RunContext } from '../plan/step.ts'
 import type { Destination } from './steps.ts'
 
@@ -69,8 +70,12 @@ export async function apply(options: ApplyOptions = {}): Promise<ApplyReport> {
   if (options.dryRun === true) return plan(options)
   const id = options.run === undefined ? newRun(new Date()) : textOption('run', options.run)
   const where = options.database === undefined ? {} : { database: options.database }
-  const tell: RunContext['tell'] = (event) =>
-    options.onEvent?.({ run: id, ...where, at: new Date().toISOString(), ...event } satisfies RunEvent)
+  const spans = await runSpans()
+  const tell: RunContext['tell'] = (told) => {
+    const event: RunEvent = { run: id, ...where, at: new Date().toISOString(), ...told }
+    spans(event)
+    options.onEvent?.(event)
+  }
   const ran = await run(options, { access: 'write', id, tell }, async (policy, context) => {
     const startedAt = new Date().toISOString()
     tell({ type: 'policy-started', policy: policy.name })

@@ -1,10 +1,12 @@
 /** `retention apply` */
 import type { CommandModule } from 'yargs'
 
+import type { RunEvent } from '../events.ts'
 import { exitCode } from '../exit-codes.ts'
+import { eventLine, openLog } from '../log.ts'
 import type { ApplyReport } from '../report.ts'
 import { applyOptions, planOptions, type ApplyArguments } from './apply-options.ts'
-import { isOneOfMany, present, type CommonArguments } from './command.ts'
+import { isOneOfMany, logOption, present, type CommonArguments } from './command.ts'
 
 export const applyCommand: CommandModule<CommonArguments, ApplyArguments> = {
   command: 'apply [policies..]',
@@ -18,21 +20,25 @@ export const applyCommand: CommandModule<CommonArguments, ApplyArguments> = {
         describe: 'Undo a step that is not stored after this long, and make it smaller',
         requiresArg: true,
       })
+      .option('log-format', logOption)
       .option('dry-run', { type: 'boolean', default: false, describe: 'The same as "retention plan"' }),
   handler: async (argv) => {
     if (argv['dry-run'] === true) {
       const { planCommand } = await import('./plan.ts')
       return planCommand.handler(argv)
     }
-    const interruption = await listenForSignals(argv.quiet)
+    const log = argv['log-format'] === 'json' ? await openLog('json', argv.quiet) : undefined
+    const interruption = await listenForSignals((msg) => {
+      if (log !== undefined) log({ level: 'info', msg })
+      else if (!argv.quiet) process.stderr.write(`\n${msg}\n`)
+    })
     await present(
       argv,
       async (project) => {
         const [{ apply }, { applyProgress }] = [await import('../apply/apply.ts'), await import('../print/progress.ts')]
-        const progress = applyProgress(argv.quiet, isOneOfMany(argv, project))
-        return apply({ ...applyOptions(argv, project), ...interruption.signals, onEvent: progress.update }).finally(
-          progress.stop,
-        )
+        const bar = log === undefined ? applyProgress(argv.quiet, isOneOfMany(argv, project)) : undefined
+        const onEvent = bar?.update ?? ((event: RunEvent) => log?.(eventLine(event)))
+        return apply({ ...applyOptions(argv, project), ...interruption.signals, onEvent }).finally(() => bar?.stop())
       },
       async () => {
         const { printApply } = await import('../print/apply.ts')
@@ -54,10 +60,9 @@ interface Interruption {
 }
 
 /** The first signal lets the running step finish, the second rolls it back. */
-async function listenForSignals(quiet: boolean): Promise<Interruption> {
+async function listenForSignals(say: (text: string) => void): Promise<Interruption> {
   const finish = new AbortController()
   const rollback = new AbortController()
-  const say = (text: string): void => void (quiet || process.stderr.write(`\n${text}\n`))
   const onSignal = (): void => {
     if (finish.signal.aborted) {
       say('Rolling the running step back.')

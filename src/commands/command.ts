@@ -6,6 +6,7 @@ import { loadDatabases, type ProjectOptions } from '../config/project.ts'
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
 import { codeOfAll, codeOfError, codeOfErrorCode, exitCode } from '../exit-codes.ts'
 import { printError } from '../print/error.ts'
+import { logFormats, type LogFormat } from '../log.ts'
 import { reported } from '../report.ts'
 
 /** The options of every command. */
@@ -14,6 +15,7 @@ export interface CommonArguments {
   database?: string | undefined
   json: boolean
   quiet: boolean
+  'log-format'?: LogFormat | undefined
 }
 
 /** A command's report, for people and as an exit code. */
@@ -75,7 +77,7 @@ export function isOneOfMany(argv: CommonArguments, project: ProjectOptions): boo
 
 /** Presents the report of a command that is about no database of a config, or about all of them together. */
 export async function presentOne(
-  { json, quiet }: Pick<CommonArguments, 'json' | 'quiet'>,
+  { json, quiet, 'log-format': logFormat }: Pick<CommonArguments, 'json' | 'quiet' | 'log-format'>,
   work: () => Promise<Presented>,
 ): Promise<void> {
   try {
@@ -84,9 +86,9 @@ export async function presentOne(
     if (json) await write(process.stdout, `${JSON.stringify(report, null, 2)}\n`)
     else if (!quiet) await write(process.stdout, text())
     // Quiet is for cron, which mails what is said: nothing when all is well, and why when it is not.
-    else if (process.exitCode !== exitCode.done) await write(process.stderr, text())
+    else if (process.exitCode !== exitCode.done && logFormat !== 'json') await write(process.stderr, text())
   } catch (error) {
-    fail(error, { json })
+    fail(error, { json, ...given({ 'log-format': logFormat }) })
   }
 }
 
@@ -107,13 +109,17 @@ export function keepOutputErrors(): void {
 }
 
 /** Reports an error and sets the exit code. */
-export function fail(error: unknown, { json }: Pick<CommonArguments, 'json'>): void {
-  const known = error instanceof RetentionError ? error : undefined
-  if (json)
-    process.stdout.write(
-      `${JSON.stringify({ error: reported(known ?? new RetentionError('UNEXPECTED', messageOf(error))) }, null, 2)}\n`,
-    )
-  process.stderr.write(printError(error))
+export function fail(error: unknown, argv: Pick<CommonArguments, 'json' | 'log-format'>): void {
+  const told = reported(error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error)))
+  if (argv.json) process.stdout.write(`${JSON.stringify({ error: told }, null, 2)}\n`)
+  const line = {
+    level: 'error',
+    time: new Date().toISOString(),
+    type: 'command-failed',
+    error: told,
+    msg: told.message,
+  }
+  process.stderr.write(argv['log-format'] === 'json' ? `${JSON.stringify(line)}\n` : printError(error))
   process.exitCode = codeOfError(error)
 }
 
@@ -159,6 +165,13 @@ export function numberOption(name: string, describe: string): Options & { coerce
     },
   }
 }
+
+/** How lines on stderr look. */
+export const logOption = {
+  choices: logFormats,
+  default: 'text',
+  describe: 'What is said on stderr: text, or a line of JSON for whatever happens',
+} as const
 
 /** Waits until the text is handed over: a pipe may take only part of it at once. Who has closed it wants no more. */
 async function write(stream: NodeJS.WriteStream, text: string): Promise<void> {

@@ -4,15 +4,17 @@ import type { CommandModule } from 'yargs'
 import { milliseconds } from '../config/fields.ts'
 import { RetentionError } from '../errors.ts'
 import { exitCode } from '../exit-codes.ts'
+import { eventLine, openLog, type LogFormat, type LogLine } from '../log.ts'
 import type { AnsweredRequest } from '../serve/app.ts'
-import { fail, given, numberOption, type CommonArguments } from './command.ts'
+import { fail, given, logOption, numberOption, type CommonArguments } from './command.ts'
+import { listenForSignals, type Signals } from './signals.ts'
 
 interface ServeArguments extends CommonArguments {
   port: number | undefined
   host: string | undefined
   grace: string
   'trust-proxy': boolean
-  'log-format': 'text' | 'json'
+  'log-format': LogFormat
 }
 
 export const serveCommand: CommandModule<CommonArguments, ServeArguments> = {
@@ -37,11 +39,7 @@ export const serveCommand: CommandModule<CommonArguments, ServeArguments> = {
         default: false,
         describe: 'Take X-Forwarded-For for the address of who asks; only behind a proxy that sets it',
       })
-      .option('log-format', {
-        choices: ['text', 'json'] as const,
-        default: 'text' as const,
-        describe: 'One line a request on stderr',
-      }),
+      .option('log-format', logOption),
   handler: async (argv) => {
     const signals = listenForSignals()
     try {
@@ -65,16 +63,18 @@ async function serve(argv: ServeArguments, { first, second }: Signals): Promise<
   const project = given({ config: argv.config, database: argv.database })
   // A mistake in config or policies is told now, not at the first run.
   await loadProject(project)
+  const log = await openLog(argv['log-format'], argv.quiet)
   const server = await startServer({
     ...project,
     port: portOf(argv.port ?? PORT),
     host: argv.host ?? (HOST || '127.0.0.1'),
     token,
     trustProxy: argv['trust-proxy'],
-    ...(argv.quiet ? {} : { onRequest: logTo(argv['log-format']) }),
+    onRequest: (request) => log(requestLine(request)),
+    onEvent: (event) => log(eventLine(event)),
   })
   // What else starts runs while we serve, a schedule say, begins here, with server.runs.start, and ends before server.close.
-  const say = (text: string): void => void (argv.quiet || process.stderr.write(`${text}\n`))
+  const say = (msg: string): void => log({ level: 'info', msg })
   say(`Listening on ${server.address}`)
   await first
   const { running } = server.runs
@@ -90,39 +90,8 @@ function portOf(written: number | string | undefined): number {
   throw new RetentionError('USAGE', `The port is ${JSON.stringify(written)}; allowed: a number from 0 to 65535`)
 }
 
-function logTo(format: ServeArguments['log-format']): (request: AnsweredRequest) => void {
-  return (request) => {
-    const { method, path, status, milliseconds: time } = request
-    const line =
-      format === 'json'
-        ? JSON.stringify({ time: new Date().toISOString(), ...request })
-        : `${new Date().toISOString()} ${method} ${path} ${status} ${time} ms`
-    process.stderr.write(`${line}\n`)
-  }
-}
-
-interface Signals {
-  readonly first: Promise<void>
-  readonly second: Promise<void>
-  stop: () => void
-}
-
-function listenForSignals(): Signals {
-  const [first, second] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
-  let count = 0
-  const onSignal = (): void => {
-    count += 1
-    if (count === 1) first.resolve()
-    else second.resolve()
-  }
-  process.on('SIGINT', onSignal)
-  process.on('SIGTERM', onSignal)
-  return {
-    first: first.promise,
-    second: second.promise,
-    stop: () => {
-      process.off('SIGINT', onSignal)
-      process.off('SIGTERM', onSignal)
-    },
-  }
+function requestLine(request: AnsweredRequest): LogLine {
+  const { method, path, status, milliseconds: time } = request
+  const msg = `${method} ${path} ${status} ${time} ms`
+  return { level: status < 500 ? 'info' : 'error', type: 'request', ...request, msg }
 }

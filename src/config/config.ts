@@ -61,6 +61,11 @@ export interface ConfigInput {
   gentle?: boolean
   /** When apply waits for production, in all policies; `false`: never. Default: see each field. */
   throttle?: ThrottleInput | false
+  /**
+   * The Postgres database whose queue `worker` takes its runs from: `postgres://…`. Default: the config's database, where it has one
+   * alone and that is on Postgres.
+   */
+  queue?: string | undefined
   /** When policies run by themselves, as `'0 9 * * MON'`. Default never. */
   schedule?: string | ScheduleInput | false
   /** Who is told how a run of apply ended. Default nobody. */
@@ -96,6 +101,8 @@ export interface Config {
   readonly gentle: boolean
   /** As written; policies have it completed. */
   readonly throttle: CheckedThrottle | undefined
+  /** May hold a password: never shown. */
+  readonly queue?: string | undefined
   readonly schedule: CheckedSchedule | false
   readonly notices: readonly NoticeInput[]
   readonly ping?: string | EnvReference | undefined
@@ -121,10 +128,13 @@ const fields = [
   'maxStepTime',
   'gentle',
   'throttle',
+  'queue',
   'schedule',
   'notices',
   'ping',
 ] as const
+
+const queueAllowed = 'the address of a Postgres database, "postgres://user:password@host/name"'
 
 const databaseAllowed = '"sqlite:./file.db" or "postgres://user:password@host/name"'
 
@@ -160,6 +170,12 @@ const schema = v.strictObject(
     maxStepTime: v.optional(timeout),
     gentle: v.optional(v.boolean('true or false'), false),
     throttle: v.optional(throttle),
+    queue: v.optional(
+      v.pipe(
+        text(queueAllowed),
+        v.check((value) => /^postgres(ql)?:/i.test(value) && isUnambiguous(value), queueAllowed),
+      ),
+    ),
     schedule: v.optional(schedule, false),
     notices: v.optional(notices, []),
     ping: v.optional(ping),

@@ -3,6 +3,7 @@ import { Hono, type Context } from 'hono'
 
 import type { ProjectOptions } from '../config/project.ts'
 import { messageOf, RetentionError } from '../errors.ts'
+import type { RunEvent } from '../events.ts'
 import { reported, type ReportedError, type StatusReport } from '../report.ts'
 import { status } from '../status.ts'
 import { json, refusal, securityHeaders } from './answers.ts'
@@ -11,12 +12,16 @@ import { metricsText, metricsType } from './metrics.ts'
 import { obstacle } from './readiness.ts'
 import { Runs } from './runs.ts'
 import { Shared } from './shared.ts'
-import { mostStreams, Streams } from './sse.ts'
+import { Streams, type StreamOptions } from './sse.ts'
 
 /** What a service is made of. */
 export interface AppOptions extends ProjectOptions {
   /** Who may ask. */
   access: Access
+  /** Is told what happens in every run. Default: nobody is. */
+  onEvent?: (event: RunEvent) => void
+  /** How events are streamed. */
+  streams?: StreamOptions
   /** Is told of every request that has been answered. Default: nobody is. */
   onRequest?: (request: AnsweredRequest) => void
 }
@@ -41,6 +46,8 @@ interface Caller {
 export interface App {
   /** Answers a request; never throws. */
   readonly fetch: (request: Request, caller?: Caller) => Promise<Response>
+  /** Whether something is found at a path, for whoever may ask. */
+  readonly has: (path: string) => boolean
   /** The runs that it has started; what else starts runs in this process, a schedule say, starts them here. */
   readonly runs: Runs
 }
@@ -58,10 +65,10 @@ interface Parts {
 }
 
 /** Makes a service; nothing is asked of config or database before the first request. */
-export function createApp({ access, onRequest, ...project }: AppOptions): App {
+export function createApp({ access, streams, onRequest, onEvent, ...project }: AppOptions): App {
   const parts: Parts = {
-    runs: new Runs(project),
-    streams: new Streams(),
+    runs: new Runs({ ...project, ...(onEvent === undefined ? {} : { onEvent }) }),
+    streams: new Streams(streams),
     status: new Shared(async () => status(project), { fresh: 2000, patience: 400, oldest: 60_000 }),
     readiness: new Shared(async () => obstacle(project), { fresh: 2000, patience: 5000, oldest: 0 }),
   }
@@ -78,6 +85,7 @@ export function createApp({ access, onRequest, ...project }: AppOptions): App {
       onRequest?.({ method: request.method, path, status: response.status, milliseconds })
       return response
     },
+    has: (path) => app.router.match('GET', path)[0].length > 0,
     runs: parts.runs,
   }
 }
@@ -147,12 +155,6 @@ function streamOf(context: Context<Bindings>, runs: Runs, streams: Streams): Res
   // Of what is over, and known to its end, a browser would ask again and again; 204 tells it to stop.
   if (run.state !== 'running' && after >= (run.events.at(-1)?.id ?? 0))
     return new Response(null, { status: 204, headers: securityHeaders })
-  if (streams.count >= mostStreams)
-    return refusal(
-      503,
-      { code: 'TOO_MANY_STREAMS', message: `${mostStreams} streams are open` },
-      { 'Retry-After': '10' },
-    )
   if (context.req.raw.method === 'HEAD') return wrongMethod(context, 'GET')
   return streams.of(runs, run.run, after)
 }

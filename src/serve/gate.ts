@@ -22,9 +22,13 @@ export type Gate = (
 const longestAddress = 2048
 const largestBody = 1024
 
-/** A gate with limits of its own: 200 requests at once and 50 a second, and 10 wrong tokens a minute, for each address. */
+/**
+ * A gate with limits of its own: 200 requests at once and 50 a second, and 10 wrong tokens a minute, for each address. Who has the
+ * right token is counted apart and always let in: whoever shares an address with others, behind a proxy, must not be locked out
+ * by them.
+ */
 export function gate(access: Access): Gate {
-  const requests = new Buckets(200, 3000)
+  const [trusted, strangers] = [new Buckets(200, 3000), new Buckets(200, 3000)]
   const wrongTokens = new Buckets(10, 10)
   return async (request, { address }) => {
     const url = new URL(request.url)
@@ -32,7 +36,10 @@ export function gate(access: Access): Gate {
     if (tooLarge !== undefined) return tooLarge
     if (url.pathname === '/healthz' || url.pathname === '/readyz') return undefined
     const who = limitKey(address ?? '')
-    const wait = requests.take(who)
+    const token = access !== 'loopback' && 'token' in access ? access.token : undefined
+    const sent = token === undefined ? undefined : sentToken(request, url.searchParams)
+    const isRight = token !== undefined && sent !== undefined && isSame(sent, token)
+    const wait = (isRight ? trusted : strangers).take(who)
     if (wait !== undefined) return tooMany('Too many requests', wait)
     if (access === 'loopback' && !isLoopbackHost(request.headers.get('host')))
       return refusal(403, {
@@ -40,16 +47,13 @@ export function gate(access: Access): Gate {
         message: 'Without a token, only requests to localhost are answered',
         hint: 'Set RETENTION_TOKEN to be reached by other names.',
       })
-    if (access !== 'loopback' && 'token' in access) {
-      const sent = sentToken(request, url.searchParams)
-      // Who cannot be told apart from others must not be able to lock them out.
-      const locked = address === undefined ? undefined : wrongTokens.wait(who)
+    if (isRight) return undefined
+    if (token !== undefined) {
+      const locked = sent === undefined ? undefined : wrongTokens.take(who)
       if (locked !== undefined) return tooMany('Too many wrong tokens', locked)
-      if (sent !== undefined && isSame(sent, access.token)) return undefined
-      if (sent !== undefined && address !== undefined) wrongTokens.take(who)
       return unauthorized(sent === undefined ? 'No token was sent' : 'The token is wrong')
     }
-    if (access !== 'loopback' && !(await access.authorize(request)))
+    if (access !== 'loopback' && 'authorize' in access && !(await access.authorize(request)))
       return refusal(403, { code: 'FORBIDDEN', message: 'You may not do this' })
     if (changes(url) && isCrossOrigin(request))
       return refusal(403, { code: 'CROSS_ORIGIN', message: 'Another site may not start a run' })

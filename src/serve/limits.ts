@@ -36,12 +36,6 @@ export class Buckets {
     return undefined
   }
 
-  /** The seconds until there is one, where there is none; takes none out. */
-  wait(address: string, now = performance.now()): number | undefined {
-    const bucket = this.#filled(address, now)
-    return bucket.left < 1 ? this.#secondsUntilOne(bucket) : undefined
-  }
-
   /** Addresses that are remembered. */
   get addresses(): number {
     return this.#buckets.size

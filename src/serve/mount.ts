@@ -5,6 +5,7 @@ import { getRequestListener } from '@hono/node-server'
 
 import type { ProjectOptions } from '../config/project.ts'
 import { RetentionError } from '../errors.ts'
+import { refusal } from './answers.ts'
 import { createApp, type App } from './app.ts'
 import type { Access } from './gate.ts'
 import { checkToken, tokenMissing } from './token.ts'
@@ -37,11 +38,17 @@ export function retentionHandler(options: MountOptions = {}): (request: Request)
   }
 }
 
-/** A request as Express and Connect pass it on. */
-type MountedRequest = IncomingMessage & { readonly baseUrl?: string }
+/** A request as Express and its like pass it on, which take the prefix off `url`. */
+type MountedRequest = IncomingMessage & {
+  readonly baseUrl?: string
+  readonly originalUrl?: string
+  /** Who asks, with Express' own "trust proxy". */
+  readonly ip?: string | undefined
+}
 
 /**
- * The service as a middleware of Express, Connect, Fastify (by `@fastify/middie`) or plain `node:http`.
+ * The service as a middleware of Express, Connect, Fastify (by `@fastify/middie`) or plain `node:http`. What it does not know goes
+ * on to `next`, or is answered with 404 where there is none.
  * @throws RetentionError `USAGE` where there is neither a token nor `authorize`
  */
 export function retentionMiddleware(
@@ -49,14 +56,19 @@ export function retentionMiddleware(
 ): (request: MountedRequest, response: ServerResponse, next?: (error?: unknown) => void) => void {
   const { app, basePath } = mounted(options)
   return (request, response, next) => {
-    const prefix = basePath === '' ? (request.baseUrl ?? '') : basePath
-    const { remoteAddress: address } = request.socket
+    const path = pathWithin(basePath, request)
+    if (next !== undefined && (path === undefined || !app.has(path))) {
+      next()
+      return
+    }
+    const address = request.ip ?? request.socket.remoteAddress
     const listener = getRequestListener(
       async (incoming) => {
+        if (path === undefined) return nothingHere()
         const url = new URL(incoming.url)
-        const caller = { address, basePath: prefix }
-        if (prefix === '' || !url.pathname.startsWith(`${prefix}/`)) return app.fetch(incoming, caller)
-        url.pathname = url.pathname.slice(prefix.length)
+        const caller = { address, basePath: basePath === '' ? (request.baseUrl ?? '') : basePath }
+        if (url.pathname === path) return app.fetch(incoming, caller)
+        url.pathname = path
         return app.fetch(
           new Request(url, { method: incoming.method, headers: incoming.headers, signal: incoming.signal }),
           caller,
@@ -66,6 +78,21 @@ export function retentionMiddleware(
     )
     listener(request, response).catch(next ?? (() => response.destroy()))
   }
+}
+
+/** The path of a request below the prefix; undefined where it lies elsewhere. */
+function pathWithin(
+  prefix: string,
+  { url = '/', originalUrl = url, baseUrl = '' }: MountedRequest,
+): string | undefined {
+  const [path = '/'] = url.split('?')
+  const isTakenOff = prefix === '' || baseUrl !== '' || originalUrl !== url
+  if (prefix !== '' && (path === prefix || path.startsWith(`${prefix}/`))) return path.slice(prefix.length) || '/'
+  return isTakenOff ? path : undefined
+}
+
+function nothingHere(): Response {
+  return refusal(404, { code: 'NOT_FOUND', message: 'There is nothing here' })
 }
 
 function mounted({ token: given, authorize, basePath = '', ...project }: MountOptions): {

@@ -30,9 +30,16 @@ export interface RunView {
 /** What became of the wish to start a run. */
 export type Started = { readonly run: string } | { readonly running: string } | { readonly stopping: true }
 
-/** Finished runs, and events of each run, that are kept. */
-const keptRuns = 50
-const keptEvents = 500
+/** What is kept: runs that have finished, and events of each run. */
+interface Kept {
+  readonly runs: number
+  readonly events: number
+}
+
+/** What is run, and who is told. */
+interface RunsOptions extends ProjectOptions {
+  readonly onEvent?: ApplyOptions['onEvent']
+}
 
 interface Run {
   view: Omit<RunView, 'events'>
@@ -44,13 +51,17 @@ interface Run {
 /** All runs of this process. */
 export class Runs {
   readonly #project: ProjectOptions
+  readonly #kept: Kept
+  readonly #onEvent: RunsOptions['onEvent']
   readonly #runs = new Map<string, Run>()
   readonly #finish = new AbortController()
   readonly #rollback = new AbortController()
   #running: { readonly run: string; readonly ended: Promise<void> } | undefined
 
-  constructor(project: ProjectOptions) {
+  constructor({ onEvent, ...project }: RunsOptions, kept: Kept = { runs: 50, events: 500 }) {
     this.#project = project
+    this.#onEvent = onEvent
+    this.#kept = kept
   }
 
   /** The run that goes on now. */
@@ -99,7 +110,10 @@ export class Runs {
       run: id,
       signal: this.#finish.signal,
       rollbackSignal: this.#rollback.signal,
-      onEvent: (event) => this.#happened(run, event),
+      onEvent: (event) => {
+        this.#happened(run, event)
+        this.#onEvent?.(event)
+      },
     })
     this.#running = { run: id, ended }
     return { run: id }
@@ -175,12 +189,12 @@ export class Runs {
     )
     run.view = { ...run.view, ...outcome, finishedAt: new Date().toISOString() }
     this.#running = undefined
-    for (const id of [...this.#runs.keys()].slice(0, -keptRuns)) this.#runs.delete(id)
+    for (const id of [...this.#runs.keys()].slice(0, -this.#kept.runs)) this.#runs.delete(id)
     run.news.resolve()
   }
 
   #happened(run: Run, event: RunEvent): void {
-    run.events = [...run.events, briefEvent(event, (run.events.at(-1)?.id ?? 0) + 1)].slice(-keptEvents)
+    run.events = [...run.events, briefEvent(event, (run.events.at(-1)?.id ?? 0) + 1)].slice(-this.#kept.events)
     run.view = { ...run.view, policies: followed(run.view.policies, event) }
     // The last one is told with the report, when the run has ended.
     if (event.type === 'run-finished' || event.type === 'run-failed') return

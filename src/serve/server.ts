@@ -4,13 +4,12 @@ import { isIP } from 'node:net'
 
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server'
 
-import type { ProjectOptions } from '../config/project.ts'
 import { codeOf, messageOf, RetentionError } from '../errors.ts'
-import { createApp, type AnsweredRequest, type App } from './app.ts'
+import { createApp, type App, type AppOptions } from './app.ts'
 import { checkToken, isLoopback, tokenMissing } from './token.ts'
 
 /** How to serve. */
-export interface ServerOptions extends ProjectOptions {
+export interface ServerOptions extends Omit<AppOptions, 'access'> {
   /** 0: any that is free. */
   port: number
   host: string
@@ -18,8 +17,8 @@ export interface ServerOptions extends ProjectOptions {
   token?: string | undefined
   /** Takes the last address of `X-Forwarded-For` for whoever asks. Default false. */
   trustProxy?: boolean
-  /** Is told of every request that has been answered. */
-  onRequest?: (request: AnsweredRequest) => void
+  /** Milliseconds within which a request's headers must have come. Default 10 000. */
+  headersWithin?: number
 }
 
 /** A server that listens. */
@@ -38,24 +37,20 @@ export interface RunningServer {
  * @throws RetentionError `USAGE` where a token is needed, or is of no use, or the address cannot be listened on
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { port, host, token: given, trustProxy = false, onRequest, ...project } = options
+  const { port, host, token: given, trustProxy = false, headersWithin = 10_000, ...parts } = options
   const token = checkToken(given)
   if (token === undefined && !isLoopback(host)) throw tokenMissing(`on ${host}`)
-  const app = createApp({
-    ...project,
-    access: token === undefined ? 'loopback' : { token },
-    ...(onRequest === undefined ? {} : { onRequest }),
-  })
+  const app = createApp({ ...parts, access: token === undefined ? 'loopback' : { token } })
   const server = createAdaptorServer({
     overrideGlobalObjects: false,
     // It is given what belongs to HTTP/1, which is what is served.
     fetch: async (request, env) => app.fetch(request, { address: addressOf(env as HttpBindings, trustProxy) }),
     serverOptions: {
       maxHeaderSize: 8 * 1024,
-      headersTimeout: 10_000,
+      headersTimeout: headersWithin,
       requestTimeout: 20_000,
       keepAliveTimeout: 5000,
-      connectionsCheckingInterval: 2000,
+      connectionsCheckingInterval: Math.min(2000, headersWithin),
     },
   })
   if (!('closeAllConnections' in server)) throw new Error('not an HTTP/1 server')

@@ -1,28 +1,36 @@
 /** A run's events as server-sent events: each with its id, so that a browser that was cut off goes on where it was. */
-import { securityHeaders } from './answers.ts'
+import { refusal, securityHeaders } from './answers.ts'
 import type { Runs } from './runs.ts'
 
-/** Streams that may be open at the same time. */
-export const mostStreams = 100
-
-/** Milliseconds without an event after which a comment is sent: proxies cut off what is silent. */
-const heartbeat = 15_000
+/** How many streams, and how they are kept open. */
+export interface StreamOptions {
+  /** Those that may be open at the same time. Default 100. */
+  most?: number
+  /** Milliseconds without an event after which a comment is sent: proxies cut off what is silent. Default 15 000. */
+  heartbeat?: number
+}
 
 /** The streams of one service. */
 export class Streams {
+  readonly #most: number
+  readonly #heartbeat: number
   #open = 0
 
-  /** Those that are open. */
-  get count(): number {
-    return this.#open
+  constructor({ most = 100, heartbeat = 15_000 }: StreamOptions = {}) {
+    this.#most = most
+    this.#heartbeat = heartbeat
   }
 
   /**
-   * Streams a run's events to its end.
+   * Streams a run's events to its end; a refusal where too many are streamed already.
    * @param after the id of the last event that is known
    */
   of(runs: Runs, run: string, after: number): Response {
-    const events = runs.events(run, after, heartbeat)
+    if (this.#open >= this.#most) {
+      const message = `${this.#most} streams are open`
+      return refusal(503, { code: 'TOO_MANY_STREAMS', message }, { 'Retry-After': '10' })
+    }
+    const events = runs.events(run, after, this.#heartbeat)
     let isOpen = true
     const end = (): void => {
       if (isOpen) this.#open -= 1

@@ -57,6 +57,11 @@ function reasonOf(error: unknown): string {
   return error instanceof DriveError ? error.reason : ''
 }
 
+/** Whether Drive takes a file for malware or spam. */
+export function isFlagged(error: unknown): boolean {
+  return reasonOf(error) === 'cannotDownloadAbusiveFile'
+}
+
 /** Whether the same request may well succeed in a moment. What is no answer of Drive's is a fault of the way to it. */
 export function isPassing(error: unknown): boolean {
   if (error instanceof RetentionError) return false
@@ -72,6 +77,9 @@ export function unusable(target: string, what: string, error: unknown): Retentio
   return unusableTarget(target, what, error, explain)
 }
 
+/** With a smaller one, what others made is not there: the folder. */
+const scopeHint = 'A token must have the scope https://www.googleapis.com/auth/drive.'
+
 function explain(error: unknown): Explanation {
   const reason = reasonOf(error)
   const status = statusOf(error)
@@ -85,7 +93,12 @@ function explain(error: unknown): Explanation {
   if (status === 404)
     return {
       problem: 'there is no such folder or file, it is in the bin, or these credentials may not see it',
-      hint: "Check the folder's id, and share the folder with the account whose credentials these are.",
+      hint: `Check the folder's id, and share the folder with the account whose credentials these are. ${scopeHint}`,
+    }
+  if (isFlagged(error))
+    return {
+      problem: `Drive takes the file for malware or spam: ${said}`,
+      hint: 'It gives it to its owner alone; on a shared drive, to managers of the drive. Use the credentials of one.',
     }
   switch (reason) {
     case 'storageQuotaExceeded':
@@ -99,7 +112,11 @@ function explain(error: unknown): Explanation {
       return { problem: said, hint: "Enable the Google Drive API in the credentials' project." }
     case 'insufficientPermissions':
     case 'insufficientScopes':
-      return { problem: said, hint: 'The token must have the scope https://www.googleapis.com/auth/drive.' }
+    case 'appNotAuthorizedToFile':
+      return { problem: said, hint: scopeHint }
+    case 'dailyLimitExceeded':
+    case 'downloadQuotaExceeded':
+      return { problem: `a quota is used up: ${said}`, hint: 'It is there again within a day.' }
     case 'insufficientFilePermissions':
     case 'insufficientParentPermissions':
     case 'forbidden':
@@ -118,9 +135,10 @@ function explain(error: unknown): Explanation {
   return { problem: code === undefined || said.includes(code) ? said : `${said} (${code})` }
 }
 
-/** Whatever looks like a token, should a message quote one. */
+/** Without what looks like a token, or lets one send to an upload, should a message quote it. */
 function withoutTokens(text: string): string {
   const own = process.env['RETENTION_GDRIVE_TOKEN']
   const known = own === undefined || own === '' ? text : text.replaceAll(own, '***')
-  return known.replaceAll(/\b(?:ya29\.|1\/\/|eyJ)[\w.-]{8,}/g, '***')
+  const unnamed = known.replaceAll(/\bupload_id=[^\s&"']+/g, 'upload_id=***')
+  return unnamed.replaceAll(/\b(?:ya29\.|1\/\/|eyJ)[\w.-]{8,}/g, '***')
 }

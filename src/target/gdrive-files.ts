@@ -17,7 +17,7 @@ export interface DriveFile {
   readonly driveId?: string
   /** What these credentials may do; each of it is there only where it means something. */
   readonly capabilities?: Readonly<Partial<Record<Capability, boolean>>>
-  /** The ids of who may do something with it; on a shared drive there are none. */
+  /** The ids of who may do something with it; on a shared drive they may be left out. */
   readonly permissionIds?: readonly string[]
 }
 
@@ -25,8 +25,9 @@ type Capability = 'canDelete' | 'canAddChildren' | 'canListChildren' | 'canTrash
 
 const files = '/drive/v3/files'
 const fields = 'id,name,mimeType,trashed,size,md5Checksum'
-/** What is asked of a file that was just stored. */
-export const storedFields = `${fields},sha256Checksum`
+/** What is asked of a file that was just stored, beside what is asked of each. */
+export const checksums = ',sha256Checksum'
+export const storedFields = `${fields}${checksums}`
 const folderType = 'application/vnd.google-apps.folder'
 /** Without it, files on shared drives are not there. */
 export const onAllDrives = { supportsAllDrives: 'true' }
@@ -95,23 +96,43 @@ async function update(id: string, changes: object, query: Readonly<Record<string
   })
 }
 
+/** A part of a list. */
+interface Page {
+  readonly files?: readonly DriveFile[]
+  readonly nextPageToken?: string
+  readonly incompleteSearch?: boolean
+}
+
 /** A folder of which it is known that it is there. */
 export class DriveFolder {
   readonly id: string
-  /** The shared drive that it is on. */
-  readonly #driveId: string | undefined
+  /** The shared drive that it is on; undefined also where these credentials may see no more of that than the folder. */
+  #driveId: string | undefined
 
   constructor({ id, driveId }: Pick<DriveFile, 'id' | 'driveId'>) {
     this.id = id
     this.#driveId = driveId
   }
 
-  /** What has a name here, as Drive's index of names has it: that may be a few seconds behind. */
+  /** What has a name here, as Drive's index of names has it: that may be seconds behind, and at times minutes. */
   async named(name: string): Promise<DriveFile[]> {
     const found: DriveFile[] = []
-    const quoted = name.replaceAll(/[\\']/g, String.raw`\$&`)
     // Drive takes names that differ in letter case for the same.
-    for await (const file of this.#search(`name = '${quoted}'`)) if (file.name === name) found.push(file)
+    for await (const file of this.#search(nameIs(name))) if (file.name === name) found.push(file)
+    return found
+  }
+
+  /** The same by the list of the folder: slower where there is much, and never seen to be behind. */
+  async listed(name: string): Promise<DriveFile[]> {
+    const found: DriveFile[] = []
+    for await (const file of this.all()) if (file.name === name) found.push(file)
+    return found
+  }
+
+  /** What has a name in the bin, and was here. */
+  async binned(name: string): Promise<DriveFile[]> {
+    const found: DriveFile[] = []
+    for await (const file of this.#search(nameIs(name), true)) if (file.name === name) found.push(file)
     return found
   }
 
@@ -148,12 +169,14 @@ export class DriveFolder {
     return this.#driveId === undefined ? {} : { driveId: this.#driveId }
   }
 
-  async *#search(condition?: string): AsyncGenerator<DriveFile> {
-    const conditions = [`'${this.id}' in parents`, 'trashed = false', ...(condition === undefined ? [] : [condition])]
-    const where = this.#driveId === undefined ? { corpora: 'user' } : { corpora: 'drive', driveId: this.#driveId }
+  async *#search(condition?: string, trashed = false): AsyncGenerator<DriveFile> {
+    const conditions = [
+      `'${this.id}' in parents`,
+      `trashed = ${trashed}`,
+      ...(condition === undefined ? [] : [condition]),
+    ]
     const query = {
       ...onAllDrives,
-      ...where,
       includeItemsFromAllDrives: 'true',
       spaces: 'drive',
       q: conditions.join(' and '),
@@ -161,15 +184,28 @@ export class DriveFolder {
       fields: `nextPageToken,incompleteSearch,files(${fields})`,
     }
     for (let pageToken: string | undefined; ;) {
-      const page = await askJson<{ files?: DriveFile[]; nextPageToken?: string; incompleteSearch?: boolean }>({
-        method: 'GET',
-        to: files,
-        query: { ...query, ...(pageToken === undefined ? {} : { pageToken }) },
-      })
+      const page = await this.#page({ ...query, ...(pageToken === undefined ? {} : { pageToken }) })
       if (page.incompleteSearch === true) throw new Error('Drive has not looked everywhere')
       yield* page.files ?? []
       pageToken = page.nextPageToken
       if (pageToken === undefined) return
     }
   }
+  async #page(query: Readonly<Record<string, string>>): Promise<Page> {
+    const driveId = this.#driveId
+    const where = driveId === undefined ? { corpora: 'user' } : { corpora: 'drive', driveId }
+    try {
+      return await askJson<Page>({ method: 'GET', to: files, query: { ...query, ...where } })
+    } catch (error) {
+      if (statusOf(error) !== 404 || driveId === undefined) throw error
+      // For whoever is let into the folder alone, the drive is not there.
+      this.#driveId = undefined
+      return this.#page(query)
+    }
+  }
+}
+
+/** A condition of a search, quoted as Drive wants it. */
+function nameIs(name: string): string {
+  return `name = '${name.replaceAll(/[\\']/g, String.raw`\$&`)}'`
 }

@@ -8,8 +8,9 @@
  * first waits for the other to go, and the other goes. Where one was done before, it does not look again and stays, and who
  * waits for it gives up in the end. Machines that share a ledger do not meet here: there each number is claimed first.
  *
- * All that holds as far as Drive's index of names is up to date, which Drive does not promise. Where it is not, two files may
- * keep one name; then neither is read before somebody has looked.
+ * All that holds as far as Drive's index of names is up to date, which Drive does not promise. Where it lacks the file that was
+ * just stored, the folder's list is asked. Where it has that one and lacks another, two files may keep one name; then neither
+ * is read before somebody has looked.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -24,11 +25,12 @@ const firstWait = 200
 export async function hasNameAlone(folder: DriveFolder, file: DriveFile, signal: AbortSignal): Promise<boolean> {
   const retries = new Retries(signal)
   for (let look = 1; ;) {
-    const found = await folder.named(file.name)
+    const named = await folder.named(file.name)
+    // Where the index of names has not this file yet, it may not have another one.
+    const found = named.some(({ id }) => id === file.id) ? named : await folder.listed(file.name)
     const others = found.filter(({ id }) => id !== file.id)
     if (others.length === 0) {
       if (found.length > 0) return true
-      // The index of names is behind: where it has not this file, it may not have another one.
       await retries.wait(new Error('Drive does not list the file yet'))
       continue
     }

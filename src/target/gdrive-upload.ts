@@ -6,7 +6,8 @@ import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 
 import { RetentionError } from '../errors.ts'
-import { discardFile, newId, onAllDrives, storedFields, type DriveFile } from './gdrive-files.ts'
+import { statusOf } from './gdrive-errors.ts'
+import { checksums, discardFile, fileOf, newId, onAllDrives, storedFields, type DriveFile } from './gdrive-files.ts'
 import { ask, askOnce, jsonOf, Retries, textOf } from './gdrive-http.ts'
 
 /** Drive takes multiples of 256 KiB, but for the last. Each is a request, and what a broken one costs. */
@@ -24,13 +25,21 @@ export interface Destination {
   readonly location: string
 }
 
+/** An upload that was begun. */
+interface Session {
+  /** The id that its file gets. */
+  readonly id: string
+  /** Where its bytes are sent: whoever knows it may send some. */
+  readonly address: string
+}
+
 /** Throws what requests to Drive fail with, besides its own `ARCHIVE_CHANGED`. */
 export class DriveUpload {
   readonly #to: Destination
   readonly #stop = new AbortController()
   readonly #md5 = createHash('md5')
   readonly #sha256 = createHash('sha256')
-  #session: Promise<{ readonly id: string; readonly address: string }> | undefined
+  #session: Promise<Session> | undefined
   /** The chunk that is on its way. */
   #sending: Promise<void> = Promise.resolve()
   #failure: { readonly error: unknown } | undefined
@@ -69,7 +78,7 @@ export class DriveUpload {
     const session = await this.#begun()
     await this.#sent()
     this.#mayBeThere = true
-    const file = await this.#transfer(session.address, this.#buffer.subarray(0, this.#used), this.#start, true)
+    const file = await this.#transfer(session, this.#buffer.subarray(0, this.#used), this.#start, true)
     if (file === undefined) throw new Error('Drive has all bytes, and makes no file of them')
     const size = this.#start + this.#used
     const isSame =
@@ -98,7 +107,7 @@ export class DriveUpload {
       const session = await this.#begun()
       // One is sent while the next is filled: Drive takes them one after the other.
       await this.#sent()
-      this.#sending = this.#send(session.address, this.#buffer, this.#start)
+      this.#sending = this.#send(session, this.#buffer, this.#start)
       this.#start += this.#used
     }
     this.#buffer = free.pop() ?? Buffer.allocUnsafeSlow(chunkBytes)
@@ -111,7 +120,7 @@ export class DriveUpload {
   }
 
   /** Sends a chunk that is not the last. Never throws: that it failed, the next one tells. */
-  async #send(session: string, chunk: Buffer, start: number): Promise<void> {
+  async #send(session: Session, chunk: Buffer, start: number): Promise<void> {
     try {
       await this.#transfer(session, chunk, start, false)
       this.#release(chunk)
@@ -120,12 +129,12 @@ export class DriveUpload {
     }
   }
 
-  async #begun(): Promise<{ readonly id: string; readonly address: string }> {
+  async #begun(): Promise<Session> {
     this.#session ??= this.#begin()
     return this.#session
   }
 
-  async #begin(): Promise<{ readonly id: string; readonly address: string }> {
+  async #begin(): Promise<Session> {
     const id = await newId()
     const { name, folder } = this.#to
     // Of a type that Drive neither shows nor reads: the words of texts go into its search.
@@ -150,14 +159,14 @@ export class DriveUpload {
    * Sends a chunk; where the way breaks, Drive is asked how far it has come, and gets the rest.
    * @returns the file, where it was the last
    */
-  async #transfer(session: string, chunk: Buffer, start: number, isLast: boolean): Promise<DriveFile | undefined> {
+  async #transfer(session: Session, chunk: Buffer, start: number, isLast: boolean): Promise<DriveFile | undefined> {
     const end = start + chunk.length
     const retries = new Retries(this.signal)
     let at = start
     for (let mustAsk = false; ;) {
       try {
         const rest = mustAsk ? undefined : chunk.subarray(at - start)
-        const answer = await this.#put(session, rest, at, isLast ? end : undefined)
+        const answer = await this.#put(session.address, rest, at, isLast ? end : undefined)
         if (answer.statusCode !== 308) return await jsonOf<DriveFile>(answer)
         await textOf(answer)
         const received = receivedOf(answer)
@@ -169,6 +178,12 @@ export class DriveUpload {
         at = received
         mustAsk = false
       } catch (error) {
+        if (isOver(error)) {
+          // Perhaps as it is done, and only the answer that said so was lost.
+          const file = isLast ? await fileOf(session.id, checksums) : undefined
+          if (file !== undefined) return file
+          throw ended(this.#to.location)
+        }
         await retries.wait(error)
         mustAsk = true
       }
@@ -176,11 +191,11 @@ export class DriveUpload {
   }
 
   /** @param rest undefined: Drive is asked how far it has come @param total the file's size, where that is known */
-  async #put(session: string, rest: Buffer | undefined, at: number, total?: number): Promise<IncomingMessage> {
+  async #put(address: string, rest: Buffer | undefined, at: number, total?: number): Promise<IncomingMessage> {
     const range = rest === undefined || rest.length === 0 ? '*' : `${at}-${at + rest.length - 1}`
     return askOnce({
       method: 'PUT',
-      to: session,
+      to: address,
       headers: { 'content-range': `bytes ${range}/${total ?? '*'}` },
       ...(rest === undefined ? {} : { body: rest }),
       signal: this.signal,
@@ -196,6 +211,17 @@ export class DriveUpload {
 function receivedOf(answer: IncomingMessage): number {
   const [, last] = /^bytes=0-(\d+)$/.exec(answer.headers.range ?? '') ?? []
   return last === undefined ? 0 : Number(last) + 1
+}
+
+/** Whether Drive takes nothing more for an upload: it is done, or given up. */
+function isOver(error: unknown): boolean {
+  return [404, 409, 410].includes(statusOf(error) ?? 0)
+}
+
+function ended(location: string): RetentionError {
+  return new RetentionError('TARGET_UNUSABLE', `Google Drive has ended the upload of ${location} before it was done`, {
+    hint: 'The next run begins it anew.',
+  })
 }
 
 function lost(location: string, received: number, start: number, end: number): RetentionError {

@@ -37,7 +37,7 @@ export class DriveTarget implements Target {
 
   async check(): Promise<void> {
     await this.#orUnusable('store files', async () => {
-      const problem = problemWith(await this.#look())
+      const problem = await problemWith(await this.#look())
       if (problem === undefined) return
       const { text, hint } = problem
       throw new RetentionError('TARGET_UNUSABLE', `The target ${this.name} cannot store files: ${text}`, { hint })
@@ -125,7 +125,7 @@ export class DriveTarget implements Target {
     this.#checkName(file)
     await this.#orUnusable(`remove ${file}`, async () => {
       const found = await this.#one(file)
-      if (found === undefined) return
+      if (found === undefined) return this.#checkBin(file)
       await deleteFile(found.id).catch((error: unknown) => {
         if (statusOf(error) !== 403) throw error
         const text = `${this.locate(file)} cannot be removed: it could only go into Drive's bin, and stay there`
@@ -179,6 +179,15 @@ export class DriveTarget implements Target {
     })
   }
 
+  /** Whose file is in the bin, nobody can tell: it is left there. @throws RetentionError `TARGET_UNUSABLE` where one is */
+  async #checkBin(file: string): Promise<void> {
+    const [binned] = await (await this.#opened()).binned(file)
+    if (binned === undefined) return
+    const text = `${this.locate(file)} is in Drive's bin, with all its bytes`
+    const hint = `Delete it there for good: the file with the id ${binned.id}.`
+    throw new RetentionError('TARGET_UNUSABLE', text, { hint })
+  }
+
   /** The one file of a name; undefined where there is none. @throws RetentionError `ARCHIVE_CHANGED` where there are several */
   async #one(file: string): Promise<DriveFile | undefined> {
     const stored = this.#stored.get(file)
@@ -195,11 +204,7 @@ export class DriveTarget implements Target {
   async #all(file: string): Promise<DriveFile[]> {
     const folder = await this.#opened()
     const named = await folder.named(file)
-    if (named.length > 0) return named
-    // Unlike the index of names, the list of the folder is never behind.
-    const found: DriveFile[] = []
-    for await (const one of folder.all()) if (one.name === file) found.push(one)
-    return found
+    return named.length > 0 ? named : folder.listed(file)
   }
 
   async #opened(): Promise<DriveFolder> {

@@ -63,6 +63,8 @@ export class DriveFiles {
   lag = 0
   /** On the shared drive, whether the account is its manager, or a content manager. */
   isManager = true
+  /** Whether the account is let into the shared drive, or into folders of it alone. */
+  isMember = true
   readonly #files = new Map<string, StoredFile>()
   readonly #sessions = new Map<string, Session>()
   readonly #ids = new Set<string>()
@@ -70,15 +72,21 @@ export class DriveFiles {
   /** Makes a folder. @returns its id */
   folder({ isShared = false, permissionIds = ['me'] } = {}): string {
     const id = newId()
-    const drive = isShared ? { driveId: 'shared-drive' } : { permissionIds }
-    this.#files.set(id, { id, name: 'folder', mimeType: folderType, parents: ['root'], trashed: false, ...drive })
+    const drive = isShared ? { driveId: 'shared-drive' } : {}
+    const folder = { id, name: 'folder', mimeType: folderType, parents: ['root'], trashed: false, permissionIds }
+    this.#files.set(id, { ...folder, ...drive })
     return id
   }
 
   /** Puts a file into a folder, as somebody else does. @returns its id */
   put(folder: string, name: string, bytes: string, mimeType = 'text/csv'): string {
     const id = newId()
-    this.#files.set(id, { id, name, mimeType, parents: [folder], trashed: false, bytes: Buffer.from(bytes) })
+    const file = { id, name, mimeType, parents: [folder], trashed: false }
+    // Documents of Google's own, and shortcuts, have no bytes.
+    this.#files.set(
+      id,
+      mimeType.startsWith('application/vnd.google-apps.') ? file : { ...file, bytes: Buffer.from(bytes) },
+    )
     return id
   }
 
@@ -97,8 +105,12 @@ export class DriveFiles {
 
   /** The names of what was put from a folder into the bin. */
   binned(folder: string): string[] {
-    const files = [...this.#files.values()].filter(({ parents, trashed }) => trashed && parents.includes(folder))
-    return files.map(({ name }) => name)
+    return this.#in(folder, true).map(({ name }) => name)
+  }
+
+  /** Removes for good what was put from a folder into the bin. */
+  emptyBin(folder: string): void {
+    for (const { id } of this.#in(folder, true)) this.#files.delete(id)
   }
 
   /** The bytes of the files of a name. */
@@ -123,8 +135,8 @@ export class DriveFiles {
     if (session !== undefined) take(session, arrived.subarray(0, Math.floor(arrived.length / granule) * granule))
   }
 
-  #in(folder: string): StoredFile[] {
-    return [...this.#files.values()].filter(({ parents, trashed }) => parents.includes(folder) && !trashed)
+  #in(folder: string, isBin = false): StoredFile[] {
+    return [...this.#files.values()].filter(({ parents, trashed }) => parents.includes(folder) && trashed === isBin)
   }
 
   /** What Drive answers. */
@@ -157,10 +169,17 @@ export class DriveFiles {
     switch (operation) {
       case 'GET':
         return { status: 200, body: this.#shown(file, fields) }
+      case 'PERMISSIONS': {
+        const ids = file.permissionIds ?? []
+        const at = Number(query.get('pageToken') ?? 0)
+        const permissions = ids.slice(at, at + 1).map((one) => ({ type: one.startsWith('anyone') ? 'anyone' : 'user' }))
+        return { status: 200, body: { permissions, ...(at + 1 < ids.length ? { nextPageToken: `${at + 1}` } : {}) } }
+      }
       case 'MEDIA': {
         if (file.bytes === undefined) return failure({ status: 403, reason: 'fileNotDownloadable' })
         const from = /^bytes=(\d+)-$/.exec(headers.range ?? '')?.[1]
         if (from === undefined) return { status: 200, body: file.bytes }
+        if (Number(from) >= file.bytes.length) return failure({ status: 416, reason: 'requestedRangeNotSatisfiable' })
         const range = `bytes ${from}-${file.bytes.length - 1}/${file.bytes.length}`
         return { status: 206, headers: { 'content-range': range }, body: file.bytes.subarray(Number(from)) }
       }
@@ -183,20 +202,25 @@ export class DriveFiles {
 
   #list(query: URLSearchParams, fields: string): Answer {
     const conditions: string[] =
-      (query.get('q') ?? '').match(/'[^']+' in parents|trashed = false|name = '(?:[^'\\]|\\.)*'/g) ?? []
-    if (conditions.join(' and ') !== query.get('q') || !conditions.includes('trashed = false'))
+      (query.get('q') ?? '').match(/'[^']+' in parents|trashed = (?:true|false)|name = '(?:[^'\\]|\\.)*'/g) ?? []
+    const isBin = conditions.includes('trashed = true')
+    if (conditions.join(' and ') !== query.get('q') || isBin === conditions.includes('trashed = false'))
       return failure({ status: 400, reason: 'invalid', message: `Invalid Value: ${query.get('q')}` })
     const folder = conditions.find((one) => one.endsWith('in parents'))?.slice(1, -"' in parents".length) ?? ''
     const quoted = conditions.find((one) => one.startsWith('name'))?.slice("name = '".length, -1)
     const name = quoted?.replaceAll(/\\(.)/g, '$1').toLowerCase()
-    const isShared = this.#files.get(folder)?.driveId !== undefined
+    const driveId = this.#files.get(folder)?.driveId
+    const isOfDrive = query.get('corpora') === 'drive'
+    if (isOfDrive && !this.isMember)
+      return failure({ status: 404, reason: 'notFound', message: `Shared drive not found: ${query.get('driveId')}` })
     const isWhole =
-      !isShared ||
+      driveId === undefined ||
       (query.get('supportsAllDrives') === 'true' &&
         query.get('includeItemsFromAllDrives') === 'true' &&
-        query.get('corpora') === 'drive' &&
-        query.get('driveId') === this.#files.get(folder)?.driveId)
-    let found = isWhole ? this.#in(folder).filter((file) => name === undefined || file.name.toLowerCase() === name) : []
+        (isOfDrive ? query.get('driveId') === driveId : !this.isMember))
+    let found = isWhole
+      ? this.#in(folder, isBin).filter((file) => name === undefined || file.name.toLowerCase() === name)
+      : []
     if (name !== undefined && found.length > 0 && this.lag > 0) {
       this.lag -= 1
       found = []
@@ -276,11 +300,11 @@ export class DriveFiles {
 
   /** What of a file was asked for, and no more. */
   #shown(file: StoredFile, fields: string): object {
-    const { bytes, driveId, ...plain } = file
+    const { bytes, driveId, permissionIds, ...plain } = file
     const mayDelete = driveId === undefined || this.isManager
     const whole = {
       ...plain,
-      ...(driveId === undefined ? {} : { driveId }),
+      ...(driveId === undefined ? { permissionIds } : { driveId }),
       ...(bytes === undefined ? {} : { size: String(bytes.length), ...sumsOf(bytes) }),
       capabilities: {
         canDelete: mayDelete,

@@ -8,7 +8,7 @@ import { DriveFiles, failure, type Answer, type DriveProblem } from './drive-fil
 
 /** A request as a test sees it. */
 export interface DriveCall {
-  /** What it is: `IDS`, `LIST`, `GET`, `MEDIA`, `BEGIN`, `CHUNK`, `ASK`, `CANCEL`, `CREATE`, `UPDATE`, `DELETE`. */
+  /** What it is: `IDS`, `LIST`, `GET`, `PERMISSIONS`, `MEDIA`, `BEGIN`, `CHUNK`, `ASK`, `CANCEL`, `CREATE`, `UPDATE`, `DELETE`. */
   readonly operation: string
   /** The name of the file that it is about, where that is known. */
   readonly name: string
@@ -88,7 +88,7 @@ export class TestDrive extends DriveFiles {
       return send(response, failure({ status: 401, reason: 'authError', message: 'Invalid Credentials' }))
     const body = fault === 'corrupt' ? Buffer.concat([sent.subarray(1), Buffer.from('?')]) : sent
     const most = typeof fault === 'object' && 'takes' in fault ? fault.takes : undefined
-    const answer = this.answer({ ...call, id: url.pathname.split('/').at(-1) ?? '', body, most })
+    const answer = this.answer({ ...call, id: idOf(url) ?? '', body, most })
     if (fault === 'lose') return void response.destroy()
     if (typeof fault === 'object' && 'cutAfter' in fault && Buffer.isBuffer(answer.body)) {
       response.writeHead(answer.status, { ...answer.headers, 'content-length': answer.body.length })
@@ -99,11 +99,16 @@ export class TestDrive extends DriveFiles {
   }
 
   #callOf({ method = '', headers }: IncomingMessage, url: URL): DriveCall {
-    const id = /^\/drive\/v3\/files\/([\w-]+)$/.exec(url.pathname)?.[1]
+    const id = idOf(url)
     const asked = /name = '((?:[^'\\]|\\.)*)'/.exec(url.searchParams.get('q') ?? '')?.[1]
     const name = this.nameOf(id ?? '', url.searchParams) ?? asked ?? ''
     return { operation: operationOf(method, url, id, headers), name, query: url.searchParams, headers }
   }
+}
+
+/** The id of the file that a request is about. */
+function idOf({ pathname }: URL): string | undefined {
+  return /^\/drive\/v3\/files\/([\w-]+)(?:\/permissions)?$/.exec(pathname)?.[1]
 }
 
 function operationOf(
@@ -122,6 +127,7 @@ function operationOf(
   if (id === 'generateIds') return 'IDS'
   if (pathname === '/drive/v3/files') return method === 'POST' ? 'CREATE' : 'LIST'
   if (id === undefined) return 'UNKNOWN'
+  if (pathname.endsWith('/permissions')) return method === 'GET' ? 'PERMISSIONS' : 'UNKNOWN'
   if (method === 'GET') return searchParams.get('alt') === 'media' ? 'MEDIA' : 'GET'
   return { PATCH: 'UPDATE', DELETE: 'DELETE' }[method] ?? 'UNKNOWN'
 }

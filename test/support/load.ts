@@ -7,6 +7,8 @@ export interface LoadOptions {
   requests: number
   /** At the same time. */
   clients: number
+  /** As many more for `/status` by one more client, from one address, which is told to wait. Default none. */
+  hasty?: number
 }
 
 /** Requests that were answered alike. */
@@ -45,23 +47,33 @@ interface ListedRun {
 }
 
 /** Asks. The service must take `X-Forwarded-For` for the address: one address alone would soon be told to wait. */
-export async function underLoad(address: string, { token, requests, clients }: LoadOptions): Promise<Load> {
+export async function underLoad(address: string, { token, requests, clients, hasty = 0 }: LoadOptions): Promise<Load> {
   const samples: Sample[] = []
   const began = Date.now()
   let next = 0
+  const ask = async (path: string, method: string, from: Record<string, string>): Promise<void> => {
+    const started = performance.now()
+    const headers = { authorization: `Bearer ${token}`, ...from }
+    const response = await fetch(`${address}${path}`, { method, headers })
+    await response.arrayBuffer()
+    const milliseconds = performance.now() - started
+    samples.push({
+      path: 'x-forwarded-for' in from ? path : `${path} in haste`,
+      status: response.status,
+      milliseconds,
+      at: Date.now(),
+    })
+  }
   const client = async (): Promise<void> => {
     for (let index = next++; index < requests; index = next++) {
-      const path = index % 2 === 0 ? '/run-cleanup' : '/status'
-      const started = performance.now()
-      const response = await fetch(`${address}${path}`, {
-        method: path === '/status' ? 'GET' : 'POST',
-        headers: { authorization: `Bearer ${token}`, 'x-forwarded-for': `10.0.${index % 200}.1` },
-      })
-      await response.arrayBuffer()
-      samples.push({ path, status: response.status, milliseconds: performance.now() - started, at: Date.now() })
+      const from = { 'x-forwarded-for': `10.0.${index % 200}.1` }
+      await (index % 2 === 0 ? ask('/run-cleanup', 'POST', from) : ask('/status', 'GET', from))
     }
   }
-  await Promise.all(Array.from({ length: clients }, client))
+  const hastyClient = async (): Promise<void> => {
+    for (let count = 0; count < hasty; count += 1) await ask('/status', 'GET', {})
+  }
+  await Promise.all([...Array.from({ length: clients }, client), hastyClient()])
   const milliseconds = Date.now() - began
   const runs = await ended(address, token)
   const firstEnd = Math.min(...runs.map(({ finishedAt }) => Date.parse(finishedAt ?? '')))
@@ -99,7 +111,7 @@ function grouped(samples: readonly Sample[]): Answered[] {
 /** A table for people. */
 export function printLoad({ answers }: Load): string {
   const line = (cells: readonly (string | number)[]): string =>
-    cells.map((cell, index) => (index === 0 ? String(cell).padEnd(14) : String(cell).padStart(9))).join('')
+    cells.map((cell, index) => (index === 0 ? String(cell).padEnd(20) : String(cell).padStart(9))).join('')
   return [
     line(['path', 'answer', 'count', 'p50 ms', 'p99 ms', 'worst ms']),
     ...answers.map(({ path, status, count, median, p99, worst }) =>

@@ -30,6 +30,8 @@ export interface CliOptions {
   fileLimit?: number
   /** Kills it, without notice, when it has run for so many milliseconds. */
   killAfter?: number
+  /** Asks it to end, when this says so. */
+  interruptOn?: AbortSignal
   /** Kills it, without notice, when this says so. */
   killOn?: AbortSignal
 }
@@ -100,6 +102,7 @@ export class TestProject {
       child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
       child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
       child.on('error', reject)
+      options.interruptOn?.addEventListener('abort', () => child.kill('SIGTERM'))
       options.killOn?.addEventListener('abort', () => child.kill('SIGKILL'))
       const timer = setTimeout(() => child.kill('SIGKILL'), options.killAfter ?? 2 ** 30)
       child.on('close', (code, signal) => {
