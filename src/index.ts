@@ -31,7 +31,7 @@ export { definePolicy, type PolicyInput } from './config/policy.ts'
 export type { Unplanned } from './config/data-policies.ts'
 export type { AskForKey, KeyKind } from './config/keys.ts'
 export { env, type Compress, type Encrypt, type EnvReference, type SealingInput } from './config/sealing.ts'
-export type { NoticeInput } from './config/notices.ts'
+export type { EmailInput, NoticeInput, NoticeOn, WebhookInput } from './config/notices.ts'
 export type { ThrottleInput } from './config/throttle.ts'
 export type { ProjectOptions } from './config/project.ts'
 export type {
@@ -73,6 +73,8 @@ export type {
   Unopened,
   VerifyFinding,
   VerifyReport,
+  NoticeFacts,
+  NoticeMessage,
   NoticeReport,
   WaitReport,
 } from './report.ts'

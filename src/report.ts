@@ -97,11 +97,35 @@ export interface PolicyReport {
 
 /** A notice, and whether it arrived. */
 export interface NoticeReport {
-  readonly to: 'webhook'
+  readonly to: 'webhook' | 'email' | 'slack' | 'ping'
+  /** Why it was sent. */
+  readonly on: 'success' | 'failure' | 'overdue' | 'always' | 'test'
   readonly sent: boolean
   readonly attempts: number
   readonly error?: string
 }
+
+/** What a notice says. Its paragraphs are set apart by empty lines. */
+export interface NoticeMessage {
+  readonly subject: string
+  readonly text: string
+}
+
+/** What a notice is about. */
+export type NoticeFacts =
+  | {
+      readonly type: 'run'
+      readonly run: string
+      /** Where the config has several. */
+      readonly database?: string
+      /** Of the policies that whoever is told wants to hear of; null where the run could not begin. */
+      readonly report: ApplyReport | null
+      /** Why it could not begin. */
+      readonly error?: ReportedError
+      /** Policies with rows that have been due for more than two days, or of which that could not be learned. */
+      readonly overdue: readonly Pick<PolicyStanding, 'policy' | 'due' | 'oldest' | 'error'>[]
+    }
+  | { readonly type: 'test' }
 
 /** What one run of apply did, or would do. */
 export interface ApplyReport {

@@ -7,6 +7,7 @@ import { formatTableName, milliseconds, type Duration } from '../config/fields.t
 import type { Policy } from '../config/policy.ts'
 import { loadDataProject } from '../config/data-policies.ts'
 import {
+  loadConfig,
   loadProject,
   nowOption,
   selectPolicies,
@@ -19,11 +20,12 @@ import { openDatabase } from '../database/open.ts'
 import { messageOf, RetentionError } from '../errors.ts'
 import type { RunEvent } from '../events.ts'
 import { Ledger } from '../ledger/ledger.ts'
-import { sendNotices } from '../notice/send.ts'
+import { sendNotices, type Outcome } from '../notice/send.ts'
 import type { PlanContext } from '../plan/past.ts'
 import { planPolicy, type PolicyPlan } from '../plan/plan.ts'
 import { failureOf, lockedReport, notBegunReport, reportOf, type Failure } from './policy-report.ts'
 import { reported, type ApplyReport, type ArchiveReport, type PolicyReport } from '../report.ts'
+import { status } from '../status.ts'
 import { recordRun } from './run-record.ts'
 import { policySealer } from '../sealing.ts'
 import { runSpans } from '../spans.ts'
@@ -76,21 +78,29 @@ export async function apply(options: ApplyOptions = {}): Promise<ApplyReport> {
     spans(event)
     options.onEvent?.(event)
   }
-  try {
-    const report = await run(options, { access: 'write', id, tell }, async (policy, context) => {
-      const startedAt = new Date().toISOString()
-      tell({ type: 'policy-started', policy: policy.name })
-      const ended = await applyInTurn(policy, context, options.allowLarge === true)
-      const kept = await recordRun(ended, context, startedAt)
-      tell({ type: 'policy-finished', policy: policy.name, report: kept })
-      return kept
-    })
-    tell({ type: 'run-finished', report })
-    return report
-  } catch (error) {
-    tell({ type: 'run-failed', error: reported(known(error)) })
+  const ran = await run(options, { access: 'write', id, tell }, async (policy, context) => {
+    const startedAt = new Date().toISOString()
+    tell({ type: 'policy-started', policy: policy.name })
+    const ended = await applyInTurn(policy, context, options.allowLarge === true)
+    const kept = await recordRun(ended, context, startedAt)
+    tell({ type: 'policy-finished', policy: policy.name, report: kept })
+    return kept
+  }).catch(async (error: unknown) => {
+    const failure = reported(known(error))
+    tell({ type: 'run-failed', error: failure })
+    await tellOfFailure(options, { run: id, report: null, error: failure })
     throw error
-  }
+  })
+  const { config, report } = ran
+  tell({ type: 'run-finished', report })
+  const notices = await sendNotices(config, { run: id, report }, async () => status(options), options.signal)
+  return notices.length === 0 ? report : { ...report, notices }
+}
+
+/** Where the config itself can be read, those whom it names are told of a run that could not begin. Never throws. */
+async function tellOfFailure(options: ApplyOptions, outcome: Outcome): Promise<void> {
+  const config = await loadConfig(options).catch(() => undefined)
+  if (config !== undefined) await sendNotices(config, outcome, async () => status(options), options.signal)
 }
 
 /** Applies a policy unless another run holds it. Never throws. */
@@ -132,7 +142,7 @@ export async function plan({ policiesFrom, ...options }: PlanOptions = {}): Prom
   const project =
     policiesFrom === undefined ? undefined : await loadDataProject(options, textOption('policiesFrom', policiesFrom))
   const planWith = project === undefined ? planReport : dataPlanReport
-  const report = await run(
+  const { report } = await run(
     options,
     kind,
     async (policy, context) =>
@@ -151,12 +161,17 @@ interface RunKind extends Pick<RunContext, 'tell'> {
 
 type PolicyWork = (policy: Policy, context: RunContext) => Promise<PolicyReport>
 
+interface Ran {
+  readonly config: Config
+  readonly report: ApplyReport
+}
+
 async function run(
   options: ApplyOptions,
   { access, id, tell }: RunKind,
   work: PolicyWork,
   project?: Project,
-): Promise<ApplyReport> {
+): Promise<Ran> {
   const started = new Date()
   const now = nowOption(options.now ?? started)
   const { config, policies } = project ?? (await loadProject(options))
@@ -164,7 +179,6 @@ async function run(
   const before = beforeOption(options.before, config.timezone)
   const limits = limitsOf(options, config, started)
   const database = await openDatabase(config, access)
-  let told: ApplyReport
   try {
     const ledger =
       access === 'write'
@@ -187,19 +201,17 @@ async function run(
     tell({ type: 'run-started', policies: selected.map((policy) => policy.name) })
     const reports: PolicyReport[] = []
     for (const policy of selected) reports.push(await work(policy, context))
-    told = {
+    const report: ApplyReport = {
       run: context.run,
       dryRun: access === 'read',
       startedAt: started.toISOString(),
       finishedAt: new Date().toISOString(),
       policies: reports,
     }
+    return { config, report }
   } finally {
     await database.close()
   }
-  if (access === 'read') return told
-  const notices = await sendNotices(config.notices, told, options.signal)
-  return notices.length === 0 ? told : { ...told, notices }
 }
 
 async function planReport(policy: Policy, context: RunContext, allowLarge: boolean): Promise<PolicyReport> {

@@ -20,8 +20,8 @@ import {
 } from './fields.ts'
 import { Keys, type AskForKey } from './keys.ts'
 import { loadFile } from './load-file.ts'
-import { noticeFields, notices, type NoticeInput } from './notices.ts'
-import { passwordVariable, sealingMistake } from './sealing.ts'
+import { noticeFields, notices, ping, type NoticeInput } from './notices.ts'
+import { passwordVariable, sealingMistake, type EnvReference } from './sealing.ts'
 import { schedule, scheduleFields, type CheckedSchedule, type ScheduleInput } from './schedule.ts'
 import { throttle, throttleFields, type CheckedThrottle, type ThrottleInput } from './throttle.ts'
 import { check, type Checked } from './validate.ts'
@@ -70,6 +70,11 @@ export interface ConfigInput {
   schedule?: string | ScheduleInput | false
   /** Who is told how a run of apply ended. Default nobody. */
   notices?: readonly NoticeInput[]
+  /**
+   * An address that is asked (GET) after each run with exit code 0, so that a service outside can tell when none comes. With
+   * several databases it must have `{database}` in it. One that is itself a secret is `env('NAME')`. Default none.
+   */
+  ping?: string | EnvReference
 }
 
 /** A configuration, checked and with its defaults filled in. */
@@ -100,6 +105,7 @@ export interface Config {
   readonly queue?: string | undefined
   readonly schedule: CheckedSchedule | false
   readonly notices: readonly NoticeInput[]
+  readonly ping?: string | EnvReference | undefined
   /** What sealed archives are opened with. */
   readonly keys: Keys
 }
@@ -125,6 +131,7 @@ const fields = [
   'queue',
   'schedule',
   'notices',
+  'ping',
 ] as const
 
 const queueAllowed = 'the address of a Postgres database, "postgres://user:password@host/name"'
@@ -171,6 +178,7 @@ const schema = v.strictObject(
     ),
     schedule: v.optional(schedule, false),
     notices: v.optional(notices, []),
+    ping: v.optional(ping),
   },
   'an object, as defineConfig({ database, policies, … }) makes it',
 )

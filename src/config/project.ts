@@ -8,6 +8,7 @@ import { databaseNamed, databasesOf, folderFor, sharedMistake, type Databases } 
 import { RetentionError } from '../errors.ts'
 import { target, type TargetConfig } from './fields.ts'
 import { Keys, type AskForKey } from './keys.ts'
+import { noticeMistakes } from './notices.ts'
 import { readPolicies, type Policy, type PolicyDefaults } from './policy.ts'
 import { passwordVariable } from './sealing.ts'
 import { didYouMean, type Mistake } from './validate.ts'
@@ -94,7 +95,9 @@ export async function readProject(options: ProjectOptions, from?: ConfigSource):
     return { policies: [], mistakes: [] }
   })
   const { policies, shared } = placedFor(config, read.policies)
-  return { config, folder, policies, mistakes: [...mistakes, ...read.mistakes, ...shared] }
+  const names = [...read.policies, ...read.mistakes].map(({ file }) => path.parse(file).name)
+  const unknown = config === undefined ? [] : noticeMistakes(config.notices, names, config.file)
+  return { config, folder, policies, mistakes: [...mistakes, ...read.mistakes, ...shared, ...unknown] }
 }
 
 export function noPolicies(folder: string): RetentionError {

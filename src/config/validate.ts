@@ -70,9 +70,15 @@ function sentence(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, fields: 
     // The issue is the object's; what the field should be, its own schema says.
     return `field "${path}" is missing; allowed: ${allowed(schema, path) ?? issue.message}`
   }
-  // Somebody may have written a secret where its name should be.
-  const value = path.split('.').includes('encrypt') ? 'not as it should be' : quote(issue.input)
+  const value = mayBeSecret(path.split('.'), issue.input) ? 'not as it should be' : quote(issue.input)
   return `field "${path}" is ${value}; allowed: ${issue.message}`
+}
+
+const secretFields = ['encrypt', 'webhook', 'email', 'slack', 'ping']
+
+/** Somebody may have written a secret where its name should be. */
+function mayBeSecret(path: readonly string[], input: unknown): boolean {
+  return secretFields.some((field) => path.includes(field)) || (path[0] === 'notices' && typeof input === 'object')
 }
 
 function allowed(schema: v.GenericSchema, field: string): string | undefined {

@@ -1,86 +1,114 @@
-/** Sends what a run came to, to those whom the config names. A notice that fails is told in the report and fails nothing. */
-import { createHmac, randomUUID } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
-
+/** Sends notices to those whom the config names. One that fails is told in the report and fails nothing. */
+import type { Config } from '../config/config.ts'
 import type { NoticeInput } from '../config/notices.ts'
-import type { ApplyReport, NoticeReport } from '../report.ts'
-import { compose, good } from './compose.ts'
+import { messageOf, RetentionError } from '../errors.ts'
+import { codeOfApply, exitCode } from '../exit-codes.ts'
+import { reported, type ApplyReport, type NoticeFacts, type NoticeReport, type StatusReport } from '../report.ts'
+import type { ReportedError } from '../report.ts'
+import { attempt, usualPatience, type Envelope, type Patience } from './attempts.ts'
+import { compose, isFailed } from './compose.ts'
+import { email } from './email.ts'
+import { ping } from './ping.ts'
+import { slack } from './slack.ts'
+import { webhook } from './webhook.ts'
 
-/** How long sending may take, in milliseconds. */
-export interface Patience {
-  readonly request: number
-  readonly pause: number
-  readonly total: number
+/** Who is told, as the config has it. */
+export type Told = Pick<Config, 'notices' | 'ping' | 'name'>
+
+/** How a run ended: with a report, or with the error that kept it from beginning. */
+export interface Outcome {
+  readonly run: string
+  readonly report: ApplyReport | null
+  readonly error?: ReportedError
 }
 
-const usual: Patience = { request: 10_000, pause: 1000, total: 30_000 }
-const attemptsAllowed = 3
+type Overdue = Extract<NoticeFacts, { type: 'run' }>['overdue']
 
-/** Never throws. @param signal aborted, nothing is tried a second time */
+/**
+ * Tells how a run ended. Never throws.
+ * @param ask how policies stand; asked once, and only where somebody wants to know of overdue rows
+ * @param signal aborted, nothing is tried a second time
+ */
 export async function sendNotices(
-  notices: readonly NoticeInput[],
-  report: ApplyReport,
+  { notices, ping: address, name }: Told,
+  outcome: Outcome,
+  ask: () => Promise<StatusReport>,
   signal?: AbortSignal,
-  patience: Patience = usual,
+  patience: Patience = usualPatience,
 ): Promise<NoticeReport[]> {
-  const outcome = report.policies.some(({ status }) => !good.has(status)) ? 'failure' : 'success'
-  const total = AbortSignal.timeout(patience.total)
-  const end = signal === undefined ? total : AbortSignal.any([signal, total])
-  const wanted = notices.filter(({ on = 'failure' }) => on === 'always' || on === outcome)
-  return Promise.all(wanted.map(async (notice) => send(notice, report, { total, end }, patience)))
+  const wanted = notices.flatMap((notice) => {
+    const report = narrowed(outcome.report, notice.policies)
+    // Nothing of what it wants to hear of was in the run.
+    return report !== null && report.policies.length === 0 ? [] : [{ notice, report }]
+  })
+  const asks = outcome.report !== null && wanted.some(({ notice }) => occasions(notice).includes('overdue'))
+  const overdue = asks ? await overdueIn(outcome.report, ask) : []
+  const envelopes = wanted.flatMap(({ notice, report }): Envelope[] => {
+    const late = overdue.filter(({ policy }) => report?.policies.some((known) => known.policy === policy))
+    const on = reasonFor(notice, report, late)
+    const where = name === undefined ? {} : { database: name }
+    return on === undefined ? [] : [envelope(notice, on, { type: 'run', ...where, ...outcome, report, overdue: late })]
+  })
+  const isGood = outcome.report !== null && codeOfApply(outcome.report) === exitCode.done && signal?.aborted !== true
+  if (address !== undefined && isGood)
+    envelopes.push({
+      to: 'ping',
+      on: 'success',
+      message: async () => ({ subject: '', text: '' }),
+      prepare: () => ping(address, name),
+    })
+  return Promise.all(envelopes.map(async (one) => attempt(one, signal, patience)))
 }
 
-async function send(
-  { webhook }: NoticeInput,
-  report: ApplyReport,
-  { total, end }: { readonly total: AbortSignal; readonly end: AbortSignal },
-  patience: Patience,
-): Promise<NoticeReport> {
-  const url = typeof webhook.url === 'string' ? webhook.url : process.env[webhook.url.env]
-  const secret = process.env[webhook.secret.env]
-  const failed = (attempts: number, error: string): NoticeReport => ({ to: 'webhook', sent: false, attempts, error })
-  if (!url) return failed(0, 'the environment variable of its url is not set')
-  if (!secret) return failed(0, `the environment variable ${webhook.secret.env} is not set`)
-  if (!/^(whsec_)?[a-z0-9+/]{2,}={0,2}$/i.test(secret))
-    return failed(0, `the environment variable ${webhook.secret.env} does not hold "whsec_" and base64`)
-  const body = JSON.stringify({ type: 'run.finished', ...compose(report), report })
-  const id = `msg_${randomUUID()}`
-  for (let attempt = 1; ; attempt++) {
-    const answer = await post(url, secret, id, body, AbortSignal.any([total, AbortSignal.timeout(patience.request)]))
-    if (answer.error === undefined) return { to: 'webhook', sent: true, attempts: attempt }
-    if (!answer.again || attempt === attemptsAllowed || end.aborted) return failed(attempt, answer.error)
-    const pause = Math.max(patience.pause * 2 ** (attempt - 1), answer.after)
-    await sleep(pause, undefined, { signal: end }).catch(() => {})
-    if (end.aborted) return failed(attempt, answer.error)
+/** A notice as it goes to whom the config names. */
+export function envelope(notice: NoticeInput, on: NoticeReport['on'], facts: NoticeFacts): Envelope {
+  const message: Envelope['message'] = async () => {
+    const usual = compose(facts, notice.language)
+    return notice.template === undefined ? usual : notice.template(facts, usual)
   }
-}
-
-interface Answer {
-  readonly error?: string
-  readonly again: boolean
-  /** Milliseconds that the receiver wants to be left alone. */
-  readonly after: number
-}
-
-async function post(url: string, secret: string, id: string, body: string, signal: AbortSignal): Promise<Answer> {
-  const at = String(Math.floor(Date.now() / 1000))
-  const key = Buffer.from(secret.replace(/^whsec_/, ''), 'base64')
-  const signature = createHmac('sha256', key).update(`${id}.${at}.${body}`).digest('base64')
-  const headers = {
-    'content-type': 'application/json',
-    'webhook-id': id,
-    'webhook-timestamp': at,
-    'webhook-signature': `v1,${signature}`,
+  if (notice.email !== undefined) {
+    const { email: input } = notice
+    return { to: 'email', on, message, prepare: async (text) => email(input, text) }
   }
+  if (notice.slack !== undefined) {
+    const { slack: address } = notice
+    return { to: 'slack', on, message, prepare: async (text) => slack(address, text) }
+  }
+  const { webhook: input } = notice
+  if (input === undefined) throw new RetentionError('UNEXPECTED', 'A notice without anybody to tell')
+  return { to: 'webhook', on, message, prepare: (text) => webhook(input, facts, text) }
+}
+
+function narrowed(report: ApplyReport | null, names: readonly string[] | undefined): ApplyReport | null {
+  if (report === null || names === undefined) return report
+  return { ...report, policies: report.policies.filter(({ policy }) => names.includes(policy)) }
+}
+
+function occasions({ on = ['failure', 'overdue'] }: NoticeInput): readonly string[] {
+  return typeof on === 'string' ? [on] : on
+}
+
+/** Why a notice is sent; undefined where it is not. */
+function reasonFor(notice: NoticeInput, report: ApplyReport | null, late: Overdue): NoticeReport['on'] | undefined {
+  const is = {
+    failure: report === null || report.policies.some(isFailed),
+    overdue: late.length > 0,
+    success: report !== null && codeOfApply(report) === exitCode.done,
+    always: true,
+  }
+  const wanted = occasions(notice)
+  return (['failure', 'overdue', 'success', 'always'] as const).find((on) => is[on] && wanted.includes(on))
+}
+
+/** The overdue policies of a run. Where that cannot be learned, all of them are told as such: silence would say that all is well. */
+async function overdueIn(report: ApplyReport | null, ask: () => Promise<StatusReport>): Promise<Overdue> {
   try {
-    const response = await fetch(url, { method: 'POST', headers, body, signal, redirect: 'error' })
-    await response.body?.cancel()
-    if (response.ok) return { again: false, after: 0 }
-    const after = Number(response.headers.get('retry-after') ?? 0) * 1000
-    const again = response.status === 429 || response.status >= 500
-    return { error: `answered ${response.status}`, again, after: Number.isFinite(after) ? after : 0 }
-  } catch {
-    // What fetch says may quote the address, which may be a secret.
-    return { error: signal.aborted ? 'no answer in time' : 'could not be reached', again: true, after: 0 }
+    const { policies } = await ask()
+    return policies.filter(({ overdue }) => overdue).map(({ policy, due, oldest }) => ({ policy, due, oldest }))
+  } catch (failure) {
+    const error = reported(
+      failure instanceof RetentionError ? failure : new RetentionError('UNEXPECTED', messageOf(failure)),
+    )
+    return (report?.policies ?? []).map(({ policy }) => ({ policy, due: 0, oldest: null, error }))
   }
 }
