@@ -5,7 +5,7 @@ import { PgBoss } from 'pg-boss'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 
-import { enqueue, queueStatus, startWorker, type QueueCounts, type RunEvent } from '../src/index.ts'
+import { enqueue, queueStatus, retentionHandler, startWorker, type QueueCounts, type RunEvent } from '../src/index.ts'
 import { createDatabase, type TestDatabase } from './support/database.ts'
 import { logPolicy, minutesBefore, overDatabases, seedLog, type Scene } from './support/scene.ts'
 import type { TestProject } from './support/project.ts'
@@ -46,6 +46,7 @@ overDatabases(test, 'a run of each database, made once by whoever is free', asyn
     const again = await made.run(['worker', 'enqueue', '--database', 'us'])
     assert.is(again.stdout, 'us: all policies waiting or at work already\n')
     assert.is((await made.run(['worker', 'status'])).stdout, '2 waiting, 0 at work, 0 failed too often\n')
+    assert.equal(await (await askService(made)).json(), { waiting: 2, active: 0, dead: 0 })
     assert.match((await made.run(['worker', 'enqueue', 'lgo'])).stderr, /No policy is called "lgo"/)
     const events: RunEvent[] = []
     const onEvent = (event: RunEvent): void => void events.push(event)
@@ -65,6 +66,12 @@ overDatabases(test, 'a run of each database, made once by whoever is free', asyn
     for (const worker of workers) await worker.stop(1000)
   }),
 )
+
+/** What `serve` says of the queue. */
+async function askService({ folder }: TestProject): Promise<Response> {
+  const options = { cwd: folder, database: 'eu', authorize: () => true }
+  return retentionHandler(options)(new Request('http://localhost/queue'))
+}
 
 function byText(a: string | undefined, b: string | undefined): number {
   return String(a) < String(b) ? -1 : 1
@@ -132,6 +139,7 @@ overDatabases(
         /Waiting for runs; 0 schedules are kept\.\n[^]*eu: run [\w-]+ of log\n[^]*eu: log: applied, 3 rows/,
       )
       made.configure({ databases: { eu: eu.address } })
+      assert.is((await askService(made)).status, 404)
       const none = await made.run(['worker'])
       assert.is(none.code, 2)
       assert.match(none.stderr, /does not say where the queue is\n.*"queue"/)

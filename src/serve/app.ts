@@ -2,10 +2,11 @@
 import { Hono, type Context } from 'hono'
 
 import type { ProjectOptions } from '../config/project.ts'
-import { messageOf, RetentionError } from '../errors.ts'
+import { hasCode, messageOf, RetentionError } from '../errors.ts'
 import type { RunEvent } from '../events.ts'
-import { reported, type ReportedError, type StatusReport } from '../report.ts'
+import { reported, type QueueCounts, type ReportedError, type StatusReport } from '../report.ts'
 import { status } from '../status.ts'
+import { queueStatus } from '../worker/worker.ts'
 import { json, refusal, securityHeaders } from './answers.ts'
 import { gate, type Access } from './gate.ts'
 import { metricsText, metricsType } from './metrics.ts'
@@ -66,6 +67,7 @@ interface Parts {
   readonly token: string | undefined
   readonly streams: Streams
   readonly status: Shared<StatusReport>
+  readonly queue: Shared<QueueCounts>
   readonly readiness: Shared<string | undefined>
 }
 
@@ -79,6 +81,7 @@ export function createApp({ access, streams, onRequest, onEvent, ...project }: A
     token: access !== 'loopback' && 'token' in access ? access.token : undefined,
     streams: new Streams(streams),
     status: known,
+    queue: new Shared(async () => queueStatus(project), { fresh: 5000, patience: 5000, oldest: 0 }),
     readiness: new Shared(async () => obstacle(project), { fresh: 2000, patience: 5000, oldest: 0 }),
   }
   const app = routes(parts)
@@ -111,6 +114,16 @@ function routes(parts: Parts): Hono<Bindings> {
     const { value, ageSeconds } = await parts.status.get()
     return json(value, 200, { Age: String(ageSeconds) })
   })
+  app.get('/queue', async () => {
+    try {
+      const { value, ageSeconds } = await parts.queue.get()
+      return json(value, 200, { Age: String(ageSeconds) })
+    } catch (error) {
+      const hasNone = hasCode(error, 'CONFIG_INVALID') || hasCode(error, 'PACKAGE_MISSING')
+      if (!hasNone) throw error
+      return refusal(404, reported(error))
+    }
+  })
   app.get('/metrics', async () => {
     const known = await parts.status.get().catch(() => undefined)
     const text = metricsText(known?.value, runs.running !== undefined, Date.now())
@@ -131,6 +144,7 @@ function routes(parts: Parts): Hono<Bindings> {
     '/healthz',
     '/readyz',
     '/status',
+    '/queue',
     '/metrics',
     '/plan',
     '/runs',
