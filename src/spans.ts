@@ -9,6 +9,8 @@ import { toolVersion } from './version.ts'
  * where `@opentelemetry/api` is not installed, or no SDK has been registered with it.
  */
 export async function runSpans(): Promise<(event: RunEvent) => void> {
+  // An SDK registers itself under this name; where none has, the API would only do nothing.
+  if (!(Symbol.for('opentelemetry.js.api.1') in globalThis)) return () => {}
   const api = await import('@opentelemetry/api').catch(() => undefined)
   if (api === undefined) return () => {}
   const { context, SpanStatusCode, trace } = api

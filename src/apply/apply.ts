@@ -20,12 +20,11 @@ import { openDatabase } from '../database/open.ts'
 import { messageOf, RetentionError } from '../errors.ts'
 import type { RunEvent } from '../events.ts'
 import { Ledger } from '../ledger/ledger.ts'
-import { sendNotices, type Outcome } from '../notice/send.ts'
+import type { Outcome } from '../notice/send.ts'
 import type { PlanContext } from '../plan/past.ts'
 import { planPolicy, type PolicyPlan } from '../plan/plan.ts'
 import { failureOf, lockedReport, notBegunReport, reportOf, type Failure } from './policy-report.ts'
-import { reported, type ApplyReport, type ArchiveReport, type PolicyReport } from '../report.ts'
-import { status } from '../status.ts'
+import { reported, type ApplyReport, type ArchiveReport, type NoticeReport, type PolicyReport } from '../report.ts'
 import { recordRun } from './run-record.ts'
 import { policySealer } from '../sealing.ts'
 import { runSpans } from '../spans.ts'
@@ -93,14 +92,22 @@ export async function apply(options: ApplyOptions = {}): Promise<ApplyReport> {
   })
   const { config, report } = ran
   tell({ type: 'run-finished', report })
-  const notices = await sendNotices(config, { run: id, report }, async () => status(options), options.signal)
+  const notices = await tellPeople(config, { run: id, report }, options)
   return notices.length === 0 ? report : { ...report, notices }
 }
 
 /** Where the config itself can be read, those whom it names are told of a run that could not begin. Never throws. */
 async function tellOfFailure(options: ApplyOptions, outcome: Outcome): Promise<void> {
   const config = await loadConfig(options).catch(() => undefined)
-  if (config !== undefined) await sendNotices(config, outcome, async () => status(options), options.signal)
+  if (config !== undefined) await tellPeople(config, outcome, options)
+}
+
+/** Tells those whom the config names how a run ended. Never throws. */
+async function tellPeople(config: Config, outcome: Outcome, options: ApplyOptions): Promise<readonly NoticeReport[]> {
+  // Most name nobody: what tells people is loaded for those who do.
+  if (config.notices.length === 0 && config.ping === undefined) return []
+  const [{ sendNotices }, { status }] = [await import('../notice/send.ts'), await import('../status.ts')]
+  return sendNotices(config, outcome, async () => status(options), options.signal)
 }
 
 /** Applies a policy unless another run holds it. Never throws. */
