@@ -1,6 +1,6 @@
 /** Works on all databases of a config, side by side. */
 import { loadDatabases, type ProjectOptions } from './config/project.ts'
-import { messageOf, RetentionError } from './errors.ts'
+import { asRetentionError, RetentionError } from './errors.ts'
 import { reported, type ReportedError } from './report.ts'
 import { Turns } from './turns.ts'
 
@@ -32,8 +32,7 @@ export async function overDatabases<Report>(
     try {
       return { database, report: await work({ ...options, database }) }
     } catch (error) {
-      const known = error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error))
-      return { database, error: reported(known) }
+      return { database, error: reported(asRetentionError(error)) }
     } finally {
       endTurn()
     }

@@ -82,6 +82,11 @@ export function hasCode(error: unknown, code: ErrorCode): error is RetentionErro
   return error instanceof RetentionError && error.code === code
 }
 
+/** Anything that can be thrown as one of ours: what nobody foresaw is `UNEXPECTED`. */
+export function asRetentionError(error: unknown): RetentionError {
+  return error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error), { cause: error })
+}
+
 /** The message of anything that can be thrown. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') {

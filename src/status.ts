@@ -1,7 +1,7 @@
 /** `status`: how every policy stands, and what the ledger holds. Only reads. */
 import { refusalOf, warningsOf } from './database/findings.ts'
 import { openDatabase } from './database/open.ts'
-import { messageOf, RetentionError } from './errors.ts'
+import { asRetentionError } from './errors.ts'
 import { formatTableName, parseTableName } from './config/fields.ts'
 import { expiriesOf } from './prune/expired.ts'
 import { Ledger } from './ledger/ledger.ts'
@@ -113,7 +113,7 @@ function isSurvey(found: unknown): found is Survey {
 function errorOf(found: unknown): ReportedError | undefined {
   const error = isSurvey(found) ? refusalOf(found.findings) : found
   if (error === undefined) return undefined
-  return reported(error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error)))
+  return reported(asRetentionError(error))
 }
 
 /** Whether the oldest due row was due days ago. Times without a zone are taken for UTC: a day's grace hides that. */

@@ -17,7 +17,7 @@ import {
 } from '../config/project.ts'
 import { cutoffAt, type Cutoff } from '../cutoff.ts'
 import { openDatabase } from '../database/open.ts'
-import { messageOf, RetentionError } from '../errors.ts'
+import { asRetentionError, RetentionError } from '../errors.ts'
 import type { RunEvent } from '../events.ts'
 import { Ledger } from '../ledger/ledger.ts'
 import type { Outcome } from '../notice/send.ts'
@@ -85,7 +85,7 @@ export async function apply(options: ApplyOptions = {}): Promise<ApplyReport> {
     tell({ type: 'policy-finished', policy: policy.name, report: kept })
     return kept
   }).catch(async (error: unknown) => {
-    const failure = reported(known(error))
+    const failure = reported(asRetentionError(error))
     tell({ type: 'run-failed', error: failure })
     await tellOfFailure(options, { run: id, report: null, error: failure })
     throw error
@@ -128,10 +128,6 @@ async function applyInTurn(policy: Policy, context: RunContext, allowLarge: bool
 
 function failedReport(policy: Policy, context: RunContext, error: unknown): PolicyReport {
   return reportOf(policy, context, undefined, 0, failureOf(error, context, false))
-}
-
-function known(error: unknown): RetentionError {
-  return error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error), { cause: error })
 }
 
 /** What `plan` can be told. */

@@ -4,7 +4,7 @@ import type { Options } from 'yargs'
 import type { AskForKey } from '../config/keys.ts'
 import { loadDatabases, type ProjectOptions } from '../config/project.ts'
 import type { DatabasesReport } from '../databases.ts'
-import { codeOf, messageOf, RetentionError } from '../errors.ts'
+import { asRetentionError, codeOf, messageOf, RetentionError } from '../errors.ts'
 import { codeOfAll, codeOfError, codeOfErrorCode, exitCode } from '../exit-codes.ts'
 import { printError } from '../print/error.ts'
 import { logFormats, type LogFormat } from '../log.ts'
@@ -113,7 +113,7 @@ export function keepOutputErrors(): void {
 
 /** Reports an error and sets the exit code. */
 export function fail(error: unknown, argv: Pick<CommonArguments, 'json' | 'log-format'>): void {
-  const told = reported(error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error)))
+  const told = reported(asRetentionError(error))
   if (argv.json) process.stdout.write(`${JSON.stringify({ error: told }, null, 2)}\n`)
   const line = {
     level: 'error',

@@ -14,7 +14,7 @@ import { chooseInArchive, type ArchiveChoice } from './erase-choice.ts'
 import { eraseInArchive, holdsOn, type EraseOrder } from './erase-runner.ts'
 import { leftAmong, oldFiles, pendingPlaces, stillThere } from '../stored/old-files.ts'
 import { finishRemovals } from '../stored/removal.ts'
-import { hasCode, messageOf, RetentionError } from '../errors.ts'
+import { asRetentionError, hasCode, messageOf, RetentionError } from '../errors.ts'
 import { findRecorded, targetOfEntry, type FoundArchive } from '../stored/find-archive.ts'
 import { ownName } from '../ledger/hold.ts'
 import { Ledger, type LedgerEntry } from '../ledger/ledger.ts'
@@ -142,7 +142,7 @@ async function eraseAll(work: EraseWork): Promise<Outcome> {
       warnings.push(...more)
       if (error !== undefined) failed = { name: entry.name, error }
     } catch (error) {
-      const known = error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error))
+      const known = asRetentionError(error)
       archives.push({ ...report, erased: 0, error: reported(known) })
       failed = { name: entry.name, error: known }
     }

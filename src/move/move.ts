@@ -14,7 +14,7 @@ import type { Finding } from '../database/database.ts'
 import { openDatabase } from '../database/open.ts'
 import { isMoved, oldFiles, stillThere, type OldFile } from '../stored/old-files.ts'
 import { finishRemovals } from '../stored/removal.ts'
-import { messageOf, RetentionError, type ErrorCode } from '../errors.ts'
+import { asRetentionError, RetentionError, type ErrorCode } from '../errors.ts'
 import { targetOfEntry } from '../stored/find-archive.ts'
 import { ownName } from '../ledger/hold.ts'
 import { Ledger, type LedgerEntry } from '../ledger/ledger.ts'
@@ -128,7 +128,7 @@ async function moveAll(work: MoveWork): Promise<Outcome> {
       archives.push(error === undefined ? report : { ...report, error: reported(error) })
       onProgress((done += 1), todo)
     } catch (error) {
-      const known = error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error))
+      const known = asRetentionError(error)
       notMoved(known)
       // What is wrong with one archive is no reason to leave the others; anything else is.
       if (!ofOneArchive.has(known.code)) failed = entry.name

@@ -1,7 +1,7 @@
 /** Sends notices to those whom the config names. One that fails is told in the report and fails nothing. */
 import type { Config } from '../config/config.ts'
 import type { NoticeInput } from '../config/notices.ts'
-import { messageOf, RetentionError } from '../errors.ts'
+import { asRetentionError, RetentionError } from '../errors.ts'
 import { codeOfApply, exitCode } from '../exit-codes.ts'
 import { reported, type ApplyReport, type NoticeFacts, type NoticeReport, type StatusReport } from '../report.ts'
 import type { ReportedError } from '../report.ts'
@@ -106,9 +106,7 @@ async function overdueIn(report: ApplyReport | null, ask: () => Promise<StatusRe
     const { policies } = await ask()
     return policies.filter(({ overdue }) => overdue).map(({ policy, due, oldest }) => ({ policy, due, oldest }))
   } catch (failure) {
-    const error = reported(
-      failure instanceof RetentionError ? failure : new RetentionError('UNEXPECTED', messageOf(failure)),
-    )
+    const error = reported(asRetentionError(failure))
     return (report?.policies ?? []).map(({ policy }) => ({ policy, due: 0, oldest: null, error }))
   }
 }

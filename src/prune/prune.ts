@@ -12,7 +12,7 @@ import type { Finding } from '../database/database.ts'
 import { openDatabase } from '../database/open.ts'
 import { oldFiles, stillThere } from '../stored/old-files.ts'
 import { finishRemovals } from '../stored/removal.ts'
-import { hasCode, messageOf, RetentionError } from '../errors.ts'
+import { asRetentionError, hasCode } from '../errors.ts'
 import { expiriesOf, type Expiring } from './expired.ts'
 import { ownName, type Hold } from '../ledger/hold.ts'
 import { Ledger, type LedgerEntry } from '../ledger/ledger.ts'
@@ -123,8 +123,7 @@ async function pruneOne(expiring: Expiring, work: PruneWork & PruneOrder): Promi
     const error = done.error === undefined ? {} : { error: reported(done.error) }
     return { ...report, pruned: true, gone, ...error }
   } catch (error) {
-    const known = error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error))
-    return { ...report, error: reported(known) }
+    return { ...report, error: reported(asRetentionError(error)) }
   }
 }
 

@@ -2,7 +2,7 @@
 import { Hono, type Context } from 'hono'
 
 import type { ProjectOptions } from '../config/project.ts'
-import { hasCode, messageOf, RetentionError } from '../errors.ts'
+import { asRetentionError, hasCode, RetentionError } from '../errors.ts'
 import type { RunEvent } from '../events.ts'
 import { reported, type QueueCounts, type ReportedError, type StatusReport } from '../report.ts'
 import { status } from '../status.ts'
@@ -218,18 +218,17 @@ function wrongMethod({ req }: Context<Bindings>, allowed: string): Response {
 }
 
 function failure(error: unknown): Response {
-  if (!(error instanceof RetentionError))
-    return refusal(500, reported(new RetentionError('UNEXPECTED', messageOf(error))))
-  switch (error.code) {
+  const known = asRetentionError(error)
+  switch (known.code) {
     case 'USAGE':
-      return refusal(400, reported(error))
+      return refusal(400, reported(known))
     case 'POLICY_UNKNOWN':
-      return refusal(404, reported(error))
+      return refusal(404, reported(known))
     case 'DATABASE_UNREACHABLE':
     case 'DATABASE_BUSY':
     case 'DATABASE_FAILED':
-      return refusal(503, reported(error), { 'Retry-After': '5' })
+      return refusal(503, reported(known), { 'Retry-After': '5' })
     default:
-      return refusal(500, reported(error))
+      return refusal(500, reported(known))
   }
 }

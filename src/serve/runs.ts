@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { apply, type ApplyOptions } from '../apply/apply.ts'
 import { loadProject, selectPolicies, type ProjectOptions } from '../config/project.ts'
-import { messageOf, RetentionError } from '../errors.ts'
+import { asRetentionError } from '../errors.ts'
 import type { RunEvent } from '../events.ts'
 import { codeOfApply, exitCode } from '../exit-codes.ts'
 import { newRun } from '../plan/step.ts'
@@ -191,10 +191,11 @@ export class Runs {
         const code = codeOfApply(report)
         return { report, exitCode: code, state: code === exitCode.failed ? ('failed' as const) : ('finished' as const) }
       },
-      (error: unknown) => {
-        const known = error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error))
-        return { error: reported(known), exitCode: exitCode.failed, state: 'failed' as const }
-      },
+      (error: unknown) => ({
+        error: reported(asRetentionError(error)),
+        exitCode: exitCode.failed,
+        state: 'failed' as const,
+      }),
     )
     run.view = { ...run.view, ...outcome, finishedAt: new Date().toISOString() }
     this.#running = undefined

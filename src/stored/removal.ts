@@ -3,7 +3,7 @@ import { policyOfArchive, unfinishedName } from '../archive/name.ts'
 import { readWhole } from '../archive/store.ts'
 import type { Config } from '../config/config.ts'
 import type { Database } from '../database/database.ts'
-import { hasCode, messageOf, RetentionError } from '../errors.ts'
+import { asRetentionError, hasCode, messageOf, RetentionError } from '../errors.ts'
 import type { Ledger, LedgerEntry } from '../ledger/ledger.ts'
 import type { Repair } from '../report.ts'
 import { isAddress } from '../target/open.ts'
@@ -46,7 +46,7 @@ async function removeOld(files: readonly OldFile[], removal: Removal): Promise<R
   // One file that stays is no reason to leave the others.
   const trying = async (work: () => Promise<void>): Promise<void> =>
     work().catch((error: unknown) => {
-      left.push(error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error)))
+      left.push(asRetentionError(error))
     })
   for (const old of files) await trying(() => removeOne(old, removal))
   if (isUnderWay(first)) await trying(() => removeUnfinished(files, config))

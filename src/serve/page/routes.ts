@@ -1,7 +1,7 @@
 /** The dashboard's addresses: the page, its form's actions, and the files that it loads. */
 import type { Context, Hono } from 'hono'
 
-import { messageOf, RetentionError } from '../../errors.ts'
+import { asRetentionError } from '../../errors.ts'
 import { reported, type ReportedError, type StatusReport } from '../../report.ts'
 import { securityHeaders } from '../answers.ts'
 import type { Plans } from '../plans.ts'
@@ -151,5 +151,5 @@ function viewFor<Env extends Bindings>(context: Context<Env>, { database }: Page
 }
 
 function known(error: unknown): ReportedError {
-  return reported(error instanceof RetentionError ? error : new RetentionError('UNEXPECTED', messageOf(error)))
+  return reported(asRetentionError(error))
 }
