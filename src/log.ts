@@ -56,7 +56,12 @@ function withoutSecretsIn<T>(value: T): T {
 }
 
 /** What happened in a run, as a line: `run` in each, `type` as the event has it. */
-export function eventLine({ at: time, ...event }: RunEvent): LogLine {
+export function eventLine(event: RunEvent): LogLine {
+  const line = lineOf(event)
+  return event.database === undefined ? line : { ...line, msg: `${event.database}: ${line.msg}` }
+}
+
+function lineOf({ at: time, ...event }: RunEvent): LogLine {
   const { type, run, database } = event
   const head = { time, type, run, ...(database === undefined ? {} : { database }) }
   switch (event.type) {

@@ -136,7 +136,7 @@ overDatabases(
       assert.is(run.code, 0, run.stderr)
       assert.match(
         run.stderr,
-        /Waiting for runs; 0 schedules are kept\.\n[^]*eu: run [\w-]+ of log\n[^]*eu: log: applied, 3 rows/,
+        /Waiting for runs; 0 schedules are kept\.\n[^]*eu: Run [\w-]+ begins\n[^]*eu: log: applied, 3 of 3 rows archived/,
       )
       made.configure({ databases: { eu: eu.address } })
       assert.is((await askService(made)).status, 404)

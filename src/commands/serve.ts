@@ -1,13 +1,11 @@
 /** `retention serve` */
 import type { CommandModule } from 'yargs'
 
-import { milliseconds } from '../config/fields.ts'
 import { RetentionError } from '../errors.ts'
-import { exitCode } from '../exit-codes.ts'
 import { eventLine, openLog, type LogFormat, type LogLine } from '../log.ts'
 import type { AnsweredRequest } from '../serve/app.ts'
-import { fail, given, logOption, numberOption, type CommonArguments } from './command.ts'
-import { listenForSignals, type Signals } from './signals.ts'
+import { given, logOption, numberOption, type CommonArguments } from './command.ts'
+import { graceOption, untilStopped, type Signals } from './until-stopped.ts'
 
 interface ServeArguments extends CommonArguments {
   port: number | undefined
@@ -28,36 +26,18 @@ export const serveCommand: CommandModule<CommonArguments, ServeArguments> = {
         describe: 'Where to listen; by default HOST, else 127.0.0.1. Others need RETENTION_TOKEN',
         requiresArg: true,
       })
-      .option('grace', {
-        type: 'string',
-        default: '25s',
-        describe: 'On SIGTERM, how long the running step may take before it is rolled back',
-        requiresArg: true,
-      })
+      .option('grace', graceOption)
       .option('trust-proxy', {
         type: 'boolean',
         default: false,
         describe: 'Take X-Forwarded-For for the address of who asks; only behind a proxy that sets it',
       })
       .option('log-format', logOption),
-  handler: async (argv) => {
-    const signals = listenForSignals()
-    try {
-      await serve(argv, signals)
-      process.exitCode = exitCode.done
-    } catch (error) {
-      fail(error, argv)
-    } finally {
-      signals.stop()
-    }
-  },
+  handler: async (argv) => untilStopped(argv, (signals, grace) => serve(argv, signals, grace)),
 }
 
-async function serve(argv: ServeArguments, { first, second }: Signals): Promise<void> {
+async function serve(argv: ServeArguments, { first, second }: Signals, grace: number): Promise<void> {
   const { PORT, HOST, RETENTION_TOKEN: token } = process.env
-  const grace = milliseconds(argv.grace)
-  if (grace === undefined || grace > 2 ** 31 - 1)
-    throw new RetentionError('USAGE', `--grace is "${argv.grace}"; allowed: a duration, such as "25s"`)
   const { loadProject } = await import('../config/project.ts')
   const { startServer } = await import('../serve/server.ts')
   const { startSchedules } = await import('../serve/schedules.ts')

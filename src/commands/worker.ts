@@ -1,14 +1,22 @@
 /** `retention worker` */
 import type { CommandModule } from 'yargs'
 
-import { milliseconds } from '../config/fields.ts'
-import { RetentionError } from '../errors.ts'
 import { exitCode } from '../exit-codes.ts'
+import { eventLine, openLog, type LogFormat } from '../log.ts'
 import type { EnqueueReport, QueueCounts } from '../report.ts'
-import { fail, given, numberOption, presented, presentOne, projectOptions, type CommonArguments } from './command.ts'
-import { listenForSignals, type Signals } from './signals.ts'
+import {
+  given,
+  logOption,
+  numberOption,
+  presented,
+  presentOne,
+  projectOptions,
+  type CommonArguments,
+} from './command.ts'
+import { graceOption, untilStopped, type Signals } from './until-stopped.ts'
 
 interface WorkerArguments extends CommonArguments {
+  'log-format': LogFormat
   concurrency: number | undefined
   grace: string
 }
@@ -52,41 +60,23 @@ export const workerCommand: CommandModule<CommonArguments, WorkerArguments> = {
       .command(enqueueCommand)
       .command(statusCommand)
       .option('concurrency', numberOption('concurrency', 'How many runs at the same time; by default 2'))
-      .option('grace', {
-        type: 'string',
-        default: '25s',
-        describe: 'On SIGTERM, how long running steps may take before they are rolled back',
-        requiresArg: true,
-      }),
-  handler: async (argv) => {
-    const signals = listenForSignals()
-    try {
-      await work(argv, signals)
-      process.exitCode = exitCode.done
-    } catch (error) {
-      fail(error, argv)
-    } finally {
-      signals.stop()
-    }
-  },
+      .option('grace', graceOption)
+      .option('log-format', logOption),
+  handler: async (argv) => untilStopped(argv, (signals, grace) => work(argv, signals, grace)),
 }
 
-async function work(argv: WorkerArguments, { first }: Signals): Promise<void> {
-  const grace = milliseconds(argv.grace)
-  if (grace === undefined || grace > 2 ** 31 - 1)
-    throw new RetentionError('USAGE', `--grace is "${argv.grace}"; allowed: a duration, such as "25s"`)
+async function work(argv: WorkerArguments, { first, second }: Signals, grace: number): Promise<void> {
   const { startWorker } = await import('../worker/worker.ts')
-  const { workerLine } = await import('../print/worker.ts')
-  const say = (text: string | undefined): void => {
-    if (text !== undefined && !argv.quiet) process.stderr.write(`${new Date().toISOString()} ${text}\n`)
-  }
+  const log = await openLog(argv['log-format'], argv.quiet)
+  const say = (msg: string): void => log({ level: 'info', msg })
   const worker = await startWorker({
     ...given({ config: argv.config, database: argv.database, concurrency: argv.concurrency }),
-    onEvent: (event) => say(workerLine(event)),
-    onError: (message) => void process.stderr.write(`${new Date().toISOString()} ${message}\n`),
+    onEvent: (event) => log(eventLine(event)),
+    onError: (msg) => log({ level: 'error', msg }),
   })
   say(`Waiting for runs; ${worker.schedules === 1 ? '1 schedule is' : `${worker.schedules} schedules are`} kept.`)
   await first
-  say('Stopping: steps that are under way may end.')
+  say('Stopping: steps that are under way may end; once more rolls them back.')
+  void second.then(() => worker.rollBack())
   await worker.stop(grace)
 }

@@ -1,17 +1,6 @@
-/** What a worker does, and what its queue holds. */
-import type { RunEvent } from '../events.ts'
+/** What a queue of runs holds, and what was put into it. */
 import type { EnqueueReport, QueueCounts } from '../report.ts'
-import { counted, number, style } from './style.ts'
-
-/** One line for what is worth one; undefined for the rest. */
-export function workerLine(event: RunEvent): string | undefined {
-  const of = event.database === undefined ? '' : `${event.database}: `
-  if (event.type === 'run-started') return `${of}run ${event.run} of ${event.policies.join(', ')}`
-  if (event.type !== 'policy-finished') return undefined
-  const { status, archived, error } = event.report
-  const why = error === undefined ? '' : `: ${error.message}`
-  return `${of}${event.policy}: ${status}, ${counted(archived, 'row')}${why}`
-}
+import { number, style } from './style.ts'
 
 /** What has been put into the queue. */
 export function printEnqueued({ queued, already }: EnqueueReport): string {

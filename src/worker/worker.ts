@@ -5,7 +5,7 @@ import type { PgBoss } from 'pg-boss'
 
 import { apply } from '../apply/apply.ts'
 import { loadDatabases, loadProject, selectPolicies, type ProjectOptions } from '../config/project.ts'
-import { RetentionError } from '../errors.ts'
+import { messageOf, RetentionError, withoutSecrets } from '../errors.ts'
 import type { RunEvent } from '../events.ts'
 import type { ApplyReport, EnqueueReport, QueueCounts, QueuedRun } from '../report.ts'
 import { groupsOf } from '../schedule/times.ts'
@@ -25,6 +25,8 @@ export interface WorkerOptions extends ProjectOptions {
 export interface Worker {
   /** How many schedules it keeps. */
   readonly schedules: number
+  /** Rolls running steps back at once. */
+  rollBack: () => void
   /** Takes no more runs, lets running steps end within `grace` milliseconds and rolls them back then. */
   stop: (grace: number) => Promise<void>
 }
@@ -61,12 +63,13 @@ export async function startWorker(options: WorkerOptions = {}): Promise<Worker> 
         })
         return outcomeOf(report)
       } catch (error) {
-        onError(`${asked.database ?? 'apply'}: ${error instanceof Error ? error.message : String(error)}`)
+        onError(withoutSecrets(`${asked.database ?? 'apply'}: ${messageOf(error)}`))
         throw error
       }
     })
     return {
       schedules,
+      rollBack: () => rollBack.abort(),
       stop: async (grace) => {
         finish.abort()
         const timer = setTimeout(() => rollBack.abort(), grace)
