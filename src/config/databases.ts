@@ -19,13 +19,15 @@ export interface DatabaseInput {
 const usualParallel = 4
 
 const namesAllowed = 'names of letters, digits, "_" and "-", each with an address or { database, archive }'
+const addressAllowed =
+  'an address, "sqlite:./file.db" or "postgres://user:password@host/name", or { database, archive }'
 const schema = v.looseObject({
   databases: v.pipe(
     v.record(
       v.pipe(v.string(), v.regex(/^[a-z0-9][\w-]{0,39}$/i, namesAllowed)),
       v.union(
-        [text(namesAllowed), v.strictObject({ database: text(namesAllowed), archive: v.optional(target) })],
-        namesAllowed,
+        [text(addressAllowed), v.strictObject({ database: text(addressAllowed), archive: v.optional(target) })],
+        addressAllowed,
       ),
       namesAllowed,
     ),
@@ -95,8 +97,16 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** Of several databases, that of a name. @throws RetentionError `USAGE` where none, or no such one, is named */
-export function databaseNamed(name: string | undefined, names: readonly string[]): string {
+/**
+ * The database that a call is about, by its name; undefined where the config has one alone.
+ * @param names those of the config, where it has several
+ * @throws RetentionError `USAGE` where none of several is named, or one that is not there
+ */
+export function databaseNamed(name: string | undefined, names: readonly string[] | undefined): string | undefined {
+  if (names === undefined) {
+    if (name === undefined) return undefined
+    throw new RetentionError('USAGE', `The config has one database alone, and none called "${name}"`)
+  }
   const hint = `The config has: ${names.join(', ')}.`
   if (name === undefined) throw new RetentionError('USAGE', 'The config has several databases: name one', { hint })
   if (names.includes(name)) return name

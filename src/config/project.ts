@@ -188,19 +188,13 @@ async function loadCheckedConfig(options: ProjectOptions, from?: ConfigSource): 
   const databases = databasesOf(content, file)
   if (databases !== undefined && 'mistakes' in databases)
     return { config: undefined, folder: policies, mistakes: databases.mistakes }
-  if (databases === undefined) {
-    if (options.database !== undefined)
-      throw new RetentionError('USAGE', `The config has one database alone, and none called "${options.database}"`)
-    const checked = checkConfig(content, file, folder, options.askForKey)
-    if ('value' in checked) return { config: checked.value, folder: checked.value.policies, mistakes: [] }
-    return { config: undefined, folder: policies, mistakes: checked.mistakes }
-  }
-  const name = databaseNamed(options.database, databases.value.names)
-  const own = databases.value.configFor(name)
+  const name = databaseNamed(options.database, databases?.value.names)
+  const own =
+    name === undefined || databases === undefined ? { content, hasFolder: false } : databases.value.configFor(name)
   const checked = checkConfig(own.content, file, folder, options.askForKey)
   if ('mistakes' in checked) return { config: undefined, folder: policies, mistakes: checked.mistakes }
-  const config = { ...checked.value, name }
-  if (!own.hasFolder) return { config, folder: config.policies, mistakes: [] }
+  const config = name === undefined ? checked.value : { ...checked.value, name }
+  if (name === undefined || !own.hasFolder) return { config, folder: config.policies, mistakes: [] }
   const mistake = sharedMistake(config.archive)
   const mistakes = mistake === undefined ? [] : [{ file, text: mistake }]
   return { config: { ...config, archive: folderFor(name, config.archive) }, folder: config.policies, mistakes }
